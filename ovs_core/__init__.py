@@ -1,0 +1,1 @@
+"""Open-vocabulary segmentation: encode a photo once, ask it about any words."""

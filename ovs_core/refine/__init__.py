@@ -1,0 +1,1 @@
+"""Sharper edges from evidence that is already there: each refiner takes and returns a value."""

@@ -1,0 +1,1 @@
+"""Pictures from one `Result`, in NumPy: palette, overlay, legend, heat maps, disagreement."""

@@ -1,0 +1,259 @@
+"""The values that travel through the house. Frozen and shape-checked; no behaviour beyond names for what they hold.
+
+Axis letters, used everywhere in this package:
+    B batch, C channels, D joint image-text width, H W photo pixels, h w token grid, K classes as typed,
+    S names (all synonyms of all classes, then the "everything else" names; S >= K), N mask proposals, T heads,
+    L tokens (1 class token + h*w patch tokens, row-major).
+
+Class numbering, used everywhere: label 0 is "other" (nothing the user typed), label k is the k-th class as typed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+ViewKind = Literal["similarity", "attention"]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the user typed: classes in order, each with one or more names, and the hidden names that mean "none of these".
+
+    Attributes:
+        classes: one tuple of synonyms per class; the first one is the name shown.
+        other: hidden "everything else" names; empty means the paper's plain argmax over `classes`.
+        notes: what parsing dropped or changed, one sentence each, to be shown to the user.
+    """
+
+    classes: tuple[tuple[str, ...], ...]
+    other: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.classes or any(not names for names in self.classes):
+            raise ValueError("Type at least one class name.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name shown for each class, (K,)."""
+        return tuple(names[0] for names in self.classes)
+
+    @cached_property
+    def rows(self) -> tuple[str, ...]:
+        """Every name in row order, (S,): class by class, then `other`."""
+        return tuple(name for names in self.classes for name in names) + self.other
+
+    @cached_property
+    def row_label(self) -> tuple[int, ...]:
+        """Label of each row, (S,): k for a name of the k-th class (from 1), 0 for an `other` name."""
+        typed = tuple(k for k, names in enumerate(self.classes, start=1) for _ in names)
+        return typed + (0,) * len(self.other)
+
+
+@dataclass(frozen=True, eq=False)
+class TextBank:
+    """Unit text embeddings (S, D), one row per `vocabulary.rows`."""
+
+    vocabulary: Vocabulary
+    embeddings: Tensor
+
+    def __post_init__(self) -> None:
+        expected = len(self.vocabulary.rows)
+        if self.embeddings.ndim != 2 or self.embeddings.shape[0] != expected:
+            raise ValueError(f"embeddings must be ({expected}, D), got {tuple(self.embeddings.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """What the image tower says about one rectangle of the frame.
+
+    Attributes:
+        top, left: position on the token grid of the whole frame, in tokens (windows always start on that grid).
+        grid: (h, w) of this window, in tokens.
+        tokens: what enters the last transformer block, (1 + h*w, C), class token first.
+    """
+
+    top: int
+    left: int
+    grid: tuple[int, int]
+    tokens: Tensor
+
+    def __post_init__(self) -> None:
+        h, w = self.grid
+        if self.tokens.ndim != 2 or self.tokens.shape[0] != 1 + h * w:
+            raise ValueError(f"tokens must be ({1 + h * w}, C) for grid {self.grid}, got {tuple(self.tokens.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """The slow half of an answer: everything an encoder says about one photo, before any word is known.
+
+    Attributes:
+        encoder: identity of the tower and the window plan that made it (cache key, printed in reports).
+        image_size: (H, W) of the photo in its own pixels.
+        grid: (h, w) tokens of the whole frame.
+        windows: one for the whole image, or overlapping ones that cover the grid.
+    """
+
+    encoder: str
+    image_size: tuple[int, int]
+    grid: tuple[int, int]
+    windows: tuple[Window, ...]
+
+    def __post_init__(self) -> None:
+        if not self.windows:
+            raise ValueError("features need at least one window")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return sum(window.tokens.nbytes for window in self.windows)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One intermediate quantity worth looking at.
+
+    Attributes:
+        kind: which quantity.
+        title: what a caption says.
+        maps: (M, h, w) low-resolution maps, one per entry of `labels`.
+        labels: what each map belongs to (a class name, a point, a head).
+    """
+
+    kind: ViewKind
+    title: str
+    maps: Tensor
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim != 3 or self.maps.shape[0] != len(self.labels):
+            raise ValueError(f"maps must be ({len(self.labels)}, h, w), got {tuple(self.maps.shape)}")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMap:
+    """Evidence for every name on the token grid; labels, shares and margins come from it tile by tile (`ovs_core.scores`).
+
+    Nothing of size K x H x W is ever held: rows stay on the grid and are interpolated one tile at a time.
+
+    Attributes:
+        evidence: (S, h, w) cosine similarities, one row per `vocabulary.rows`.
+        vocabulary: what the rows mean.
+        image_size: (H, W) the labels are for, in photo pixels.
+    """
+
+    evidence: Tensor
+    vocabulary: Vocabulary
+    image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        expected = len(self.vocabulary.rows)
+        if self.evidence.ndim != 3 or self.evidence.shape[0] != expected:
+            raise ValueError(f"evidence must be ({expected}, h, w), got {tuple(self.evidence.shape)}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.evidence.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The quick half of an answer: evidence for each name, and the views that were asked for."""
+
+    score_map: ScoreMap
+    views: tuple[View, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that belong together: a threshold only means something at its scale, both only on their tower.
+
+    Attributes:
+        scale: multiplies cosine similarity before the softmax over names.
+        threshold: a pixel whose best class has a smaller share becomes 0 = other, in [0, 1].
+        short_side: frame the photo is resized to, shorter side in pixels.
+        window: side of square sliding windows in frame pixels; None runs the whole image at once.
+        stride: step between windows, in frame pixels; unused without `window`.
+        templates: name of the prompt template set (`ovs_core.vocabulary.TEMPLATES`).
+    """
+
+    scale: float
+    threshold: float
+    short_side: int
+    window: int | None
+    stride: int
+    templates: str
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale must be above 0, got {self.scale}")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must lie in [0, 1], got {self.threshold}")
+        if self.short_side < 16:
+            raise ValueError(f"short_side must be at least 16 pixels, got {self.short_side}")
+        if self.window is not None and not 0 < self.stride <= self.window:
+            raise ValueError(f"stride must lie in 1..window={self.window}, got {self.stride}")
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """One line of the legend.
+
+    Attributes:
+        label: value in the label map; 0 = other.
+        names: synonyms as typed, first one shown.
+        color: (R, G, B) in 0..255.
+        area_share: part of the photo's pixels, in [0, 1].
+        mean_score: mean winning share over the pixels of this class, in [0, 1]; 0 where it won nothing.
+    """
+
+    label: int
+    names: tuple[str, ...]
+    color: tuple[int, int, int]
+    area_share: float
+    mean_score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a person, a file or a test gets: one label per pixel of the photo and what it means.
+
+    Attributes:
+        image: the photo, upright, (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8, or uint16 above 255 classes; 0 = other, k = k-th class as typed.
+        vocabulary: what was asked.
+        classes: one summary per class in typed order, then "other" (label 0) if the vocabulary has `other`
+            names or the threshold is above 0.
+        method: registry name of the method, e.g. "naclip".
+        encoder: registry name of the tower, e.g. "mini".
+        weights: file name -> SHA-256 of every weight file that made this answer.
+        preset: settings used.
+        refine: "none" or the refiner's registry name.
+        seconds: stage name -> seconds spent; a stage answered from a cache is absent.
+        segmentation: the evidence behind the labels; re-labelling starts here.
+    """
+
+    image: NDArray[np.uint8]
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    vocabulary: Vocabulary
+    classes: tuple[ClassSummary, ...]
+    method: str
+    encoder: str
+    weights: Mapping[str, str]
+    preset: Preset
+    refine: str
+    seconds: Mapping[str, float]
+    segmentation: Segmentation
+
+    def __post_init__(self) -> None:
+        if self.labels.shape != self.image.shape[:2]:
+            raise ValueError(f"labels must be {self.image.shape[:2]}, got {self.labels.shape}")
