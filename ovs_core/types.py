@@ -22,10 +22,6 @@ from torch import Tensor
 ViewKind = Literal["similarity", "attention"]
 
 
-class Cancelled(RuntimeError):
-    """The person who asked no longer wants the answer; long work raises it between two windows or two names."""
-
-
 @dataclass(frozen=True)
 class Vocabulary:
     """What the user typed: classes in order, each with one or more names, and the hidden names that mean "none of these".
