@@ -1,0 +1,96 @@
+"""Where tensors live and in which precision: chosen once per engine, passed in everywhere, never global."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LOCK_POLL_SECONDS = 0.05
+
+
+class Cancelled(RuntimeError):
+    """The person who asked for this work no longer wants it."""
+
+
+def stop_if_cancelled(cancel: threading.Event | None) -> None:
+    """Return, unless `cancel` is set.
+
+    Raises:
+        Cancelled: if it is.
+    """
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("Stopped at your request.")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """One device, the precision towers run in on it, and the lock that lets one request at a time use it.
+
+    Attributes:
+        device: where towers and features live.
+        dtype: precision of the towers; attention weights and evidence are float32 whatever it is.
+        lock: held while the device works, and never while a caller looks at a partial answer.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+
+    @contextmanager
+    def hold(self, cancel: threading.Event | None = None) -> Iterator[None]:
+        """Own the device for the length of a `with` block; waiting for it can be cancelled.
+
+        Raises:
+            Cancelled: if `cancel` is set before the device is free.
+        """
+        stop_if_cancelled(cancel)
+        while not self.lock.acquire(timeout=_LOCK_POLL_SECONDS):
+            stop_if_cancelled(cancel)
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def free_memory(self) -> None:
+        """Give memory that no tensor uses any more back to the device."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+    """Pick a device and a precision by name; "auto" takes a GPU if there is one, float32 on anything but CUDA.
+
+    Raises:
+        ValueError: for an unknown name, a device this machine lacks, or half precision on the CPU.
+    """
+    if device not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    chosen = device if device != "auto" else next(name for name in ("cuda", "mps", "cpu") if present[name])
+    if not present[chosen]:
+        found = ", ".join(name for name, there in present.items() if there)
+        raise ValueError(f"device {chosen!r} is not available on this machine; found: {found}")
+    if chosen == "cpu" and precision in ("bf16", "fp16"):
+        raise ValueError(f"precision must be fp32 or auto on the CPU; got {precision!r}")
+    if precision == "auto":
+        precision = "fp32" if chosen != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return Compute(torch.device(chosen), _DTYPES[precision])
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
