@@ -1,0 +1,183 @@
+"""The legend, always outside the picture: one chip per class, with its name and its share of the photo."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ovs_core.render.overlay import OPACITY, paint
+from ovs_core.render.palette import color_table, text_color
+from ovs_core.types import ClassSummary, Result
+
+_PAPER = (255, 255, 255)
+_INK = (32, 33, 36)
+_MUTED = (110, 113, 118)
+_FAINT = (205, 207, 211)
+_LEAST_WIDTH = 320  # pixels: a legend narrower than this cannot be read, so a smaller photo gets a margin
+_ENTRIES = 40  # above this the smallest classes are summed up in one line
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One chip: what is written in it, what beside it, and its colour; None is an outlined, empty chip."""
+
+    name: str
+    share: str
+    color: tuple[int, int, int] | None
+
+
+def legend(classes: Sequence[ClassSummary], width: int) -> NDArray[np.uint8]:
+    """Legend strip (height, width, 3) for these classes, wrapped into as many rows as it takes.
+
+    Classes that won no pixel get an empty chip. Of more than 40 classes the largest are drawn, the rest are
+    summed up.
+
+    Args:
+        classes: in the order to be drawn, normally `Result.classes`.
+        width: of the strip in pixels, at least 1.
+    """
+    size = max(13, min(28, round(width / 52)))
+    gap, row = round(size * 0.8), round(size * 2.1)
+    room = max(width - 2 * gap, 1)
+    draw = partial(_draw_entry, size=size, most=room)
+    probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    places: list[tuple[int, int]] = []
+    x, y = 0, 0
+    entries = _entries(classes)
+    for entry in entries:
+        wide = draw(probe, entry, 0, 0)
+        if x and x + wide > room:
+            x, y = 0, y + row
+        places.append((x, y))
+        x += wide + round(size * 1.3)
+    strip = Image.new("RGB", (width, y + row + gap), _PAPER)
+    pen = ImageDraw.Draw(strip)
+    for entry, (x, y) in zip(entries, places, strict=True):
+        draw(pen, entry, gap + x, round(gap * 0.75) + y)
+    return np.asarray(strip)
+
+
+def figure(
+    result: Result, max_side: int | None = None, opacity: float = OPACITY, outline: bool = True
+) -> NDArray[np.uint8]:
+    """Overlay with the legend below it as one picture, (H', W', 3).
+
+    Args:
+        result: what to draw.
+        max_side: a photo whose longer side has more pixels is drawn at this size; None keeps its own.
+        opacity: see `paint`.
+        outline: see `paint`.
+    """
+    image, labels = result.image, result.labels
+    longest = max(labels.shape)
+    if max_side is not None and longest > max_side:
+        height, width = (max(1, round(side * max_side / longest)) for side in labels.shape)
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+        rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
+        columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
+        labels = labels[np.ix_(rows, columns)]
+    return with_legend(paint(image, labels, color_table(result), opacity, outline), result.classes)
+
+
+def with_legend(picture: NDArray[np.uint8], classes: Sequence[ClassSummary]) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) with the legend of these classes below it; a small one stands on white paper."""
+    height, width = picture.shape[:2]
+    strip = legend(classes, max(width, _LEAST_WIDTH))
+    page = np.full((height + strip.shape[0], strip.shape[1], 3), 255, np.uint8)
+    left = (strip.shape[1] - width) // 2
+    page[:height, left : left + width] = picture
+    page[height:] = strip
+    return page
+
+
+def percent(share: float) -> str:
+    """An area share in [0, 1] as a person reads it: "0 %", "< 0.1 %", "4.2 %", "37 %"."""
+    if share <= 0:
+        return "0 %"
+    if share < 0.001:
+        return "< 0.1 %"
+    return f"{share:.1%}".replace("%", " %") if share < 0.1 else f"{share:.0%}".replace("%", " %")
+
+
+def _entries(classes: Sequence[ClassSummary]) -> list[_Entry]:
+    """What to draw: every class, or of very many the largest ones and a sum of the others."""
+    ranked = sorted(range(len(classes)), key=lambda index: -classes[index].area_share)
+    kept = sorted(ranked[:_ENTRIES])
+    entries = [
+        _Entry(
+            _drawable(classes[index].names[0] if classes[index].label else "other"),
+            percent(classes[index].area_share),
+            classes[index].color if classes[index].area_share > 0 else None,
+        )
+        for index in kept
+    ]
+    rest = ranked[_ENTRIES:]
+    if rest:
+        share = sum(classes[index].area_share for index in rest)
+        entries.append(_Entry(f"{len(rest)} more classes", percent(share), None))
+    return entries
+
+
+def _draw_entry(pen: ImageDraw.ImageDraw, entry: _Entry, left: int, top: int, *, size: int, most: int) -> int:
+    """Draw one chip with its share; returns its width in pixels, at most `most` if the share fits at all."""
+    font = _font(entry.name, size)
+    share_font = _font("", size)
+    pad, high = round(size * 0.55), round(size * 1.6)
+    share_width = round(pen.textlength(entry.share, share_font))
+    name = _shorten(pen, entry.name, font, most - share_width - 3 * pad)
+    chip = round(pen.textlength(name, font)) + 2 * pad
+    middle = top + high / 2
+    box = (left, top, left + chip - 1, top + high - 1)
+    if entry.color is None:
+        pen.rounded_rectangle(box, radius=high // 4, fill=_PAPER, outline=_FAINT)
+        ink = _MUTED
+    else:
+        pen.rounded_rectangle(box, radius=high // 4, fill=entry.color)
+        ink = text_color(entry.color)
+    _write(pen, (left + pad, middle), name, font, ink)
+    _write(pen, (left + chip + pad, middle), entry.share, share_font, _MUTED if entry.color is None else _INK)
+    return chip + pad + share_width
+
+
+def _write(
+    pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, font: Font, ink: tuple[int, int, int]
+) -> None:
+    """Text with its left middle at `place`."""
+    pen.text(place, text, fill=ink, font=font, anchor="lm")
+
+
+def _shorten(pen: ImageDraw.ImageDraw, text: str, font: Font, room: float) -> str:
+    """The text, cut with an ellipsis where it is wider than `room` pixels."""
+    if pen.textlength(text, font) <= room:
+        return text
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if pen.textlength(text[:middle].rstrip() + "…", font) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return text[:low].rstrip() + "…"
+
+
+def _drawable(text: str) -> str:
+    """One line without control characters and lone surrogates, which no font engine takes."""
+    kept = (" " if unicodedata.category(letter)[0] == "C" else letter for letter in text)
+    return " ".join("".join(kept).split()) or "?"
+
+
+def _font(text: str, size: int) -> Font:
+    """Pillow's own font for Latin text; for other scripts DejaVu Sans, which comes with matplotlib."""
+    if all(ord(letter) < 0x250 or letter == "…" for letter in text):
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -1,0 +1,111 @@
+"""The photo with its labels laid over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ovs_core.render.palette import color_table
+from ovs_core.types import Result
+
+OPACITY = 0.55
+"""Share of the class colour in a tinted pixel; the photo stays readable underneath."""
+
+# "Other" keeps this much of its colour and light, so that it reads as "nothing claimed" beside the tints.
+_OTHER_COLOR_KEPT = 0.35
+_OTHER_LIGHT_KEPT = 0.8
+
+_SIDE_PER_GROWTH = (
+    1600  # the outline is 1 pixel wide up to here, 3 up to twice this, ...: pixels of the longer side
+)
+
+
+def label_picture(
+    labels: NDArray[np.integer], colors: Sequence[tuple[int, int, int]] | ArrayLike
+) -> NDArray[np.uint8]:
+    """Labels (H, W) as flat colours (H, W, 3); `colors` has one RGB row per label, label 0 first."""
+    return _table(labels, colors)[labels]
+
+
+def overlay(result: Result, opacity: float = OPACITY, outline: bool = True) -> NDArray[np.uint8]:
+    """A result's photo with its labels over it, (H, W, 3), in the photo's own size."""
+    return paint(result.image, result.labels, color_table(result), opacity, outline)
+
+
+def paint(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    colors: Sequence[tuple[int, int, int]] | ArrayLike,
+    opacity: float = OPACITY,
+    outline: bool = True,
+) -> NDArray[np.uint8]:
+    """Photo (H, W, 3) with labels (H, W) over it.
+
+    Classes are tinted with their colour, pixels of label 0 are slightly greyed and dimmed, and a thin line
+    separates neighbours: white with a dark rim on both sides, so that it shows on any photo.
+
+    Args:
+        image: RGB photo.
+        labels: one label per pixel of `image`.
+        colors: (K + 1, 3) RGB in 0..255, one row per label, label 0 first.
+        opacity: share of the class colour, in [0, 1]; 0 leaves the photo as it is, outlines apart.
+        outline: draw the lines.
+    """
+    if labels.shape != image.shape[:2]:
+        raise ValueError(f"labels must have the photo's size {image.shape[:2]}, got {labels.shape}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must lie in [0, 1], got {opacity}")
+    weight = round(opacity * 256)
+    tint = (_table(labels, colors).astype(np.uint16) * weight)[labels]
+    picture = ((image.astype(np.uint16) * (256 - weight) + tint + 128) >> 8).astype(np.uint8)
+    other = labels == 0
+    if opacity > 0:
+        picture[other] = _quiet(image[other])
+    if outline:
+        line = borders(labels, growth=max(labels.shape) // _SIDE_PER_GROWTH)
+        rim = _grow(line) & ~line
+        picture[rim] = picture[rim] // 2
+        picture[line] = 255
+    return picture
+
+
+def borders(labels: NDArray[np.integer], growth: int = 0) -> NDArray[np.bool_]:
+    """Pixels (H, W) whose right or lower neighbour has another label, and `growth` pixels on every side."""
+    line = np.zeros(labels.shape, bool)
+    line[:, :-1] = labels[:, :-1] != labels[:, 1:]
+    line[:-1] |= labels[:-1] != labels[1:]
+    for _ in range(growth):
+        line = _grow(line)
+    return line
+
+
+def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """One pixel wider on every side (4 neighbours)."""
+    wide = mask.copy()
+    wide[:, 1:] |= mask[:, :-1]
+    wide[:, :-1] |= mask[:, 1:]
+    wide[1:] |= mask[:-1]
+    wide[:-1] |= mask[1:]
+    return wide
+
+
+def _quiet(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pixels (N, 3) greyed and dimmed."""
+    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601 luma
+    kept = pixels * np.float32(_OTHER_COLOR_KEPT) + grey[:, None] * np.float32(1 - _OTHER_COLOR_KEPT)
+    return np.round(kept * np.float32(_OTHER_LIGHT_KEPT)).astype(np.uint8)
+
+
+def _table(
+    labels: NDArray[np.integer], colors: Sequence[tuple[int, int, int]] | ArrayLike
+) -> NDArray[np.uint8]:
+    """Colours as (K + 1, 3) uint8, checked to cover every label."""
+    table = np.asarray(colors, np.uint8)
+    highest = int(labels.max(initial=0))
+    if table.ndim != 2 or table.shape[1] != 3 or table.shape[0] <= highest:
+        raise ValueError(
+            f"colors must be ({highest + 1} or more, 3) for labels up to {highest}, got {table.shape}"
+        )
+    return table
