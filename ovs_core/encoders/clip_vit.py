@@ -1,0 +1,223 @@
+"""CLIP's image tower: from photo pixels to the tokens that enter its last block, for any H x W.
+
+The tower is open_clip's `VisionTransformer`, read part by part and never changed (Radford et al., arXiv
+2103.00020). Every training-free method and MVP-SEG start from these tokens, so a photo is encoded once for
+all of them.
+
+Windows: official code cuts windows in pixels, upsamples the logits of each and averages them at full size.
+
+Here every window starts on the token grid of the whole frame and has whole tokens, so evidence of
+overlapping windows is averaged directly on that grid and no K x H x W array is ever needed; upsampling
+comes after.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.image import frame_size, to_frame
+from ovs_core.types import Features, Preset, Window
+from ovs_core.windows import Box, plan_windows
+
+PositionMode = Literal["bicubic", "bilinear"]
+
+MAX_WINDOW_SIDE = 64  # tokens: attention is quadratic, and towers learn positions of 7 x 7 to 24 x 24
+BATCH_TOKENS = 2048  # tokens that enter the tower at once: enough to fill it, little to wait for a cancel
+
+
+@dataclass(frozen=True, eq=False)
+class VisionEncoder:
+    """An image tower with all it takes to run it; takes the tower over (evaluation mode, no gradients).
+
+    Attributes:
+        name: registry name, e.g. "mini".
+        identity: name, weights and precision in one string (`tower_identity`); part of every cache key.
+        visual: open_clip's `VisionTransformer`; its `conv1` may be any module (B, 3, H, W) -> (B, C, h, w).
+        mean, std: what the tower was trained to have subtracted and divided by, per RGB channel of [0, 1].
+        patch: frame pixels per token, both ways.
+        device: where `visual` lives.
+        dtype: precision of `visual`; tokens come out in it.
+        position_mode: how positions are resized to another grid.
+        naclip_scale_factor: resize positions with NACLIP's scale factors (see `resize_positions`).
+    """
+
+    name: str
+    identity: str
+    visual: VisionTransformer
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    patch: int
+    device: torch.device
+    dtype: torch.dtype
+    position_mode: PositionMode = "bicubic"
+    naclip_scale_factor: bool = False
+
+    def __post_init__(self) -> None:
+        check_visual(self.visual)
+        self.visual.eval().requires_grad_(False)
+
+    def encode(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Features:
+        """Everything the tower says about a photo before any word is known.
+
+        Args:
+            pixels: upright RGB photo, (H, W, 3) in 0..255.
+            preset: frame size and windows; its other settings are not read.
+            progress: called with (windows done, windows in all) after each batch of windows.
+            cancel: looked at before each batch of windows.
+
+        Raises:
+            Cancelled: if `cancel` was set.
+        """
+        height, width = pixels.shape[:2]
+        frame_height, frame_width = frame_size((height, width), preset.short_side, self.patch)
+        frame = to_frame(pixels, (frame_height, frame_width)).to(self.device)  # (3, Hf, Wf)
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
+        frame = ((frame - mean) / std).to(self.dtype)
+        grid = (frame_height // self.patch, frame_width // self.patch)
+        boxes = self.boxes(grid, preset)
+        windows: list[Window] = []
+        for batch in _batches(boxes):
+            stop_if_cancelled(cancel)
+            windows.extend(self._encode_windows(frame, batch))
+            if progress is not None:
+                progress(len(windows), len(boxes))
+        return Features(self.features_identity(preset), (height, width), grid, tuple(windows))
+
+    def boxes(self, grid: tuple[int, int], preset: Preset) -> tuple[Box, ...]:
+        """Windows (top, left, height, width), in tokens, that cover a frame of `grid` tokens."""
+        if preset.window is None:
+            if grid[0] * grid[1] <= MAX_WINDOW_SIDE**2:
+                return ((0, 0, *grid),)
+            return plan_windows(grid, MAX_WINDOW_SIDE, MAX_WINDOW_SIDE // 2)
+        window = min(MAX_WINDOW_SIDE, max(1, round(preset.window / self.patch)))
+        stride = min(window, max(1, round(preset.stride / self.patch)))
+        return plan_windows(grid, window, stride)
+
+    def features_identity(self, preset: Preset) -> str:
+        """What presets of equal features agree on: tower, positions, frame and windows; the cache key."""
+        positions = self.position_mode + ("-naclip" if self.naclip_scale_factor else "")
+        plan = "whole" if preset.window is None else f"{preset.window}/{preset.stride}"
+        return f"{self.identity}|{positions}|{preset.short_side}|{plan}"
+
+    @torch.no_grad()
+    def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> list[Window]:
+        crops = torch.stack([self._crop(frame, box) for box in boxes])  # (B, 3, Hw, Ww)
+        tokens = tokens_before_last_block(
+            self.visual, crops, mode=self.position_mode, naclip_scale_factor=self.naclip_scale_factor
+        )  # (B, 1 + h*w, C)
+        return [
+            Window(top, left, (h, w), one.clone())  # a view would keep its whole batch alive
+            for (top, left, h, w), one in zip(boxes, tokens, strict=True)
+        ]
+
+    def _crop(self, frame: Tensor, box: Box) -> Tensor:
+        top, left, height, width = (side * self.patch for side in box)
+        return frame[:, top : top + height, left : left + width]
+
+
+def tower_identity(name: str, weights_sha256: str, dtype: torch.dtype) -> str:
+    """One string for "these weights in this precision", e.g. "mini:0f3a9c5d21b7:float32"."""
+    return f"{name}:{weights_sha256[:12]}:{str(dtype).removeprefix('torch.')}"
+
+
+def check_visual(visual: VisionTransformer) -> None:
+    """Return if this image tower is one whose last block can be rebuilt.
+
+    Raises:
+        ValueError: if it is another architecture, or pools with attention instead of a class token.
+    """
+    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+    if not blocks or not hasattr(visual, "class_embedding"):
+        raise ValueError(f"visual must be open_clip's VisionTransformer, got {type(visual).__name__}")
+    if not isinstance(blocks[-1].attn, nn.MultiheadAttention) or visual.attn_pool is not None:
+        raise ValueError("visual must have plain attention and a class token, as CLIP has")
+
+
+def tokens_before_last_block(
+    visual: VisionTransformer,
+    pixels: Tensor,
+    *,
+    mode: PositionMode = "bicubic",
+    naclip_scale_factor: bool = False,
+) -> Tensor:
+    """Tokens that enter the last block, (B, 1 + h*w, C), for normalised pixels (B, 3, Hf, Wf) of any size.
+
+    Patch dropout, a training device, is left out.
+    """
+    patches = visual.conv1(pixels)  # (B, C, h, w)
+    grid = (patches.shape[2], patches.shape[3])
+    patches = patches.flatten(2).transpose(1, 2)  # (B, h*w, C)
+    first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    positions = resize_positions(
+        visual.positional_embedding, grid, mode=mode, naclip_scale_factor=naclip_scale_factor
+    )
+    x = visual.ln_pre(torch.cat([first, patches], dim=1) + positions.to(patches.dtype))  # (B, 1 + h*w, C)
+    for block in visual.transformer.resblocks[:-1]:
+        x = block(x)
+    return x
+
+
+def to_joint_space(visual: VisionTransformer, x: Tensor) -> Tensor:
+    """Tokens after the last block, (B, L, C), in the space shared with text, (B, L, D), not normalised."""
+    x = visual.ln_post(x)
+    return x if visual.proj is None else x @ visual.proj
+
+
+def resize_positions(
+    positions: Tensor,
+    grid: tuple[int, int],
+    *,
+    mode: PositionMode = "bicubic",
+    naclip_scale_factor: bool = False,
+) -> Tensor:
+    """Positions (1 + g*g, C) of a square training grid for another grid: (1 + h*w, C), class row unchanged.
+
+    Args:
+        positions: class row first, then patches row-major.
+        grid: (h, w) wanted, in tokens. The training grid itself gives `positions` back.
+        mode: interpolation, half-pixel centres.
+        naclip_scale_factor: sample at steps of g / (h + 0.1) and g / (w + 0.1) as NACLIP's official code
+            does, instead of g / h and g / w: a quirk that its published numbers include.
+
+    Raises:
+        ValueError: if the rows are not 1 + a square number.
+    """
+    side = math.isqrt(len(positions) - 1)
+    if side < 1 or side * side != len(positions) - 1:
+        raise ValueError(f"positions must have 1 + g*g rows, got {len(positions)}")
+    if grid == (side, side):
+        return positions
+    patches = positions[1:].float().T.reshape(1, -1, side, side)  # (1, C, g, g)
+    if naclip_scale_factor:
+        factors = [(n + 0.1) / side for n in grid]
+        patches = F.interpolate(patches, scale_factor=factors, mode=mode, align_corners=False)
+    else:
+        patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
+    return torch.cat([positions[:1], patches[0].flatten(1).T.to(positions.dtype)])  # (1 + h*w, C)
+
+
+def _batches(boxes: Sequence[Box]) -> Iterator[Sequence[Box]]:
+    """Up to `BATCH_TOKENS` tokens of windows at a time, at least one window; those of a plan share a size."""
+    height, width = boxes[0][2:]
+    step = max(1, BATCH_TOKENS // (1 + height * width))
+    for start in range(0, len(boxes), step):
+        yield boxes[start : start + step]
