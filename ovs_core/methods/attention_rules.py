@@ -1,0 +1,206 @@
+"""What each training-free method does in the last block of a frozen CLIP tower: data and pure functions.
+
+All five methods run blocks 1..L-1 of the tower unchanged and differ only here: which projections of a token
+are compared to make the attention maps, whether a bump favours near patches, and whether the residual and
+the MLP of the block are kept. `Rule` says exactly that and nothing else.
+
+    clip       the block as it was trained                          Radford et al., arXiv 2103.00020
+    maskclip   every token keeps its own value: no mixing at all    Zhou et al., arXiv 2112.01071
+    sclip      softmax(s q q^T) + softmax(s k k^T), summed          Wang et al., arXiv 2312.01597
+    clearclip  softmax(s q q^T), no residual, no MLP                Lan et al., arXiv 2407.12442
+    naclip     softmax(s k k^T + bump), no residual, no MLP         Hajimiri et al., arXiv 2404.08181
+
+with s = head width ** -0.5. Written from the formulas. Deviation: papers disagree about MaskCLIP on a ViT;
+the rule here drops residual and MLP (the form later papers compare with), `maskclip_value_path` keeps both
+(the form of the official code, which MVP-SEG builds on).
+
+A block is open_clip's `ResidualAttentionBlock`; it is only read. Layer scale, where a tower has it, belongs
+to the branch it scales. Shapes: x (B, L, C) are tokens, class token first, grid (h, w) with L = 1 + h*w;
+heads T of width d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor
+
+Comparison = Literal["qk", "qq", "kk"]
+
+TEMPERATURE = 100.0  # MaskCLIP turns cosines into probabilities at CLIP's own logit scale
+SUPPRESSED = -100.0  # MaskCLIP's score for a class that prompt denoising takes out of the photo
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the last block mixes patches.
+
+    Attributes:
+        description: one line for people.
+        comparisons: one attention map each, summed and not averaged; none means every token keeps its own
+            value.
+        bump_std: standard deviation, in patches, of the bump added before the softmax; None adds nothing.
+        keeps_rest: residual connection and MLP of the block stay.
+    """
+
+    description: str
+    comparisons: tuple[Comparison, ...]
+    bump_std: float | None = None
+    keeps_rest: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bump_std is not None and not self.bump_std > 0:
+            raise ValueError(f"bump_std must be above 0 patches, got {self.bump_std}")
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "clip": Rule("CLIP's own last block, unchanged", ("qk",), keeps_rest=True),
+        "maskclip": Rule("every patch keeps its own value and looks nowhere else", ()),
+        "sclip": Rule(
+            "patches with like queries and like keys share their values", ("qq", "kk"), keeps_rest=True
+        ),
+        "clearclip": Rule("patches with like queries share their values; residual and MLP dropped", ("qq",)),
+        "naclip": Rule("patches with like keys share their values, near ones most", ("kk",), bump_std=5.0),
+        "kk_reduced": Rule("NACLIP without its preference for near patches", ("kk",)),
+    }
+)
+
+
+def leave_last_block(rule: Rule, block: ResidualAttentionBlock, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    """What leaves the last block, (B, L, C), when `rule` decides how its tokens x (B, L, C) are mixed."""
+    q, k, v = project_qkv(block, x)
+    bias = None
+    if rule.bump_std is not None:
+        bias = gaussian_bump(grid, rule.bump_std, like=q)
+    mixed = v if not rule.comparisons else torch.zeros_like(v)
+    for comparison in rule.comparisons:
+        left, right = _sides(comparison, q, k)
+        mixed = mixed + F.scaled_dot_product_attention(left, right, v, attn_mask=bias)
+    branch = block.ls_1(merge_heads(block, mixed))
+    return finish_block(block, x + branch) if rule.keeps_rest else branch
+
+
+def attention_weights(
+    rule: Rule, block: ResidualAttentionBlock, x: Tensor, grid: tuple[int, int], rows: Tensor | None = None
+) -> Tensor:
+    """How much each token takes from each other one, (R, L) float32, mean over heads.
+
+    Args:
+        rule: whose map; rows sum to the number of its comparisons (MaskCLIP: to 1, on the token itself).
+        block: last block of the tower.
+        x: tokens of one window, (L, C).
+        grid: (h, w) of that window.
+        rows: which tokens to answer for, (R,) indices with the class token at 0; None answers for all.
+    """
+    if rows is None:
+        rows = torch.arange(len(x), device=x.device)
+    if not rule.comparisons:
+        return F.one_hot(rows, len(x)).float()
+    q, k, _ = (heads.float() for heads in project_qkv(block, x[None]))
+    bias = 0.0 if rule.bump_std is None else gaussian_bump(grid, rule.bump_std, like=q)[rows]
+    total = q.new_zeros(len(rows), len(x))
+    for comparison in rule.comparisons:
+        left, right = _sides(comparison, q[0], k[0])
+        for one_left, one_right in zip(left, right, strict=True):  # head by head: T maps at once may not fit
+            scores = one_left[rows] @ one_right.T * one_left.shape[-1] ** -0.5  # (R, L)
+            total += (scores + bias).softmax(dim=-1)
+    return total / q.shape[1]
+
+
+def project_qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of the block's attention for tokens x (B, L, C), each (B, T, L, d)."""
+    attention = block.attn
+    packed = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)  # (B, L, 3*C)
+    shape = (*x.shape[:2], 3, attention.num_heads, -1)
+    q, k, v = packed.reshape(shape).permute(2, 0, 3, 1, 4)  # (3, B, T, L, d)
+    return q, k, v
+
+
+def merge_heads(block: ResidualAttentionBlock, heads: Tensor) -> Tensor:
+    """Heads (B, T, L, d) put side by side and through the block's output projection, (B, L, C)."""
+    return block.attn.out_proj(heads.transpose(1, 2).flatten(2))  # (B, L, T*d)
+
+
+def finish_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """The MLP half of the block, with its residual: (B, L, C) to (B, L, C)."""
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def gaussian_bump(grid: tuple[int, int], std: float, *, like: Tensor) -> Tensor:
+    """NACLIP's preference for near patches, (1 + h*w, 1 + h*w), in the dtype and on the device of `like`.
+
+    exp(-distance^2 / (2 std^2)) between patches, distance in patches, peak 1; the class token's row and
+    column are 0.
+    """
+    h, w = grid
+    rows, columns = (_falloff(n, std).to(like.device) for n in (h, w))
+    patches = torch.einsum("ab,cd->acbd", rows, columns).reshape(h * w, h * w)  # (h, w, h, w) -> (h*w, h*w)
+    return F.pad(patches, (1, 0, 1, 0)).to(like.dtype)
+
+
+def _falloff(n: int, std: float) -> Tensor:
+    """One axis of the bump, (n, n): a Gaussian of the distance in the plane is a product over its axes."""
+    place = torch.arange(n, dtype=torch.float32)
+    return torch.exp(-((place[:, None] - place) ** 2) / (2 * std**2))
+
+
+def _sides(comparison: Comparison, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """The two projections an attention map compares."""
+    pairs: dict[Comparison, tuple[Tensor, Tensor]] = {"qk": (q, k), "qq": (q, q), "kk": (k, k)}
+    return pairs[comparison]
+
+
+class ValuePath(NamedTuple):
+    """Last block of MaskCLIP's official code on a ViT, (B, L, C): what leaves it, queries, keys."""
+
+    values: Tensor
+    queries: Tensor
+    keys: Tensor
+
+
+def maskclip_value_path(block: ResidualAttentionBlock, x: Tensor) -> ValuePath:
+    """MaskCLIP's last block as its official code has it on a ViT, for tokens x (B, L, C).
+
+    Queries, keys and values each go through the output projection; the values keep the residual and the MLP.
+    `ln_post` and `proj` are for the caller to apply (to the values).
+    Source: MaskCLIP (arXiv 2112.01071), section 3.2, as used by MVP-SEG (arXiv 2304.06957).
+    """
+    queries, keys, values = (merge_heads(block, heads) for heads in project_qkv(block, x))
+    return ValuePath(finish_block(block, x + block.ls_1(values)), queries, keys)
+
+
+def prompt_denoising(scores: Tensor, floor: float) -> Tensor:
+    """Cosines (S, h, w) with every name that is nowhere convincing taken out of the whole photo.
+
+    A name whose probability, softmax(100 * cosine) over names, stays below `floor` everywhere gets -100
+    everywhere. The official setting of `floor` is 0.5. Source: MaskCLIP, section 3.3.
+    """
+    best = (TEMPERATURE * scores).softmax(dim=0).flatten(1).amax(dim=1)  # (S,)
+    return scores.masked_fill((best < floor)[:, None, None], SUPPRESSED)
+
+
+def key_smoothing(scores: Tensor, keys: Tensor, ceiling: float) -> Tensor:
+    """Probabilities (S, h, w) of the names, those of unsure patches gathered from patches with like keys.
+
+    Where the best probability is below `ceiling` (1.0, the official setting, means nearly everywhere) it
+    becomes the sum over patches of key similarity x probability: a score, not a probability, since rows of
+    similarities are not normalised. Official quirk, kept: each key channel is normalised over the patches,
+    not each key over its channels. Source: MaskCLIP, section 3.3.
+
+    Args:
+        scores: cosines, (S, h, w), or what `prompt_denoising` left of them.
+        keys: one key per patch of the same grid, (h*w, C), class token left out.
+        ceiling: probability from which a patch is sure enough to be left alone.
+    """
+    share = (TEMPERATURE * scores).softmax(dim=0).flatten(1)  # (S, h*w)
+    keys = F.normalize(keys.to(share.dtype), dim=0)
+    gathered = (share @ keys) @ keys.T  # (S, h*w), without the h*w x h*w similarities
+    unsure = share.amax(dim=0) < ceiling
+    return torch.where(unsure, gathered, share).reshape(scores.shape)
