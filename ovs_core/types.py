@@ -10,9 +10,10 @@ Class numbering, used everywhere: label 0 is "other" (nothing the user typed), l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -88,7 +89,9 @@ class Window:
     def __post_init__(self) -> None:
         h, w = self.grid
         if self.tokens.ndim != 2 or self.tokens.shape[0] != 1 + h * w:
-            raise ValueError(f"tokens must be ({1 + h * w}, C) for grid {self.grid}, got {tuple(self.tokens.shape)}")
+            raise ValueError(
+                f"tokens must be ({1 + h * w}, C) for grid {self.grid}, got {tuple(self.tokens.shape)}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,3 +260,9 @@ class Result:
     def __post_init__(self) -> None:
         if self.labels.shape != self.image.shape[:2]:
             raise ValueError(f"labels must be {self.image.shape[:2]}, got {self.labels.shape}")
+
+    def save(self, folder: str | Path, stem: str = "photo", formats: Iterable[str] = ()) -> tuple[Path, ...]:
+        """Write label map, overlay and report, and `formats`; see `ovs_core.export.files.save_result`."""
+        from ovs_core.export.files import save_result
+
+        return save_result(self, folder, stem, formats)
