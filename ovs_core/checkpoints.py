@@ -70,7 +70,7 @@ class WeightFile:
         bytes: size of the first file, or None if unknown.
         licence: SPDX name where there is one.
         source: who publishes it.
-        paper: arXiv id, or "".
+        paper: arXiv id such as "2103.00020", or "".
         open_clip_model: open_clip architecture these weights were trained as; a "-quickgelu" one differs from
             its plain namesake in the activation alone, and mixing them up silently gives wrong features.
     """
@@ -353,20 +353,27 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: if the file is absent, not a weight file, damaged, or holds anything but tensors.
     """
-    try:
+    with _one_sentence(path):
         state = _parse(path)
-    except CheckpointError:
-        raise
-    except _UNREADABLE as error:
-        raise CheckpointError(
-            f"{path} cannot be read: it is cut short, damaged, or holds Python objects instead of plain "
-            "tensors. Delete it and get it again."
-        ) from error
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} is not a weight file: it holds something else than named tensors.")
     if all(key.startswith("module.") for key in state):  # saved from torch's DataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
+
+
+def read_training_state(path: Path) -> dict[str, Any]:
+    """What a training loop saved to continue later: nested containers of tensors and numbers, onto the CPU.
+
+    Raises:
+        CheckpointError: if the file is absent, damaged, or holds anything that could run code.
+    """
+    with _one_sentence(path):
+        _head(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a saved training run: it holds a {type(content).__name__}.")
+    return content
 
 
 def load_strict(
@@ -401,6 +408,20 @@ def load_strict(
         name = type(module).__name__
         raise CheckpointError(f"{source} is for another model than {name}. {'. '.join(problems)}.")
     module.load_state_dict(given, strict=False)
+
+
+@contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """Turn whatever the readers raise on damaged bytes into a sentence that names the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except _UNREADABLE as error:
+        raise CheckpointError(
+            f"{path} cannot be read: it is cut short, damaged, or holds Python objects instead of plain "
+            "tensors. Delete it and get it again."
+        ) from error
 
 
 def _parse(path: Path) -> dict[str, Tensor]:

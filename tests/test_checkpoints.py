@@ -25,6 +25,7 @@ from ovs_core.checkpoints import (
     load_catalogue,
     load_strict,
     read_state,
+    read_training_state,
     sha256_of,
 )
 from ovs_core.devices import Cancelled
@@ -524,6 +525,24 @@ def test_files_without_named_tensors_are_refused(content, tmp_path):
     torch.save(content, tmp_path / "file.pt")
     with pytest.raises(CheckpointError, match="something else than named tensors"):
         read_state(tmp_path / "file.pt")
+
+
+def test_a_training_run_is_read_back_whole(tmp_path):
+    saved = {"step": 7, "average": [torch.ones(2)], "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}}}
+    torch.save(saved, tmp_path / "run.pt")
+    state = read_training_state(tmp_path / "run.pt")
+    assert state["step"] == 7
+    assert torch.equal(state["average"][0], torch.ones(2))
+    assert state["optimizer"]["state"][0]["step"] == 3
+
+
+@pytest.mark.parametrize("content", [[1], Bomb("trace")])
+def test_anything_else_is_no_training_run(content, tmp_path):
+    torch.save(content, tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match=r"run\.pt"):
+        read_training_state(tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match="There is no file"):
+        read_training_state(tmp_path / "absent.pt")
 
 
 def test_strict_load_fills_the_module():
