@@ -1,0 +1,251 @@
+"""CLIP's text tower: one unit embedding per class name, the mean over prompt templates.
+
+Each prompt's embedding is L2-normalised, the templates of a name are averaged, the mean is normalised again
+(Radford et al., arXiv 2103.00020, section 3.1.4).
+
+Two things make this cheap without changing the result. The tower is causal and read at the end-of-text
+token, so nothing behind the last end-of-text token of a batch can matter: prompts, sorted by length, are cut
+there. And a row depends on the tower, the templates and the name alone, so rows are remembered, in memory
+and on disk. For that to hold to the last bit, prompts of different names never share a batch: what was asked
+before cannot change an answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ovs_core.cache import ByteCache
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.encoders.prompts import Tokenizer, clip_tokenizer, fill
+from ovs_core.types import TextBank, Vocabulary
+
+logger = logging.getLogger(__name__)
+
+CACHE_BYTES = 32 << 20  # 16,000 names at D = 512
+DIGEST_BYTES = 32  # SHA-256
+BATCH_PROMPTS = 20  # of the 80 templates: short prompts do not wait for long ones, matrices stay large
+
+
+@dataclass(frozen=True, eq=False)
+class TextTower:
+    """The parts of a causal CLIP text tower, wherever open_clip keeps them.
+
+    Attributes:
+        token_embedding: ids to (.., C).
+        positions: (context length, C).
+        transformer: blocks that take (B, L, C) and an additive mask.
+        mask: causal, (context length, context length), 0 or -inf.
+        ln_final: applied to the tokens that leave the blocks.
+        projection: (C, D) matrix, linear layer, or None.
+        eos_id: id of the end-of-text token to read at; None reads at the largest id, which is the same in
+            CLIP's BPE.
+    """
+
+    token_embedding: nn.Module
+    positions: Tensor
+    transformer: nn.Module
+    mask: Tensor
+    ln_final: nn.Module
+    projection: Tensor | nn.Module | None
+    eos_id: int | None
+
+    @property
+    def context_length(self) -> int:
+        """Longest prompt in tokens, start and end of text included."""
+        return len(self.positions)
+
+    def read_at(self, ids: Tensor) -> Tensor:
+        """Place of the first end-of-text token in each row of ids (B, L), (B,)."""
+        return ids.argmax(dim=1) if self.eos_id is None else (ids == self.eos_id).int().argmax(dim=1)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings (B, D), not normalised, of prompts with ids (B, L); L up to the context length.
+
+        Equal to open_clip's `encode_text` on the same prompts, whose ids are never cut.
+        """
+        ends = self.read_at(ids)
+        length = int(ends.max()) + 1
+        ids = ids[:, :length]
+        x = self.token_embedding(ids).to(self.positions.dtype) + self.positions[:length]  # (B, L, C)
+        x = self.transformer(x, attn_mask=self.mask[:length, :length].to(x.dtype))
+        x = self.ln_final(x[torch.arange(len(ids), device=ids.device), ends])  # (B, C)
+        if self.projection is None:
+            return x
+        return self.projection(x) if isinstance(self.projection, nn.Module) else x @ self.projection
+
+
+def text_tower(model: nn.Module) -> TextTower:
+    """Find the text tower in an open_clip model: its attributes (`CLIP`) or `model.text` (`CustomTextCLIP`).
+
+    Raises:
+        ValueError: if it is not causal or not read at its end-of-text token, so that it may not be cut.
+    """
+    text: Any = getattr(model, "text", model)
+    pool = getattr(text, "text_pool_type", None) or getattr(text, "pool_type", None)
+    causal = getattr(text, "attn_mask", None) is not None
+    if pool not in ("argmax", "eos") or not causal or getattr(text, "cls_emb", None) is not None:
+        raise ValueError(
+            "the text tower must be a causal CLIP transformer read at its end-of-text token, "
+            f"got {type(text).__name__}"
+        )
+    eos_id = getattr(text, "text_eos_id", None) or getattr(text, "eos_id", None)
+    return TextTower(
+        token_embedding=text.token_embedding,
+        positions=text.positional_embedding,
+        transformer=text.transformer,
+        mask=text.attn_mask,
+        ln_final=text.ln_final,
+        projection=text.text_projection,
+        eos_id=eos_id if pool == "eos" else None,
+    )
+
+
+class TextEncoder:
+    """A text tower that remembers what it was asked; takes the model over (evaluation mode, no gradients).
+
+    Args:
+        model: open_clip model with a causal text tower.
+        identity: weights and precision in one string (`ovs_core.encoders.clip_vit.tower_identity`).
+        device: where `model` lives; embeddings come out there, in float32.
+        tokenizer: prompts to ids; None takes CLIP's byte-pair tokenizer.
+        cache_dir: folder for rows on disk, made when needed; None keeps them in memory only.
+        cache_bytes: budget of the memory cache.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        identity: str,
+        device: torch.device,
+        *,
+        tokenizer: Tokenizer | None = None,
+        cache_dir: Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.identity = identity
+        self._tower = text_tower(model.eval().requires_grad_(False))
+        self._device = device
+        self._tokenize = tokenizer or clip_tokenizer(self._tower.context_length)
+        self._disk = None if cache_dir is None else RowFiles(cache_dir)
+        self._memory = ByteCache(cache_bytes)
+
+    def embed(
+        self,
+        vocabulary: Vocabulary,
+        templates: tuple[str, ...],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> TextBank:
+        """Unit embeddings of every name, float32.
+
+        Args:
+            vocabulary: names; equal ones are encoded once.
+            templates: prompts with a `{}` for the name, at least one.
+            progress: called with (names done, names in all) after each name.
+            cancel: looked at before each name.
+
+        Raises:
+            ValueError: if there is no template, or one without `{}`.
+            Cancelled: if `cancel` was set; names done by then are remembered.
+        """
+        if not templates:
+            raise ValueError("templates must hold at least one prompt, got none")
+        rows: list[Tensor] = []
+        for done, name in enumerate(vocabulary.rows, start=1):
+            stop_if_cancelled(cancel)
+            rows.append(self._row(name, templates))
+            if progress is not None:
+                progress(done, len(vocabulary.rows))
+        return TextBank(vocabulary, torch.stack(rows).to(self._device))
+
+    def _row(self, name: str, templates: tuple[str, ...]) -> Tensor:
+        """Unit embedding (D,) of one name on the CPU: remembered, or on disk, or from the tower."""
+        key = row_key(self.identity, templates, name)
+        row: Tensor | None = self._memory.get("text", key)
+        if row is not None:
+            return row
+        row = None if self._disk is None else self._disk.read(key)
+        if row is None:
+            row = self._encode(name, templates)
+            if self._disk is not None:
+                self._disk.write(key, row)
+        self._memory.put("text", key, row, row.nbytes)
+        return row
+
+    @torch.no_grad()
+    def _encode(self, name: str, templates: tuple[str, ...]) -> Tensor:
+        ids = self._tokenize([fill(template, name) for template in templates])  # (P, context length)
+        ids = ids[self._tower.read_at(ids).argsort(stable=True)].to(self._device)  # short prompts first
+        batches = [self._tower.embed(batch).float() for batch in torch.split(ids, BATCH_PROMPTS)]
+        prompts = F.normalize(torch.cat(batches), dim=-1)  # (P, D)
+        return F.normalize(prompts.mean(dim=0), dim=0).cpu()
+
+
+def row_key(identity: str, templates: tuple[str, ...], name: str) -> str:
+    """SHA-256 hex of everything a row depends on."""
+    return hashlib.sha256(json.dumps([identity, templates, name]).encode()).hexdigest()
+
+
+class RowFiles:
+    """Rows on disk, one small file each: little-endian float32 numbers, then the SHA-256 of those bytes.
+
+    Never the reason why an answer fails: trouble is logged and the row made anew.
+
+    Args:
+        folder: made when the first row is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._writable = True
+
+    def read(self, key: str) -> Tensor | None:
+        """Row (D,) kept under `key`; None if there is none or its file is not what was written."""
+        path = self._path(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("The text cache file %s cannot be read: %s", path, error)
+            return None
+        numbers, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+        if hashlib.sha256(numbers).digest() != digest:
+            logger.warning("The text cache file %s is damaged; its embedding is made anew", path)
+            return None
+        return torch.from_numpy(np.frombuffer(numbers, dtype="<f4").astype(np.float32))
+
+    def write(self, key: str, row: Tensor) -> None:
+        """Keep a row (D,); after the first failure this object writes no more."""
+        if not self._writable:
+            return
+        path = self._path(key)
+        partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
+        numbers = row.numpy().astype("<f4").tobytes()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(numbers + hashlib.sha256(numbers).digest())
+            partial.replace(path)
+        except OSError as error:
+            self._writable = False
+            logger.warning("Text embeddings are not kept on disk: %s", error)
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.row"
