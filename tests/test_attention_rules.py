@@ -48,7 +48,7 @@ def hand_block():
 
 HAND_X = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])  # class token and two patches: grid (1, 2)
 
-# First patch of naclip: dots (0, 4, 4) as in kk_reduced, with (0, 1, exp(-1/50)) added after the scaling.
+# Scores are dots / sqrt(2). First patch, qk: dots (1, 0, 1), weights (e, 1, e) / (2 e + 1), e = exp(0.7071);
 # qq: dots (0, 1, 1); kk: dots (0, 4, 4), for naclip plus (0, 1, exp(-1/50)). Kept rest: 1.5 (x + mixed).
 HAND_OUTPUTS = {
     "clip": [[2.406673, 3.296664], [3.648014, 4.079912]],
