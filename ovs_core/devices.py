@@ -15,7 +15,7 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LOCK_POLL_SECONDS = 0.05
 
 
-class Cancelled(RuntimeError):
+class Cancelled(RuntimeError):  # noqa: N818 - a wish, not an error
     """The person who asked for this work no longer wants it."""
 
 
@@ -58,6 +58,13 @@ class Compute:
         finally:
             self.lock.release()
 
+    def wait(self) -> None:
+        """Return once the device has done what it was given, so that a stopwatch tells the truth."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
     def free_memory(self) -> None:
         """Give memory that no tensor uses any more back to the device."""
         if self.device.type == "cuda":
@@ -67,7 +74,7 @@ class Compute:
 
 
 def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
-    """Pick a device and a precision by name; "auto" takes a GPU if there is one, float32 on anything but CUDA.
+    """Pick a device and a precision by name; "auto" takes a GPU if there is one, half precision on CUDA only.
 
     Raises:
         ValueError: for an unknown name, a device this machine lacks, or half precision on the CPU.

@@ -1,0 +1,70 @@
+"""What many tests need: an engine on tiny random towers (no weights, no network, milliseconds) and made-up photos."""
+
+from collections.abc import Callable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from open_clip.model import CLIP
+
+from ovs_core.build import CLIP_MEAN, CLIP_STD, EncoderSpec, LoadedModel
+from ovs_core.checkpoints import WeightStore
+from ovs_core.engine import Engine
+from ovs_core.image import Photo
+
+TINY_VISION = {"image_size": 64, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
+TINY_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+
+
+def tiny_clip(seed: int = 0) -> CLIP:
+    """An open_clip model of 0.8 M random parameters; the same for the same seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = CLIP(24, TINY_VISION, TINY_TEXT)
+        for block in model.visual.transformer.resblocks:  # as built, biases are zero and would hide mistakes
+            torch.nn.init.normal_(block.attn.in_proj_bias, std=0.1)
+    return model
+
+
+def tiny_spec(name: str, seed: int = 0) -> EncoderSpec:
+    """A pair of tiny random towers as an engine may be given them."""
+
+    def load(store: WeightStore) -> LoadedModel:
+        weights = {f"tiny-{seed}.safetensors": sha256(f"tiny {seed}".encode()).hexdigest()}
+        return LoadedModel(tiny_clip(seed), CLIP_MEAN, CLIP_STD, weights)
+
+    return EncoderSpec(name, f"Tiny random towers {seed}", "", None, "embedded", "mini", 16, load)
+
+
+def random_photo(height: int, width: int, seed: int = 0) -> Photo:
+    """Blocks of random colours, so that neighbouring patches differ and areas exist."""
+    generator = np.random.default_rng(seed)
+    blocks = generator.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    return Photo(np.ascontiguousarray(blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]))
+
+
+@pytest.fixture(scope="session")
+def tiny_encoders() -> Mapping[str, EncoderSpec]:
+    """Stands in for the registry's encoders; "mini" is the default one, "second" has other weights."""
+    return MappingProxyType({"mini": tiny_spec("mini", 0), "second": tiny_spec("second", 1)})
+
+
+@pytest.fixture
+def make_engine(tiny_encoders: Mapping[str, EncoderSpec], tmp_path: Path) -> Callable[..., Engine]:
+    """Engines on tiny towers, on the CPU, that write nowhere but in this test's folder."""
+
+    def make(**settings: object) -> Engine:
+        return Engine(
+            **{"device": "cpu", "text_dir": tmp_path / "text", "encoders": tiny_encoders, **settings}
+        )
+
+    return make
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., Engine]) -> Engine:
+    """An engine on tiny towers with nothing loaded yet."""
+    return make_engine()
