@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 from hand_made import make_result
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from ovs_core.export.coco import coco_document, run_lengths
@@ -274,6 +274,8 @@ def test_arrays_open_without_pickle(tmp_path):
     with np.load(tmp_path / "photo.naclip.npz", allow_pickle=False) as arrays:
         assert_array_equal(arrays["labels"], labels)
         assert arrays["labels"].dtype == np.uint8
+        assert arrays["share"].dtype == np.float16
+        assert_allclose(arrays["share"], np.full((1, 3), 1 / 3), atol=1e-3)  # three names, equal evidence
         assert arrays["names"].tolist() == ["other", "dog", "grass"]
 
 

@@ -18,6 +18,7 @@ from ovs_core.export.pictures import label_png, mask_pngs, png
 from ovs_core.export.report import report
 from ovs_core.export.yolo import yolo_lines, yolo_names
 from ovs_core.render.legend import figure
+from ovs_core.scores import decide
 from ovs_core.types import Result
 
 FORMATS = ("coco", "coco-polygons", "yolo", "npz", "masks")
@@ -136,7 +137,9 @@ def _text(text: str) -> bytes:
 
 
 def _arrays(result: Result) -> bytes:
-    """Labels and names as a NumPy archive that opens without pickle."""
+    """Labels, winning shares and names as a NumPy archive that opens without pickle."""
+    _, share = decide(result.segmentation.score_map, result.preset, result.labels.shape)
+    names = np.array(["other", *result.vocabulary.names])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, labels=result.labels, names=np.array(["other", *result.vocabulary.names]))
+    np.savez_compressed(buffer, labels=result.labels, share=share.astype(np.float16), names=names)
     return buffer.getvalue()
