@@ -1,0 +1,220 @@
+"""Segment photos: `python -m ovs_core.cli.segment PATH... --classes "dog; grass; sky | clouds" --out DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS, REFINERS
+from ovs_core.engine import Engine, NotEnoughMemory
+from ovs_core.export.files import FORMATS, save_result
+from ovs_core.export.names import safe_name
+from ovs_core.image import ImageError, read_photo
+from ovs_core.render.legend import percent
+from ovs_core.types import Preset, Result, Vocabulary
+from ovs_core.vocabulary import read_vocabulary
+
+_EXIT_SOME_FAILED = 1
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130  # the shell's number for Ctrl-C
+_SUFFIXES = frozenset(
+    {
+        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
+        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    }
+)
+_OWN_OUTPUT = re.compile(r"\.(labels|overlay|mask\.\d+-.*)\.png$")
+_CLASSES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One photo to do: where it is, what its files begin with, what the report calls it."""
+
+    path: Path
+    stem: str
+    title: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What to do with every photo."""
+
+    vocabulary: Vocabulary
+    presets: dict[str, Preset | None]  # by method; None is the engine's own choice
+    encoder: str
+    refine: str
+    formats: tuple[str, ...]
+    out: Path
+
+
+def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
+    """Segment every photo; returns the exit code.
+
+    0: all done. 1: some photos could not be read or did not fit into memory, the others are done. 2: bad
+    input, one line on stderr. 130: stopped by Ctrl-C.
+
+    Args:
+        argv: arguments; None takes the command line's.
+        engine: None makes one as the arguments say.
+    """
+    arguments = _parser().parse_args(argv)
+    done = 0
+    sources: list[_Source] = []
+    try:
+        sources = list(_sources(arguments.paths, arguments.recursive))
+        vocabulary = read_vocabulary(arguments.classes, arguments.background)
+        if engine is None:
+            engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
+        task = _task(arguments, vocabulary, engine)
+        _say(*vocabulary.notes)
+        for source in tqdm(sources, unit="photo", disable=None):
+            done += _segment(source, task, engine)
+    except ValueError as error:
+        _say(str(error))
+        return _EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        _say(f"Stopped; {done} of {len(sources)} photos are done.")
+        return _EXIT_INTERRUPTED
+    if done < len(sources):
+        _say(f"{len(sources) - done} of {len(sources)} photos could not be done.")
+        return _EXIT_SOME_FAILED
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of a page."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_EXIT_BAD_INPUT, f"{message}. See --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m ovs_core.cli.segment", description="Segment photos by typed classes.")
+    add = parser.add_argument
+    add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
+    add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+    add(
+        "--method",
+        action="append",
+        choices=tuple(METHODS),
+        help=f"may be repeated; default: {DEFAULT_METHOD}",
+    )
+    add("--encoder", choices=tuple(ENCODERS), default=DEFAULT_ENCODER, help="default: %(default)s")
+    add(
+        "--refine",
+        choices=tuple(REFINERS),
+        default="none",
+        help="default: %(default)s",
+    )
+    add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
+    add("--scale", type=float, metavar="X", help="default: the method's own")
+    add("--threshold", type=float, metavar="Y", help="share under which a pixel is other, 0 to 1")
+    add("--export", nargs="+", choices=FORMATS, default=(), help="more files")
+    add("--recursive", action="store_true", help="folders within folders too")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: %(default)s")
+    add("--weights-dir", type=Path, metavar="DIR", help="folder to look for weights in first")
+    add("--offline", action="store_true", help="never touch the network")
+    return parser
+
+
+def _sources(paths: Sequence[Path], recursive: bool) -> Iterator[_Source]:
+    """Every photo once, with a stem of its own.
+
+    A stem that is taken gets the folder's name in front, and a number where even that is taken.
+    """
+    seen: set[Path] = set()
+    stems: set[str] = set()
+    for path, title in _photo_paths(paths, recursive):
+        if path.resolve() in seen:
+            continue
+        seen.add(path.resolve())
+        plain, long = (
+            safe_name(name, 110, dots=True) for name in (path.stem, f"{path.parent.name}-{path.stem}")
+        )
+        choices = (plain, long, *(f"{long}-{number}" for number in range(2, len(stems) + 3)))
+        stem = next(choice for choice in choices if choice.casefold() not in stems)
+        stems.add(stem.casefold())
+        yield _Source(path, stem, title)
+
+
+def _photo_paths(paths: Sequence[Path], recursive: bool) -> Iterator[tuple[Path, str]]:
+    """Files as given, and the picture files of folders by name; with each its name for the report."""
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(path.rglob("*") if recursive else path.iterdir())
+            photos = [file for file in inside if _is_photo(file)]
+            if not photos:
+                hint = "" if recursive else " (--recursive looks into its folders too)"
+                raise ValueError(f'There is no photo in the folder "{path}"{hint}.')
+            yield from ((file, file.relative_to(path).as_posix()) for file in photos)
+        elif path.exists():
+            yield path, path.name
+        else:
+            raise ValueError(f'There is no file or folder "{path}".')
+
+
+def _is_photo(file: Path) -> bool:
+    """A picture file by its ending, neither hidden nor written by this program."""
+    known = file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
+    return known and not _OWN_OUTPUT.search(file.name) and file.is_file()
+
+
+def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
+    """What the arguments ask for; a preset is made only where they change one."""
+    changes = {name: getattr(arguments, name) for name in ("scale", "threshold")}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    presets: dict[str, Preset | None] = {
+        method: replace(engine.preset(method, arguments.encoder), **changes) if changes else None
+        for method in arguments.method or (DEFAULT_METHOD,)
+    }
+    return _Task(
+        vocabulary, presets, arguments.encoder, arguments.refine, tuple(arguments.export), arguments.out
+    )
+
+
+def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
+    """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle."""
+    try:
+        photo = read_photo(source.path)
+        _say(*(f"{source.title}: {note}" for note in photo.notes))
+        for method, preset in task.presets.items():
+            result = engine.segment(
+                photo,
+                task.vocabulary,
+                method=method,
+                encoder=task.encoder,
+                refine=task.refine,
+                preset=preset,
+            )
+            save_result(result, task.out, source.stem, task.formats, source.title)
+            tqdm.write(_summary(source.stem, result))
+    except (ImageError, NotEnoughMemory) as error:
+        _say(f"Skipped {source.path}: {error}")
+        return False
+    return True
+
+
+def _summary(stem: str, result: Result) -> str:
+    """One line for stdout: the files' start and the largest classes."""
+    largest = sorted(result.classes, key=lambda summary: -summary.area_share)[:_CLASSES_SHOWN]
+    shares = (f"{summary.names[0]} {percent(summary.area_share)}" for summary in largest)
+    return f"{stem}.{result.method}: {', '.join(shares)}"
+
+
+def _say(*sentences: str) -> None:
+    """Sentences on stderr, above the progress bar."""
+    for sentence in sentences:
+        tqdm.write(sentence, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
