@@ -113,7 +113,7 @@ def _verify(store: WeightStore, name: str | None) -> None:
         except CheckpointError as error:
             problems.append(str(error))
         else:
-            print(f"{each}: {check.path} {check.sentence}")
+            print(f"{each}: {check.path} {check.sentence} (SHA-256 {check.sha256})")
     if problems:
         raise CheckpointError("\n".join(problems))
 
