@@ -1,5 +1,6 @@
 """The terminal: what is written, what is said, which exit code ends it. A stand-in is the engine."""
 
+import io
 import json
 from dataclasses import dataclass, field, replace
 
@@ -224,6 +225,16 @@ def test_an_unknown_method_is_told_the_known_ones(photos, tmp_path, capsys):
         run(photos, "--classes", "dog", "--method", "magic", "--out", tmp_path)
     said = capsys.readouterr().err
     assert all(name in said for name in METHODS)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "犬 ? é"), ("latin-1", "? ? é")])
+def test_no_name_breaks_the_terminal(tmp_path, monkeypatch, encoding, shown):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stderr", stream)
+    (tmp_path / "犬 \x1b é.png").write_text("no picture")
+    assert run(tmp_path, "--classes", "dog", "--out", tmp_path / "out")[0] == 1
+    stream.seek(0)
+    assert f"{shown}.png: " in stream.readline()
 
 
 def test_a_folder_without_photos_is_an_error(tmp_path, capsys):

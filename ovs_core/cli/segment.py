@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -196,7 +196,7 @@ def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
                 preset=preset,
             )
             save_result(result, task.out, source.stem, task.formats, source.title)
-            tqdm.write(_summary(source.stem, result))
+            _write(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
         _say(f"Skipped {source.path}: {error}")
         return False
@@ -211,9 +211,16 @@ def _summary(stem: str, result: Result) -> str:
 
 
 def _say(*sentences: str) -> None:
-    """Sentences on stderr, above the progress bar."""
+    """Sentences on stderr."""
     for sentence in sentences:
-        tqdm.write(sentence, file=sys.stderr)
+        _write(sentence, sys.stderr)
+
+
+def _write(sentence: str, stream: TextIO) -> None:
+    """One line above the progress bar, without letters that the terminal cannot show or must not obey."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(sentence.split()))
+    encoding = stream.encoding or "utf-8"
+    tqdm.write(line.encode(encoding, "replace").decode(encoding), file=stream)
 
 
 if __name__ == "__main__":
