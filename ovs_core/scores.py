@@ -1,0 +1,203 @@
+"""From evidence on the token grid to labels, shares and margins per pixel, one tile at a time.
+
+The rule everywhere: interpolate the rows bilinearly (half-pixel centres, edges repeated), multiply by the
+scale, softmax over all names, take the largest name of each class (label 0: of the `other` names), then the
+largest class. Only one tile (S, rows, columns) exists at a time: 847 classes need no more memory than two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ovs_core.types import ClassSummary, Preset, ScoreMap, Vocabulary
+
+# A tile that stays in a processor's cache is several times faster than one that does not.
+_TILE_BYTES = {"cpu": 4 << 20}
+_TILE_BYTES_ELSEWHERE = 64 << 20
+_TILE_WIDTH = 512  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """Shares of one rectangle.
+
+    Attributes:
+        top, left: first row and column, in pixels of the whole map.
+        shares: (K, rows, columns) in [0, 1], or (K + 1, ...) with `other` last.
+    """
+
+    top: int
+    left: int
+    shares: Tensor
+
+
+def decide(
+    score_map: ScoreMap, preset: Preset | tuple[float, float], size: tuple[int, int] | None = None
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.float32]]:
+    """Label every pixel.
+
+    Args:
+        score_map: evidence of every name.
+        preset: scale and threshold, alone or as part of a preset.
+        size: (H, W) of the answer in pixels; the photo's own by default.
+
+    Returns:
+        Labels (H, W), uint8 or above 255 classes uint16: k = k-th class (of equals the first), 0 = `other` won
+        or the best share is below the threshold. Shares (H, W) float32 in [0, 1] of whatever was best.
+    """
+    scale, threshold = (preset.scale, preset.threshold) if isinstance(preset, Preset) else preset
+    size = size or score_map.image_size
+    vocabulary = score_map.vocabulary
+    labels: NDArray[np.uint8] | NDArray[np.uint16]
+    labels = np.empty(size, np.uint8 if len(vocabulary.classes) < 256 else np.uint16)
+    share = np.empty(size, np.float32)
+    for top, left, logits in _logit_tiles(score_map, scale, size):
+        logits -= logits.amax(0)
+        # The best name of a pixel is now exactly 0. Few names win anywhere in a tile: painting those, the
+        # first one last, is ten times faster than an argmax over all of them.
+        label = torch.zeros_like(logits[0], dtype=torch.int32)  # (rows, columns)
+        for row in reversed((logits.amax((1, 2)) == 0).nonzero()[:, 0].tolist()):
+            label.masked_fill_(logits[row] == 0, vocabulary.row_label[row])
+        best = logits.exp_().sum(0).reciprocal_()  # (rows, columns): the softmax of the best name
+        label.masked_fill_(best < threshold, 0)
+        where = (slice(top, top + label.shape[0]), slice(left, left + label.shape[1]))
+        labels[where] = label.cpu().numpy()
+        share[where] = best.cpu().numpy()
+    return labels, share
+
+
+def shares(score_map: ScoreMap, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
+    """Yield the share of every class, tile by tile, at `size` (H, W) in pixels."""
+    lengths = _row_counts(score_map.vocabulary)
+    for top, left, logits in _logit_tiles(score_map, scale, size):
+        yield Tile(top, left, _largest(logits.softmax(0), lengths))
+
+
+def share_map(score_map: ScoreMap, scale: float, size: tuple[int, int]) -> Tensor:
+    """Shares of every class at once, (K, H, W) or with `other` last (K + 1, H, W); for small `size` only."""
+    whole = score_map.evidence.new_empty(len(_row_counts(score_map.vocabulary)), *size, dtype=torch.float32)
+    for tile in shares(score_map, scale, size):
+        rows, columns = tile.shares.shape[1:]
+        whole[:, tile.top : tile.top + rows, tile.left : tile.left + columns] = tile.shares
+    return whole
+
+
+def margin(score_map: ScoreMap, scale: float, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+    """Share of the best class minus that of the second best, (H, W) in [0, 1]: how sure a label is.
+
+    `other` counts as a class. Where nothing competes (one class, no `other`) it is the share itself.
+    """
+    size = size or score_map.image_size
+    answer = np.empty(size, np.float32)
+    for tile in shares(score_map, scale, size):
+        best = tile.shares.topk(min(2, len(tile.shares)), dim=0).values
+        lead = best[0] - best[1] if len(best) > 1 else best[0]
+        rows, columns = lead.shape
+        answer[tile.top : tile.top + rows, tile.left : tile.left + columns] = lead.cpu().numpy()
+    return answer
+
+
+def class_scores(score_map: ScoreMap) -> Tensor:
+    """Evidence of each class on its own grid, (K, h, w) or with `other` last (K + 1, h, w): its best name."""
+    return _largest(score_map.evidence, _row_counts(score_map.vocabulary))
+
+
+def summarise(
+    labels: NDArray[np.uint8] | NDArray[np.uint16],
+    share: NDArray[np.float32],
+    vocabulary: Vocabulary,
+    colors: Sequence[tuple[int, int, int]],
+) -> tuple[ClassSummary, ...]:
+    """Measure what each class got: one line per class in typed order, then `other` if it could win or did.
+
+    Args:
+        labels: (H, W) as from `decide`.
+        share: (H, W) as from `decide`.
+        vocabulary: what the labels mean.
+        colors: K + 1 colours, one per label, `other` first.
+
+    Raises:
+        ValueError: if the number of colours or the shapes do not fit.
+    """
+    known = len(vocabulary.classes)
+    if len(colors) != known + 1 or labels.shape != share.shape:
+        shapes = f"labels {labels.shape}, share {share.shape}"
+        raise ValueError(f"expected {known + 1} colours and equal shapes, got {len(colors)}, {shapes}")
+    flat = labels.reshape(-1)
+    pixels = np.bincount(flat, minlength=known + 1)
+    sums = np.bincount(flat, weights=share.reshape(-1), minlength=known + 1)
+    present = [*range(1, known + 1)]
+    if vocabulary.other or pixels[0]:
+        present.append(0)
+    return tuple(
+        ClassSummary(
+            label=label,
+            names=vocabulary.classes[label - 1] if label else ("other",),
+            color=colors[label],
+            area_share=float(pixels[label] / flat.size),
+            mean_score=float(sums[label] / pixels[label]) if pixels[label] else 0.0,
+        )
+        for label in present
+    )
+
+
+def _row_counts(vocabulary: Vocabulary) -> list[int]:
+    """Number of rows of each class, then of `other` if it has any."""
+    counts = [len(names) for names in vocabulary.classes]
+    return [*counts, len(vocabulary.other)] if vocabulary.other else counts
+
+
+def _largest(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Reduce rows (S, ...) to groups (len(counts), ...) by maximum."""
+    return torch.stack([group.amax(0) for group in torch.split(rows, list(counts))])
+
+
+def _logit_tiles(
+    score_map: ScoreMap, scale: float, size: tuple[int, int]
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (top, left, logits) for every tile of the map at `size`; logits (S, rows, columns) may be changed.
+
+    Bilinear sampling is separable: a tile is two small matrix products, with weights of its rows and columns.
+    """
+    if min(size) < 1:
+        raise ValueError(f"size must be at least 1 x 1 pixels, got {size}")
+    height, width = size
+    names, h, w = score_map.evidence.shape
+    device = score_map.evidence.device
+    scaled = score_map.evidence.to(torch.float32) * scale
+    room = max(1, _TILE_BYTES.get(device.type, _TILE_BYTES_ELSEWHERE) // (4 * names))  # pixels
+    columns = min(width, room, _TILE_WIDTH)
+    rows = max(1, room // columns)
+    strips = [
+        (left, *_bilinear(left, min(left + columns, width), width, w, device))
+        for left in range(0, width, columns)
+    ]
+    for top in range(0, height, rows):
+        grid_rows, down = _bilinear(top, min(top + rows, height), height, h, device)
+        band = down @ scaled[:, grid_rows]  # (S, rows, w)
+        for left, grid_columns, across in strips:
+            yield top, left, band[:, :, grid_columns] @ across.T  # (S, rows, columns)
+
+
+def _bilinear(start: int, stop: int, length: int, cells: int, device: torch.device) -> tuple[slice, Tensor]:
+    """Bilinear weights of pixels start..stop-1 of `length` along an axis of `cells` samples.
+
+    Returns:
+        The samples that take part, n of them, and their weights (stop - start, n).
+    """
+    position = (np.arange(start, stop) + 0.5) * (cells / length) - 0.5
+    position = position.clip(0, cells - 1)
+    below = np.minimum(position.astype(np.int64), max(cells - 2, 0))
+    first, last = int(below[0]), min(int(below[-1]) + 1, cells - 1)
+    weights = np.zeros((stop - start, last - first + 1), np.float32)
+    pixel = np.arange(stop - start)
+    weights[pixel, below - first] = 1 - (position - below)
+    if cells > 1:
+        weights[pixel, below - first + 1] = position - below
+    return slice(first, last + 1), torch.from_numpy(weights).to(device)
