@@ -1,0 +1,163 @@
+"""CLIP as a segmenter without training: rebuild the last block by a rule, compare patches with names.
+
+For each window: last block by rule, `ln_post`, projection, class token dropped, L2-normalised, cosine with
+the text; cosines of overlapping windows are averaged on the token grid of the frame. Papers and rules:
+`ovs_core.methods.attention_rules`.
+
+MaskCLIP's two optional refinements (arXiv 2112.01071, section 3.3) follow its official code, where the photo
+is one window. With several windows, prompt denoising looks at the averaged cosines of the whole photo and
+key smoothing at the averaged keys; with one window both are exactly the official ones. Deviation: smoothed
+scores are not cosines, so they become evidence as log(share) / 100, share being the score over the sum of
+scores of its patch. Its soft-max at scale 100 is that share and the best name stays the best; the official
+code takes the arg-max of the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor
+
+from ovs_core.encoders.clip_vit import to_joint_space
+from ovs_core.methods.attention_rules import (
+    TEMPERATURE,
+    Rule,
+    attention_weights,
+    key_smoothing,
+    leave_last_block,
+    maskclip_value_path,
+    prompt_denoising,
+)
+from ovs_core.scores import class_scores
+from ovs_core.types import Features, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
+from ovs_core.windows import accumulate
+
+LEAST_SHARE = 1e-12  # smoothed scores may be 0 or below; their logarithm may not
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingFree:
+    """One rule on the last block of one tower.
+
+    Attributes:
+        name: registry name, e.g. "naclip".
+        visual: open_clip's `VisionTransformer` that made the features; only its last block, `ln_post` and
+            `proj` run.
+        rule: from `ovs_core.methods.attention_rules.RULES`.
+        denoise_floor: MaskCLIP's prompt denoising, a probability (officially 0.5); None leaves it out.
+        smooth_ceiling: MaskCLIP's key smoothing, a probability (officially 1.0); None leaves it out.
+    """
+
+    name: str
+    visual: VisionTransformer
+    rule: Rule
+    denoise_floor: float | None = None
+    smooth_ceiling: float | None = None
+
+    @torch.no_grad()
+    def segment(
+        self,
+        features: Features,
+        text: TextBank,
+        *,
+        views: AbstractSet[ViewKind] = frozenset(),
+        point: tuple[float, float] | None = None,
+    ) -> Segmentation:
+        """Cosine evidence for every row of `text`; see `ovs_core.methods.base.Method`.
+
+        Views: "similarity", the cosine of each class (its best name) before any refinement; "attention", how
+        much the patch under `point`, or without a point the class token, takes from each patch.
+        """
+        self._check(features, text)
+        rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
+        parts = ((window, self._cosines(window, rows)) for window in features.windows)
+        cosines = accumulate(parts, features.grid)  # (S, h, w)
+        evidence = self._refine(cosines, features)
+        seen: list[View] = []
+        if "similarity" in views:
+            raw = ScoreMap(cosines, text.vocabulary, features.image_size)
+            names = text.vocabulary.names
+            seen.append(View("similarity", "Cosine to each class", class_scores(raw)[: len(names)], names))
+        if "attention" in views:
+            seen.append(self._attention_view(features, point))
+        return Segmentation(ScoreMap(evidence, text.vocabulary, features.image_size), tuple(seen))
+
+    @property
+    def _block(self) -> ResidualAttentionBlock:
+        return self.visual.transformer.resblocks[-1]
+
+    def _cosines(self, window: Window, rows: Tensor) -> Tensor:
+        """Cosine of each patch of a window with each text row (S, D), (S, h, w) float32."""
+        x = leave_last_block(self.rule, self._block, window.tokens[None], window.grid)
+        dense = to_joint_space(self.visual, x)[0, 1:]  # (h*w, D)
+        return (rows @ F.normalize(dense.float(), dim=-1).T).reshape(-1, *window.grid)  # (S, h, w)
+
+    def _refine(self, cosines: Tensor, features: Features) -> Tensor:
+        """MaskCLIP's switches on the whole photo's cosines (S, h, w)."""
+        evidence = cosines
+        if self.denoise_floor is not None:
+            evidence = prompt_denoising(evidence, self.denoise_floor)
+        if self.smooth_ceiling is not None:
+            parts = ((window, self._keys(window)) for window in features.windows)
+            keys = accumulate(parts, features.grid)  # (C, h, w)
+            scores = key_smoothing(evidence, keys.flatten(1).T, self.smooth_ceiling).clamp(min=0)
+            share = scores / scores.sum(dim=0).clamp(min=LEAST_SHARE)
+            evidence = share.clamp(min=LEAST_SHARE).log() / TEMPERATURE
+        return evidence
+
+    def _keys(self, window: Window) -> Tensor:
+        """Keys of a window's patches as MaskCLIP has them, (C, h, w) float32."""
+        keys = maskclip_value_path(self._block, window.tokens[None]).keys
+        return keys[0, 1:].float().T.reshape(-1, *window.grid)
+
+    def _attention_view(self, features: Features, point: tuple[float, float] | None) -> View:
+        cell = None if point is None else _cell(point, features.grid)
+        parts: list[tuple[Window, Tensor]] = []
+        for window in features.windows:
+            token = 0 if cell is None else _token(window, cell)
+            if token is not None:
+                index = torch.tensor([token], device=window.tokens.device)
+                weights = attention_weights(self.rule, self._block, window.tokens, window.grid, index)
+                parts.append((window, weights[:, 1:].reshape(1, *window.grid)))  # (1, h, w)
+        label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
+        title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
+        return View("attention", title, _mean_where_seen(parts, features.grid), (label,))
+
+    def _check(self, features: Features, text: TextBank) -> None:
+        width = features.windows[0].tokens.shape[1]
+        expected = self.visual.class_embedding.shape[0]
+        if width != expected:
+            raise ValueError(f"features must be {expected} wide, got {width} from {features.encoder}")
+        joint = expected if self.visual.proj is None else self.visual.proj.shape[1]
+        if text.embeddings.shape[1] != joint:
+            raise ValueError(f"text embeddings must be {joint} wide, got {text.embeddings.shape[1]}")
+
+
+def _cell(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:
+    """Token (row, column) of the frame under a point of the photo, both in [0, 1]."""
+    row, column = point
+    if not (0 <= row <= 1 and 0 <= column <= 1):
+        raise ValueError(f"point must be (row, column), each in [0, 1], got {point}")
+    return min(int(row * grid[0]), grid[0] - 1), min(int(column * grid[1]), grid[1] - 1)
+
+
+def _token(window: Window, cell: tuple[int, int]) -> int | None:
+    """Index of a frame's token in a window, whose class token is 0; None if the window does not hold it."""
+    row, column = cell[0] - window.top, cell[1] - window.left
+    height, width = window.grid
+    return 1 + row * width + column if 0 <= row < height and 0 <= column < width else None
+
+
+def _mean_where_seen(parts: list[tuple[Window, Tensor]], grid: tuple[int, int]) -> Tensor:
+    """Mean of maps (1, h, w) over the windows that hold a place, 0 where none does, on the frame's grid."""
+    total, count = (parts[0][1].new_zeros(1, *grid) for _ in range(2))
+    for window, part in parts:
+        height, width = window.grid
+        rows, columns = slice(window.top, window.top + height), slice(window.left, window.left + width)
+        total[:, rows, columns] += part
+        count[:, rows, columns] += 1
+    return total / count.clamp(min=1)
