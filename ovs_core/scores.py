@@ -48,8 +48,8 @@ def decide(
         size: (H, W) of the answer in pixels; the photo's own by default.
 
     Returns:
-        Labels (H, W), uint8 or above 255 classes uint16: k = k-th class (of equals the first), 0 = `other` won
-        or the best share is below the threshold. Shares (H, W) float32 in [0, 1] of whatever was best.
+        Labels (H, W), uint8 or above 255 classes uint16: k = k-th class (the first of equals), 0 = `other`
+        won or the best share is below the threshold. Shares (H, W) float32 in [0, 1] of what was best.
     """
     scale, threshold = (preset.scale, preset.threshold) if isinstance(preset, Preset) else preset
     size = size or score_map.image_size
@@ -161,7 +161,7 @@ def _largest(rows: Tensor, counts: Sequence[int]) -> Tensor:
 def _logit_tiles(
     score_map: ScoreMap, scale: float, size: tuple[int, int]
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (top, left, logits) for every tile of the map at `size`; logits (S, rows, columns) may be changed.
+    """Yield (top, left, logits) for every tile at `size`; logits (S, rows, columns) may be changed.
 
     Bilinear sampling is separable: a tile is two small matrix products, with weights of its rows and columns.
     """
