@@ -29,6 +29,7 @@ from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.attention_rules import RULES
 from ovs_core.methods.base import Method
 from ovs_core.methods.training_free import TrainingFree
+from ovs_core.refine.pamr import refine_pamr
 from ovs_core.types import Preset, ScoreMap
 
 DEFAULT_METHOD = "naclip"
@@ -38,6 +39,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 PROMPT_DENOISING_FLOOR = 0.5  # MaskCLIP's official settings
 KEY_SMOOTHING_CEILING = 1.0
 
+Steps = Callable[[int, int], None]
 Family = Literal["mini", "openai", "laion"]
 Value = TypeVar("Value")
 
@@ -129,13 +131,14 @@ class RefinerSpec:
         name: registry name, e.g. "pamr".
         title: name people know it by.
         description: one sentence in plain words.
-        run: from evidence, the photo's pixels and an event that cancels, finer evidence; None: nothing to do.
+        run: from evidence, the photo's pixels, a callback (done, total) and an event that cancels, finer
+            evidence; None where there is nothing to do.
     """
 
     name: str
     title: str
     description: str
-    run: Callable[[ScoreMap, NDArray[np.uint8], threading.Event | None], ScoreMap] | None
+    run: Callable[[ScoreMap, NDArray[np.uint8], Steps, threading.Event | None], ScoreMap] | None
 
 
 def _build_training_free(name: str, visual: nn.Module, switches: frozenset[str]) -> Method:
@@ -287,9 +290,22 @@ ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
     }
 )
 
+
+def _run_pamr(
+    score_map: ScoreMap, pixels: NDArray[np.uint8], steps: Steps, cancel: threading.Event | None
+) -> ScoreMap:
+    return refine_pamr(score_map, pixels, progress=steps, cancel=cancel)
+
+
 REFINERS: Mapping[str, RefinerSpec] = MappingProxyType(
     {
         "none": RefinerSpec("none", "No refinement", "Edges as fine as the model's own grid.", None),
+        "pamr": RefinerSpec(
+            "pamr",
+            "PAMR",
+            "Pulls edges to the photo's colours: neighbours that look alike share their scores (2005.08104).",
+            _run_pamr,
+        ),
     }
 )
 
@@ -302,7 +318,7 @@ _LAION = replace(_OPENAI, threshold=0.0)
 
 PRESETS: Mapping[tuple[str, Family], Preset] = MappingProxyType(
     {
-        # The embedded model: one whole frame, one prompt ("a NAME" is what its text tower learned).
+        # The embedded model: one whole frame, one prompt.
         ("clip", "mini"): _MINI,
         ("maskclip", "mini"): _MINI,
         ("sclip", "mini"): _MINI,

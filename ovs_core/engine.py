@@ -18,7 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,12 @@ from ovs_core.build import (
 )
 from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
-from ovs_core.devices import Cancelled, choose_compute, is_out_of_memory, stop_if_cancelled
+from ovs_core.devices import Cancelled, choose_compute, is_out_of_memory
 from ovs_core.image import Photo, display_copy
 from ovs_core.render.palette import colors_for
 from ovs_core.requests import (
     EncoderInfo,
+    Job,
     MethodInfo,
     NotEnoughMemory,
     PhotoSource,
@@ -78,27 +79,8 @@ TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer cl
 SMALLEST_WINDOW = 96  # pixels; below this a window no longer holds a thing to recognise
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One request on its way: whom to tell, when to stop, what it cost."""
-
-    report: Callable[[Progress | Result], None]
-    cancel: threading.Event | None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, stage: str) -> Iterator[None]:
-        """Tell the beginning and the end of a stage, and time it."""
-        stop_if_cancelled(self.cancel)
-        self.report(Progress(stage, 0, 1))
-        started = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
-        self.report(Progress(stage, 1, 1))
-
-    def steps(self, stage: str) -> Callable[[int, int], None]:
-        """Callback for parts that count their own steps."""
-        return lambda done, total: self.report(Progress(stage, done, total))
+class _WindowsTooLarge(RuntimeError):  # noqa: N818 - a turn on the way, never seen outside
+    """Memory ran out where smaller windows help."""
 
 
 class Engine:
@@ -165,7 +147,7 @@ class Engine:
                 one sentence each.
         """
         request = make_request(image, classes, method, encoder, background, refine, preset)
-        return self._answer(request, _Job(lambda _: None, None))
+        return self._answer(request, Job(lambda _: None, None))
 
     def run(
         self, request: Request, cancel: threading.Event | None = None
@@ -301,13 +283,16 @@ class Engine:
     def _run_all(
         self, requests: Sequence[Request], cancel: threading.Event | None
     ) -> Generator[Progress | Result, None, None]:
+        for request in requests:
+            self._spec(request.encoder)
+
         def work(report: Callable[[Progress | Result], None], stop: threading.Event) -> None:
             for request in requests:
-                report(self._answer(request, _Job(report, stop)))
+                report(self._answer(request, Job(report, stop)))
 
         return stream(work, cancel)
 
-    def _answer(self, request: Request, job: _Job) -> Result:
+    def _answer(self, request: Request, job: Job) -> Result:
         try:
             tower = self._tower(request.encoder, job)
             segmentation, preset = self._evidence(request, tower, job)
@@ -332,16 +317,15 @@ class Engine:
             segmentation=segmentation,
         )
 
-    def _evidence(self, request: Request, tower: Tower, job: _Job) -> tuple[Segmentation, Preset]:
+    def _evidence(self, request: Request, tower: Tower, job: Job) -> tuple[Segmentation, Preset]:
         """Evidence, and the preset it was made with: smaller windows than asked if memory ran out."""
         preset: Preset | None = request.preset or self.preset(request.method, request.encoder)
         while preset is not None:
             try:
-                return self._evidence_with(preset, request, tower, job), preset
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                logger.warning("Out of memory with %s: %s", preset, error)
+                coarse = self._coarse(request, preset, tower, job)
+                return self._refined(coarse, request, preset, tower, job), preset
+            except _WindowsTooLarge as error:
+                logger.warning("Out of memory with %s: %s", preset, error.__cause__)
             # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
             self.cache.drop("features")
             self.compute.free_memory()
@@ -350,46 +334,50 @@ class Engine:
                 job.report(Progress("encode", 0, 1, "Memory ran out; trying again with smaller windows."))
         raise NotEnoughMemory(TOO_LARGE)
 
-    def _evidence_with(self, preset: Preset, request: Request, tower: Tower, job: _Job) -> Segmentation:
-        templates = lookup("templates", TEMPLATES, preset.templates)
-        photo, vocabulary = request.photo, request.vocabulary
-        features_key = (photo.key, tower.vision.features_identity(preset))
-        text_key = (tower.text.identity, templates, vocabulary.rows)
-        method_key = (request.method, request.switches, request.views, request.point)
-        key = (features_key, text_key, method_key)
-
-        refine = REFINERS[request.refine].run
-
-        def coarse() -> Segmentation:
-            text = self._text(text_key, vocabulary, templates, tower, job)
-            features = self._features(features_key, photo, preset, tower, job)
-            method = build_method(request.method, tower.vision.visual, request.switches)
-            with self._stage("method", job):
-                found = method.segment(features, text, views=request.views, point=request.point)
-                return _on_cpu(found)
-
-        def fine() -> Segmentation:
-            found = self._remembered("scores", (key, "none"), coarse)
-            if refine is None:
-                return found
-            with self._stage("refine", job):
-                refined = refine(found.score_map, photo.pixels, job.cancel)
-            return replace(found, score_map=refined)
-
-        make = coarse if request.refine == "none" else fine
-        found = self._remembered("scores", (key, request.refine), make)
-        # The same rows may have been asked for as other classes ("cat | kitten" or "cat; kitten").
-        return replace(found, score_map=replace(found.score_map, vocabulary=vocabulary))
-
-    def _remembered(self, kind: str, key: Hashable, make: Callable[[], Segmentation]) -> Segmentation:
-        found: Segmentation | None = self.cache.get(kind, key)
+    def _coarse(self, request: Request, preset: Preset, tower: Tower, job: Job) -> Segmentation:
+        """What the method says on the token grid."""
+        key = self._key(request, preset, tower)
+        found: Segmentation | None = self.cache.get("scores", key)
         if found is None:
-            found = make()
-            nbytes = found.score_map.nbytes + sum(view.maps.nbytes for view in found.views)
-            self.cache.put(kind, key, found, nbytes)
-        return found
+            text = self._text(request.vocabulary, preset, tower, job)
+            method = build_method(request.method, tower.vision.visual, request.switches)
+            try:
+                features = self._features(request.photo, preset, tower, job)
+                with self._stage("method", job):
+                    found = _on_cpu(method.segment(features, text, views=request.views, point=request.point))
+            except (RuntimeError, MemoryError) as error:
+                if is_out_of_memory(error):
+                    raise _WindowsTooLarge from error
+                raise
+            self.cache.put("scores", key, found, _nbytes(found))
+        # The same rows may have been asked for as other classes ("cat | kitten" or "cat; kitten").
+        return replace(found, score_map=replace(found.score_map, vocabulary=request.vocabulary))
 
-    def _features(self, key: Hashable, photo: Photo, preset: Preset, tower: Tower, job: _Job) -> Features:
+    def _refined(
+        self, coarse: Segmentation, request: Request, preset: Preset, tower: Tower, job: Job
+    ) -> Segmentation:
+        """What the refiner makes of it."""
+        refine = REFINERS[request.refine].run
+        if refine is None:
+            return coarse
+        key = (self._key(request, preset, tower), request.refine)
+        evidence: torch.Tensor | None = self.cache.get("scores", key)
+        if evidence is None:
+            with self._stage("refine", job):
+                there = replace(coarse.score_map, evidence=coarse.score_map.evidence.to(self.compute.device))
+                finer = refine(there, request.photo.pixels, job.steps("refine"), job.cancel)
+                evidence = finer.evidence.float().cpu()
+            self.cache.put("scores", key, evidence, evidence.nbytes)
+        return replace(coarse, score_map=replace(coarse.score_map, evidence=evidence))
+
+    def _key(self, request: Request, preset: Preset, tower: Tower) -> Hashable:
+        """Everything evidence depends on."""
+        features = (request.photo.key, tower.vision.features_identity(preset))
+        text = (tower.text.identity, preset.templates, request.vocabulary.rows)
+        return (features, text, request.method, request.switches, request.views, request.point)
+
+    def _features(self, photo: Photo, preset: Preset, tower: Tower, job: Job) -> Features:
+        key = (photo.key, tower.vision.features_identity(preset))
         features: Features | None = self.cache.get("features", key)
         if features is None:
             with self._stage("encode", job):
@@ -399,18 +387,18 @@ class Engine:
             self.cache.put("features", key, features, features.nbytes)
         return features
 
-    def _text(
-        self, key: Hashable, vocabulary: Vocabulary, templates: tuple[str, ...], tower: Tower, job: _Job
-    ) -> TextBank:
+    def _text(self, vocabulary: Vocabulary, preset: Preset, tower: Tower, job: Job) -> TextBank:
+        key = (tower.text.identity, preset.templates, vocabulary.rows)
         embeddings: torch.Tensor | None = self.cache.get("text", key)
         if embeddings is None:
+            templates = TEMPLATES[preset.templates]
             with self._stage("text", job):
                 bank = tower.text.embed(vocabulary, templates, progress=job.steps("text"), cancel=job.cancel)
             embeddings = bank.embeddings
             self.cache.put("text", key, embeddings, embeddings.nbytes)
         return TextBank(vocabulary, embeddings)
 
-    def _tower(self, name: str, job: _Job) -> Tower:
+    def _tower(self, name: str, job: Job) -> Tower:
         with self._loading:
             if name not in self._towers:
                 spec = self._spec(name)
@@ -423,8 +411,10 @@ class Engine:
             return self._towers[name]
 
     @contextmanager
-    def _stage(self, stage: str, job: _Job) -> Iterator[None]:
+    def _stage(self, stage: str, job: Job) -> Iterator[None]:
         """One stage of a job that owns the device while it lasts."""
+        if self.compute.lock.locked():
+            job.report(Progress(stage, 0, 1, "Waiting for another request."))
         with self.compute.hold(job.cancel), torch.no_grad(), job.stage(stage):
             yield
             self.compute.wait()
@@ -463,6 +453,10 @@ def _on_cpu(found: Segmentation) -> Segmentation:
     score_map: ScoreMap = replace(found.score_map, evidence=found.score_map.evidence.float().cpu())
     views = tuple(replace(view, maps=view.maps.float().cpu()) for view in found.views)
     return Segmentation(score_map, views)
+
+
+def _nbytes(found: Segmentation) -> int:
+    return found.score_map.nbytes + sum(view.maps.nbytes for view in found.views)
 
 
 def _smaller(preset: Preset) -> Preset | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -12,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS, REFINERS, lookup
+from ovs_core.devices import stop_if_cancelled
 from ovs_core.image import Photo, read_photo
-from ovs_core.types import Preset, ViewKind, Vocabulary
+from ovs_core.types import Preset, Result, ViewKind, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, read_vocabulary
 
 PhotoSource = Photo | str | Path | bytes | Image.Image | NDArray[np.generic]
@@ -106,6 +110,29 @@ class EncoderInfo:
     available: bool
     reason: str
     weights: str
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One request on its way: whom to tell, when to stop, what it cost."""
+
+    report: Callable[[Progress | Result], None]
+    cancel: threading.Event | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, stage: str) -> Iterator[None]:
+        """Tell the beginning and the end of a stage, and time it."""
+        stop_if_cancelled(self.cancel)
+        self.report(Progress(stage, 0, 1))
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+        self.report(Progress(stage, 1, 1))
+
+    def steps(self, stage: str) -> Callable[[int, int], None]:
+        """Callback for parts that count their own steps."""
+        return lambda done, total: self.report(Progress(stage, done, total))
 
 
 def check_among(what: str, given: frozenset[str], known: tuple[str, ...]) -> None:

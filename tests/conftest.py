@@ -1,4 +1,4 @@
-"""What many tests need: an engine on tiny random towers (no weights, no network, milliseconds) and made-up photos."""
+"""What many tests need: an engine on tiny random towers (no weights, no network) and made-up photos."""
 
 from collections.abc import Callable, Mapping
 from hashlib import sha256
@@ -7,26 +7,12 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-import torch
-from open_clip.model import CLIP
+from tiny_clip import make_model
 
 from ovs_core.build import CLIP_MEAN, CLIP_STD, EncoderSpec, LoadedModel
 from ovs_core.checkpoints import WeightStore
 from ovs_core.engine import Engine
 from ovs_core.image import Photo
-
-TINY_VISION = {"image_size": 64, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
-TINY_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-
-
-def tiny_clip(seed: int = 0) -> CLIP:
-    """An open_clip model of 0.8 M random parameters; the same for the same seed."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = CLIP(24, TINY_VISION, TINY_TEXT)
-        for block in model.visual.transformer.resblocks:  # as built, biases are zero and would hide mistakes
-            torch.nn.init.normal_(block.attn.in_proj_bias, std=0.1)
-    return model
 
 
 def tiny_spec(name: str, seed: int = 0) -> EncoderSpec:
@@ -34,7 +20,7 @@ def tiny_spec(name: str, seed: int = 0) -> EncoderSpec:
 
     def load(store: WeightStore) -> LoadedModel:
         weights = {f"tiny-{seed}.safetensors": sha256(f"tiny {seed}".encode()).hexdigest()}
-        return LoadedModel(tiny_clip(seed), CLIP_MEAN, CLIP_STD, weights)
+        return LoadedModel(make_model(seed), CLIP_MEAN, CLIP_STD, weights)
 
     return EncoderSpec(name, f"Tiny random towers {seed}", "", None, "embedded", "mini", 16, load)
 
