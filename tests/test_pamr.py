@@ -21,7 +21,7 @@ def _score_map(rows, grid, image_size):
 
 
 def test_weights_worked_by_hand_on_a_line():
-    # One row, values 0 0 1, dilation 1. With edges repeated, the middle pixel sees three times 0 0 1: mean 1/3,
+    # Values 0 0 1, dilation 1. With edges repeated, the middle pixel sees three times 0 0 1: mean 1/3,
     # squares 3 * (1/9 + 1/9 + 4/9) = 2, unbiased deviation sqrt(2 / 8) = 0.5, scale 0.05.
     # Neighbours as in a 3 x 3 raster without its centre: 0 0 1 0 1 0 0 1; a 1 costs exp(-1 / 0.05) = e^-20.
     weights = pamr_affinity(torch.tensor([[[0.0, 0.0, 1.0]]]), (1,))
