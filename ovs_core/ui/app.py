@@ -1,0 +1,126 @@
+"""The page: shared inputs on the left, tabs on the right, the HTTP endpoints behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import gradio as gr
+
+from ovs_core.build import REFINERS
+from ovs_core.engine import Engine
+from ovs_core.ui.compare_tab import compare_tab
+from ovs_core.ui.http import http_endpoints
+from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
+from ovs_core.ui.inspect_tab import inspect_tab
+from ovs_core.ui.models_tab import models_tab
+from ovs_core.ui.segment_tab import segment_tab
+from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
+
+CACHE_SWEEP = (3600, 86400)  # look every hour, delete files older than a day, in seconds
+
+
+def weights_line(engine: Engine, encoder: str) -> str:
+    """Say in plain words which weights are in use, or how to get some."""
+    info = next(info for info in engine.encoders() if info.name == encoder)
+    state = "weights" if info.available else "weights missing"
+    lead = "Weights in use:" if info.available else "No weights yet:"
+    return f'<p class="{state}"><b>{lead}</b> {escape(info.weights)}</p>'
+
+
+def header_html(engine: Engine, encoder: str) -> str:
+    """Give the head of the page."""
+    return (
+        "<h1>OVS Lens</h1>"
+        "<p>Drop a photo, type any class names, and see which pixels belong to which word.</p>"
+        f"{weights_line(engine, encoder)}"
+    )
+
+
+def encoder_choices(engine: Engine) -> list[tuple[str, str]]:
+    """Give (title, name) of the image-text models that are here; all of them if none is."""
+    infos = engine.encoders()
+    return [(info.title, info.name) for info in infos if info.available] or [
+        (info.title, info.name) for info in infos
+    ]
+
+
+def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Blocks:
+    """Lay out the page for an engine.
+
+    Args:
+        engine: answers the questions; shared by all users.
+        examples: sample photos; None reads those in `assets/photos`.
+    """
+    choices = encoder_choices(engine)
+    found = load_examples() if examples is None else tuple(examples)
+    with gr.Blocks(title="OVS Lens", analytics_enabled=False, delete_cache=CACHE_SWEEP) as page:
+        header = gr.HTML(header_html(engine, choices[0][1]), elem_id="ovs-header", padding=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=4, min_width=280):
+                refiners = [(spec.title, name) for name, spec in REFINERS.items()]
+                inputs = input_panel(choices, refiners, found)
+            with gr.Column(scale=8, min_width=280), gr.Tabs():
+                with gr.Tab("Segment", id="segment"):
+                    segment_tab(engine, inputs)
+                with gr.Tab("Compare", id="compare"):
+                    compare_tab(engine, inputs)
+                with gr.Tab("Inspect", id="inspect"):
+                    inspect_tab(engine, inputs)
+                with gr.Tab("Models", id="models"):
+                    models_tab(
+                        engine.store, lambda: [gr.update(choices=encoder_choices(engine))], [inputs.encoder]
+                    )
+        http_endpoints(engine, str(inputs.background.value))
+        inputs.encoder.change(
+            lambda encoder: header_html(engine, encoder),
+            [inputs.encoder],
+            [header],
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        for button, example in zip(inputs.examples, found, strict=True):
+            _connect_example(button, example, inputs)
+    return page
+
+
+def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) -> None:
+    """Let a click fill in photo and words; the answer is one more press away."""
+    button.click(
+        lambda: (str(example.file), example.classes),
+        None,
+        [inputs.photo, inputs.classes],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool, block: bool = True) -> str:
+    """Serve the page on this machine and give its address.
+
+    Args:
+        page: from `build_ui`.
+        host: interface to listen on.
+        port: port, None for the first free one from 7860.
+        browser: open a browser window.
+        block: wait until interrupted.
+    """
+    _, address, _ = page.queue().launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=browser,
+        prevent_thread_lock=not block,
+        share=False,
+        run_history=False,
+        ssr_mode=False,
+        max_file_size="50mb",
+        footer_links=["api"],
+        allowed_paths=[str(PHOTOS)],
+        theme=page_theme(),
+        css_paths=STYLE_SHEET,
+        head=HEAD,
+        quiet=not block,
+    )
+    return str(address)

@@ -1,0 +1,89 @@
+"""From what stands on the page to questions for the engine, from its answers to sentences. No gradio here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from ovs_core.engine import Cancelled, Engine, Progress, Request
+from ovs_core.image import Photo, read_photo
+from ovs_core.types import Result, Vocabulary
+from ovs_core.ui.words import STOPPED, Status, progress_text
+from ovs_core.vocabulary import parse_vocabulary
+
+NO_PHOTO = "Choose a photo first: drop one on the photo field, paste one, or take an example."
+
+
+@dataclass(frozen=True)
+class Question:
+    """The inputs that all tabs share, as they stand on the page.
+
+    Attributes:
+        photo: path of the uploaded file, None if there is none.
+        classes: the words as typed.
+        background: the "everything else" list as typed; empty or "none" for no list.
+        encoder: registry name of the image-text model.
+        refine: "none" or the refiner's registry name.
+    """
+
+    photo: str | None
+    classes: str
+    background: str
+    encoder: str
+    refine: str
+
+    def read(self) -> tuple[Photo, Vocabulary]:
+        """Read photo and words.
+
+        Raises:
+            ValueError: no photo, an unreadable one, or no words; one sentence.
+        """
+        if not self.photo:
+            raise ValueError(NO_PHOTO)
+        return read_photo(self.photo), parse_vocabulary(self.classes or "", self.background)
+
+    def request(self, engine: Engine, method: str, scale: float | None, threshold: float | None) -> Request:
+        """Ask one method with its own preset, but this scale and threshold where they are not None.
+
+        Raises:
+            ValueError: as `read`, an unknown name, or a setting out of range.
+        """
+        photo, vocabulary = self.read()
+        preset = engine.preset(method, self.encoder)
+        preset = replace(
+            preset,
+            scale=preset.scale if scale is None else scale,
+            threshold=preset.threshold if threshold is None else threshold,
+        )
+        return Request(photo, vocabulary, method, self.encoder, self.refine, preset)
+
+
+def answers(ask: Callable[[], Iterator[Progress | Result]], count: int = 1) -> Iterator[Status | Result]:
+    """Follow the engine, with progress as sentences.
+
+    Ends early with a "warning" when cancelled and with an "error" sentence when the engine refuses.
+
+    Args:
+        ask: starts the work; may itself refuse with a `ValueError`.
+        count: results expected.
+    """
+    done = 0
+    try:
+        for event in ask():
+            if isinstance(event, Result):
+                done += 1
+                yield event
+            else:
+                yield progress_status(event, done, count)
+    except Cancelled:
+        yield Status(STOPPED, "warning")
+    except ValueError as error:
+        yield Status(str(error), "error")
+
+
+def progress_status(progress: Progress, index: int = 0, count: int = 1) -> Status:
+    """Say which stage runs and how far it is; `index` of `count` results are there."""
+    part = progress.done / progress.total if progress.total else 0.0
+    turn = f"{index + 1} of {count}: " if count > 1 else ""
+    text = progress_text(progress.stage, progress.done, progress.total)
+    return Status(f"{turn}{text}. {progress.note}".strip(), "busy", (index + part) / count)

@@ -1,0 +1,153 @@
+"""Compare: several methods on the same photo and words, panels as they come, and where they disagree."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_core.engine import Engine, Progress
+from ovs_core.image import display_copy
+from ovs_core.render.disagreement import disagreement_picture
+from ovs_core.render.legend import percent
+from ovs_core.render.overlay import overlay
+from ovs_core.types import Result
+from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.pictures import resampled_labels
+from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.words import Status, compare_table, legend_html, summary_text
+
+PANEL_SIDE = 768  # longer side of a panel, in pixels
+NO_METHOD = "Tick at least one method to compare."
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What is known so far.
+
+    Attributes:
+        results: one per finished method, shrunk to panel size, in the order they came.
+        disagreement: picture (h, w, 3) of where methods differ, None before the last one.
+        share: part of the pixels on which not all agree, in [0, 1].
+    """
+
+    results: tuple[Result, ...] = ()
+    disagreement: NDArray[np.uint8] | None = field(default=None)
+    share: float = 0.0
+
+
+def panel_copy(result: Result) -> Result:
+    """Shrink photo and labels of a result to panel size; shares and scores stay those of the full photo."""
+    image = display_copy(result.image, PANEL_SIDE)
+    return replace(result, image=image, labels=resampled_labels(result.labels, image.shape[:2]))
+
+
+def compare_steps(
+    engine: Engine, token: threading.Event | None, question: Question, methods: Sequence[str]
+) -> Iterator[tuple[Status, Comparison | None]]:
+    """Answer one question with several methods, one new panel at a time, then show where they disagree."""
+    if not methods:
+        yield Status(NO_METHOD, "error"), None
+        return
+
+    def ask() -> Iterator[Progress | Result]:
+        photo, vocabulary = question.read()
+        return engine.compare(
+            photo, vocabulary, methods, encoder=question.encoder, refine=question.refine, cancel=token
+        )
+
+    found = Comparison()
+    for event in answers(ask, len(methods)):
+        if isinstance(event, Status):
+            yield event, None
+            if event.kind != "busy":
+                return
+            continue
+        found = Comparison((*found.results, panel_copy(event)))
+        done = len(found.results)
+        yield Status(f"{done} of {len(methods)} methods done", "busy", done / len(methods)), found
+    yield _verdict(found)
+
+
+def _verdict(found: Comparison) -> tuple[Status, Comparison]:
+    seconds = sum(sum(result.seconds.values()) for result in found.results)
+    if len(found.results) < 2:
+        return Status(f"Done in {seconds:.2f} s. Tick a second method to see where they disagree."), found
+    picture, disagreement = disagreement_picture(found.results)
+    share = float((disagreement > 0).mean())
+    text = f"Done in {seconds:.2f} s. The methods disagree on {percent(share)} of the photo."
+    return Status(text), replace(found, disagreement=picture, share=share)
+
+
+def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
+    """Give new values for legend, one panel per entry of `titles`, disagreement map and table."""
+    by_method = {result.method: result for result in found.results}
+    panels = [
+        gr.update(
+            value=overlay(by_method[name]),
+            alt_text=f"{title}: {summary_text(by_method[name].classes)}",
+            visible=True,
+        )
+        if name in by_method
+        else gr.update(value=None, visible=False)
+        for name, title in titles.items()
+    ]
+    difference = gr.update(
+        value=found.disagreement,
+        visible=found.disagreement is not None,
+        alt_text=f"Where the methods disagree: {percent(found.share)} of the photo",
+    )
+    legend = legend_html(found.results[0].classes) if found.results else ""
+    return [legend, *panels, difference, compare_table(found.results, titles)]
+
+
+def compare_tab(engine: Engine, inputs: InputPanel) -> None:
+    """Lay out the tab and connect it."""
+    titles = {info.name: info.title for info in engine.methods()}
+    with gr.Row(elem_classes="ovs-run", equal_height=False):
+        methods = gr.CheckboxGroup(
+            [(title, name) for name, title in titles.items()],
+            value=list(titles),
+            label="Methods",
+            info="All look at the same photo in the same windows, each with its own scale and threshold.",
+            elem_id="compare-methods",
+            scale=3,
+            min_width=220,
+        )
+        start, stop = run_bar("Compare", "compare")
+    status, token = status_line("compare")
+    legend = gr.HTML("", padding=False, elem_id="compare-legend")
+    with gr.Row(elem_classes="ovs-panels"):
+        panels = [_panel(title, f"panel-{name}") for name, title in titles.items()]
+        difference = _panel("Where they disagree (bright = more)", "panel-disagreement")
+    table = gr.HTML("", padding=False, elem_id="compare-table")
+
+    def work(token: threading.Event, *values: Any) -> Iterator[Step]:
+        *asked, ticked = values
+        chosen = [name for name in titles if name in ticked]
+        for status, found in compare_steps(engine, token, Question(*asked), chosen):
+            yield status, None if found is None else tuple(shown_comparison(found, titles))
+
+    wire(
+        RunBar(start, stop, status, token),
+        work,
+        [*inputs.question, methods],
+        [legend, *panels, difference, table],
+    )
+
+
+def _panel(title: str, name: str) -> gr.Image:
+    return gr.Image(
+        label=title,
+        format="png",
+        interactive=False,
+        visible=False,
+        elem_id=name,
+        buttons=["download", "fullscreen"],
+    )

@@ -1,0 +1,112 @@
+"""The left side of the page: photo and words, shared by all tabs so that nothing typed is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ovs_core.ui.pictures import photo_field
+from ovs_core.vocabulary import default_background
+
+PHOTOS = Path(__file__).resolve().parents[2] / "assets" / "photos"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample photo and words that suit it."""
+
+    file: Path
+    classes: str
+    title: str
+
+
+@dataclass(frozen=True)
+class InputPanel:
+    """The shared inputs; `question` lists them in the order of `asking.Question`'s fields."""
+
+    photo: gr.Image
+    classes: gr.Textbox
+    background: gr.Textbox
+    encoder: gr.Dropdown
+    refine: gr.Radio
+    examples: tuple[gr.Button, ...]
+
+    @property
+    def question(self) -> list[Any]:
+        """Components in the order of the fields of `Question`."""
+        return [self.photo, self.classes, self.background, self.encoder, self.refine]
+
+
+def load_examples(folder: Path = PHOTOS) -> tuple[Example, ...]:
+    """Read `examples.json` in the photo folder; none if it is not there, and none without its photo."""
+    index = folder / "examples.json"
+    if not index.is_file():
+        return ()
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    found = (Example(folder / entry["file"], entry["classes"], entry["title"]) for entry in entries)
+    return tuple(example for example in found if example.file.is_file())
+
+
+def input_panel(
+    encoders: Sequence[tuple[str, str]], refiners: Sequence[tuple[str, str]], examples: Sequence[Example]
+) -> InputPanel:
+    """Lay out the shared inputs; `encoders` and `refiners` are (title, name), the first one preselected."""
+    photo = photo_field(
+        label="Photo",
+        sources=["upload", "clipboard"],
+        height=300,
+        buttons=["fullscreen"],
+        elem_id="photo",
+        placeholder="Drop a photo here, click to choose one, or paste",
+        alt_text="The photo you chose",
+    )
+    classes = gr.Textbox(
+        label="Classes",
+        info="What to look for. Separate classes with ; or a new line, synonyms of one class with |",
+        placeholder="dog; grass; sky | clouds",
+        lines=2,
+        max_lines=8,
+        elem_id="classes",
+    )
+    buttons = _example_buttons(examples)
+    with gr.Accordion("More options", open=False, elem_id="more"):
+        background = gr.Textbox(
+            value="; ".join(default_background()),
+            label="“Everything else” words",
+            info="Hidden words that catch what none of your classes claims, so that one class alone works. "
+            "Leave empty, or write none, to share every pixel among your classes.",
+            lines=3,
+            max_lines=8,
+            elem_id="background",
+        )
+        refine = gr.Radio(
+            choices=list(refiners),
+            value=refiners[0][1],
+            label="Edge refinement",
+            info="PAMR pulls borders towards edges of the photo; a little slower.",
+            elem_id="refine",
+        )
+        encoder = gr.Dropdown(
+            choices=list(encoders),
+            value=encoders[0][1],
+            label="Image-text model",
+            info="More models can be fetched in the Models tab.",
+            elem_id="encoder",
+        )
+    return InputPanel(photo, classes, background, encoder, refine, buttons)
+
+
+def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:
+    if not examples:
+        return ()
+    gr.HTML('<p class="ovs-note">Or take an example:</p>', padding=False)
+    with gr.Row(elem_classes="ovs-examples"):
+        return tuple(
+            gr.Button(example.title, icon=str(example.file), size="sm", elem_id=f"example-{number}")
+            for number, example in enumerate(examples, start=1)
+        )

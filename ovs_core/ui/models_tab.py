@@ -1,0 +1,160 @@
+"""Models: which image-text models there are, which are here, and how to get the others."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from ovs_core.checkpoints import WeightFile, WeightStore
+from ovs_core.devices import Cancelled
+from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.words import Status, note_html
+
+MEGABYTE = 1_000_000
+
+
+def size_text(size: int | None) -> str:
+    """Write a file size for people."""
+    return "size unknown" if size is None else f"{size / MEGABYTE:,.0f} MB"
+
+
+def card_html(entry: WeightFile, here: Path | None) -> str:
+    """Give one model's card."""
+    tag = '<span class="tag here">here</span>' if here else '<span class="tag">not here</span>'
+    facts = {
+        "Size": size_text(entry.bytes),
+        "Licence": entry.licence,
+        "Source": entry.source,
+        "Paper": f"arXiv {entry.paper}" if entry.paper else "",
+        "File": str(here) if here else "",
+    }
+    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
+    return f'<div class="ovs-card"><h3>{escape(entry.title)}{tag}</h3><dl>{rows}</dl></div>'
+
+
+def fetch_steps(store: WeightStore, name: str, token: threading.Event | None) -> Iterator[Status]:
+    """Fetch one weight file, saying how far it is; ends with the verdict of its checksum."""
+    entry = store.entry(name)
+    yield from _watched(
+        lambda report: store.fetch(name, report, token),
+        f"Fetching {entry.title}",
+        f"{entry.title} is here now.",
+    )
+
+
+def use_local_steps(store: WeightStore, name: str, path: str) -> Iterator[Status]:
+    """Take a file that is already on this computer, after checking that it is the right one."""
+    entry = store.entry(name)
+    if not path.strip():
+        yield Status("Type the path of the file on the computer that runs the app.", "error")
+        return
+    yield Status(f"Checking {path.strip()}", "busy")
+    try:
+        store.use_local(name, Path(path.strip()).expanduser())
+    except ValueError as error:
+        yield Status(str(error), "error")
+        return
+    yield Status(f"{entry.title} is here now.")
+
+
+def _watched(
+    fetch: Callable[[Callable[[int, int | None], None]], Path], doing: str, done: str
+) -> Iterator[Status]:
+    """Run `fetch` beside this generator and turn its reports into progress."""
+    news: queue.SimpleQueue[Status] = queue.SimpleQueue()
+
+    def report(arrived: int, total: int | None) -> None:
+        of = f" of {size_text(total)}" if total else ""
+        news.put(Status(f"{doing}: {size_text(arrived)}{of}", "busy", arrived / total if total else None))
+
+    def run() -> None:
+        try:
+            fetch(report)
+        except Cancelled:
+            news.put(Status("Stopped; what arrived is kept and the next try goes on from there.", "warning"))
+        except ValueError as error:
+            news.put(Status(str(error), "error"))
+        else:
+            news.put(Status(done))
+
+    yield Status(doing, "busy")
+    threading.Thread(target=run, name="fetch-weights", daemon=True).start()
+    while True:
+        status = news.get()
+        while status.kind == "busy" and not news.empty():
+            status = news.get()
+        yield status
+        if status.kind != "busy":
+            return
+
+
+def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any]) -> None:
+    """Lay out a card per weight file of the catalogue, with the ways to get those that are absent.
+
+    Args:
+        store: finds and fetches weight files.
+        refresh: new values for `refreshed` once a file has arrived.
+        refreshed: components elsewhere on the page that name the available models.
+    """
+    offline = "The app was started offline: nothing is fetched; local files work." if store.offline else ""
+    gr.HTML(
+        note_html(
+            "Nothing is fetched unless you press a button here. Every file is checked before it is used.",
+            f"Files live in {store.folder}.",
+            offline,
+        ),
+        padding=False,
+    )
+    with gr.Row(elem_classes="ovs-models", equal_height=False):
+        for name, entry in store.catalogue.items():
+            if entry.kind != "clip":  # weights that no method uses yet
+                continue
+            here = store.locate(name)
+            with gr.Group(elem_classes="ovs-model"):
+                card = gr.HTML(card_html(entry, here), padding=False)
+                if here is None and entry.url:
+                    _ways_to_get(store, name, card, refresh, refreshed)
+
+
+def _ways_to_get(
+    store: WeightStore, name: str, card: gr.HTML, refresh: Callable[[], list[Any]], refreshed: list[Any]
+) -> None:
+    entry = store.entry(name)
+
+    def steps(statuses: Iterator[Status]) -> Iterator[Step]:
+        for status in statuses:
+            arrived = status.kind == "done"
+            yield status, (card_html(entry, store.locate(name)), *refresh()) if arrived else None
+
+    status, token = status_line(f"get-{name}")
+    if not store.offline:
+        with gr.Row():
+            start, stop = run_bar(f"Download {size_text(entry.bytes)}", f"get-{name}")
+        wire(
+            RunBar(start, stop, status, token),
+            lambda token: steps(fetch_steps(store, name, token)),
+            [],
+            [card, *refreshed],
+            queue="download",
+        )
+    with gr.Accordion("Use a local file", open=False):
+        path = gr.Textbox(
+            label="Path of the file",
+            info=f"On the computer that runs this app. Published as {entry.original_name}.",
+            elem_id=f"path-{name}",
+        )
+        with gr.Row():
+            start, stop = run_bar("Check and use", f"use-{name}")
+        wire(
+            RunBar(start, stop, status, token),
+            lambda _, path: steps(use_local_steps(store, name, path)),
+            [path],
+            [card, *refreshed],
+            queue="download",
+        )

@@ -1,0 +1,140 @@
+"""The photo field, the labelled overlay and the files behind them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio.components.annotated_image import AnnotatedImageData, Annotation
+from gradio.data_classes import FileData, ImageData
+from gradio.utils import get_upload_folder
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovs_core.image import display_copy
+from ovs_core.render.legend import percent
+from ovs_core.render.overlay import borders
+from ovs_core.types import ClassSummary, Result
+from ovs_core.ui.words import hex_color, shown_name
+
+LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+
+DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
+SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
+SMALLEST_SIDE = 384  # a smaller photo is enlarged for the page, so that a 1 x 1 image can be seen
+FILL_ALPHA = 190  # inside a region; its outline is opaque, so borders stay visible at any overlay opacity
+
+
+def photo_field(**settings: Any) -> gr.Image:
+    """Lay out an image field that hands over the uploaded file untouched, so that one reader judges it.
+
+    Left to itself, the field decodes the file and turns a damaged one into an unexplained error. (A subclass
+    would say the same, but gradio writes a stub file beside the module of every subclass.)
+    """
+    field = gr.Image(type="filepath", **settings)
+    field.preprocess = _uploaded_path  # type: ignore[method-assign]
+    return field
+
+
+def _uploaded_path(payload: ImageData | None) -> str | None:
+    return None if payload is None else payload.path
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledPicture:
+    """What the overlay shows.
+
+    Attributes:
+        base: path of the display copy of the photo.
+        labels: (h, w) label map at any size with the photo's shape.
+        names: label -> text shown in the legend, for the labels to be drawn.
+        colors: label -> "#rrggbb".
+    """
+
+    base: str
+    labels: NDArray[np.integer]
+    names: Mapping[int, str]
+    colors: Mapping[int, str]
+
+    @property
+    def color_map(self) -> dict[str, str]:
+        """Colours by legend text, as the component wants them."""
+        return {name: self.colors[label] for label, name in self.names.items()}
+
+
+def overlay_update(picture: LabelledPicture) -> dict[str, Any]:
+    """Give new settings for an `AnnotatedImage`, for events with `postprocess=False`.
+
+    Gradio's own postprocessing writes one 8-bit RGBA file per class; two-bit palette files are about ten
+    times quicker, which is what lets a slider answer at once.
+    """
+    outline = borders(picture.labels, growth=1)
+    sections = []
+    for label, name in picture.names.items():
+        mask = mask_png(picture.labels == label, outline, picture.colors[label])
+        sections.append(Annotation(image=FileData(path=store(mask, "mask.png")), label=name))
+    value = AnnotatedImageData(image=FileData(path=picture.base), annotations=sections)
+    return dict(gr.update(value=value.model_dump(), color_map=picture.color_map))
+
+
+def store(content: bytes, name: str) -> str:
+    """Keep bytes as a file of the app's own cache, in a folder named by what is in it, and give its path."""
+    folder = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    if not path.exists():
+        path.write_bytes(content)
+    return str(path)
+
+
+def mask_png(mask: NDArray[np.bool_], outline: NDArray[np.bool_], color: str) -> bytes:
+    """Write a mask (h, w) as a two-bit PNG: 0 clear, 1 filled, 2 outline."""
+    index = mask.astype(np.uint8)
+    index[mask & outline] = 2
+    picture = Image.fromarray(index)
+    picture.putpalette([0, 0, 0, *bytes.fromhex(color[1:]) * 2])
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", bits=2, transparency=bytes((0, FILL_ALPHA, 255)), compress_level=1)
+    return buffer.getvalue()
+
+
+def base_picture(pixels: NDArray[np.uint8]) -> str:
+    """Keep the copy of a photo (H, W, 3) that the page shows and give its path."""
+    picture = Image.fromarray(display_copy(pixels, DISPLAY_SIDE))
+    if max(picture.size) < SMALLEST_SIDE:
+        factor = SMALLEST_SIDE / max(picture.size)
+        size = tuple(max(1, round(side * factor)) for side in picture.size)
+        picture = picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=3)
+    return store(buffer.getvalue(), "photo.png")
+
+
+def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Shrink (H, W) so that the longer side is at most `side`; at least 1 x 1."""
+    factor = min(1.0, side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def resampled_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
+    """Pick the nearest label for every pixel of a smaller (h, w) copy of a label map (H, W)."""
+    rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
+    columns = (np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]
+    return labels[rows.astype(int)[:, None], columns.astype(int)[None, :]]  # (h, w)
+
+
+def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> LabelledPicture:
+    """Prepare a result for the overlay: typed classes that won pixels, named with their share."""
+    shown: list[ClassSummary] = [c for c in result.classes if c.label and c.area_share > 0]
+    return LabelledPicture(
+        base=base,
+        labels=resampled_labels(result.labels, fitted(result.labels.shape, side)),
+        names={c.label: f"{shown_name(c)} · {percent(c.area_share)}" for c in shown},
+        colors={c.label: hex_color(c.color) for c in shown},
+    )

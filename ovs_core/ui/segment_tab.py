@@ -1,0 +1,338 @@
+"""Segment: one method, one label map, sliders that answer without a model, files to take away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+
+from ovs_core.build import DEFAULT_METHOD
+from ovs_core.engine import Engine
+from ovs_core.export.files import FORMATS, result_files, zip_result
+from ovs_core.types import Result
+from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.pictures import (
+    DISPLAY_SIDE,
+    SLIDER_SIDE,
+    LabelledPicture,
+    base_picture,
+    fitted,
+    labelled_picture,
+    overlay_update,
+    store,
+)
+from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.words import (
+    NOTHING_WON,
+    Status,
+    class_table,
+    is_empty,
+    note_html,
+    seconds_text,
+    summary_text,
+)
+
+HINT = (
+    '<div class="ovs-hint">Choose a photo, type what to look for, press Segment.<br>'
+    "The labelled photo appears here.</div>"
+)
+SCALE_MAX = 200  # of the slider
+NO_ANSWER = "There is nothing to save yet: press Segment first."
+OPACITY_JS = "(v) => { document.documentElement.style.setProperty('--ovs-opacity', v); }"
+DOWNLOADS = {"labels": "Label map PNG", "overlay": "Overlay PNG", "json": "JSON", "zip": "ZIP"}
+ENDINGS = {"labels": ".labels.png", "overlay": ".overlay.png", "json": ".json"}
+CLICK_LINK_JS = (
+    "() => { setTimeout(() => document.querySelector('#file-link a, a#file-link')?.click(), 150); }"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a browser tab remembers about its last result: enough for the sliders and the downloads.
+
+    Attributes:
+        result: as the model gave it.
+        name: photo's name, used in file names.
+        base: path of the display copy of the photo.
+    """
+
+    result: Result
+    name: str
+    base: str
+
+
+@dataclass(frozen=True)
+class ResultPanel:
+    """Where a result is shown, in the order of `shown_result`."""
+
+    picture: gr.AnnotatedImage
+    summary: gr.HTML
+    table: gr.HTML
+    details: gr.HTML
+
+    @property
+    def components(self) -> list[Any]:
+        """Components in the order of `shown_result`."""
+        return [self.picture, self.summary, self.table, self.details]
+
+
+def segment_steps(
+    engine: Engine,
+    token: threading.Event | None,
+    question: Question,
+    method: str,
+    scale: float,
+    threshold: float,
+) -> Iterator[tuple[Status, Answer | None]]:
+    """Answer a question with one method; progress first, then the answer, or a sentence saying why not."""
+    try:
+        request = question.request(engine, method, scale, threshold)
+    except ValueError as error:
+        yield Status(str(error), "error"), None
+        return
+    for event in answers(lambda: engine.run(request, token)):
+        if isinstance(event, Status):
+            yield event, None
+            continue
+        answer = Answer(event, request.photo.name, base_picture(event.image))
+        notes = " ".join((*request.photo.notes, *event.vocabulary.notes))
+        yield _outcome(event, notes), answer
+
+
+def _outcome(result: Result, notes: str) -> Status:
+    if is_empty(result.classes):
+        return Status(f"{NOTHING_WON} {notes}".strip(), "warning")
+    return Status(f"Done in {seconds_text(result.seconds)}. {notes}".strip())
+
+
+def relabelled(engine: Engine, answer: Answer, scale: float, threshold: float, side: int | None) -> Answer:
+    """Label the answer's evidence again with other settings; runs no model.
+
+    Args:
+        engine: the engine.
+        answer: the answer as the model gave it.
+        scale: see `Preset`.
+        threshold: see `Preset`.
+        side: longer side of the new label map in pixels; None for the photo's own size.
+    """
+    size = None if side is None else fitted(answer.result.labels.shape, side)
+    return replace(answer, result=engine.relabel(answer.result, scale=scale, threshold=threshold, size=size))
+
+
+def shown_result(answer: Answer | None, side: int) -> list[Any]:
+    """Give new values for the components of `ResultPanel`."""
+    if answer is None:
+        return [gr.skip()] * 4
+    picture: LabelledPicture = labelled_picture(answer.base, answer.result, side)
+    weights = ", ".join(answer.result.weights) or "none"
+    return [
+        overlay_update(picture),
+        f'<p role="status">{note_html(summary_text(answer.result.classes))}</p>',
+        class_table(answer.result.classes),
+        note_html(f"Weights that made this: {weights}."),
+    ]
+
+
+def export_file(
+    engine: Engine,
+    answer: Answer | None,
+    scale: float,
+    threshold: float,
+    kind: str,
+    formats: Sequence[str] = (),
+) -> str:
+    """Write one file at the photo's own size with the settings as they stand, and give its path.
+
+    Args:
+        engine: the engine.
+        answer: what to save.
+        scale: see `Preset`.
+        threshold: see `Preset`.
+        kind: "labels", "overlay", "json" or "zip".
+        formats: names from `FORMATS`, for the ZIP.
+
+    Raises:
+        ValueError: nothing to save yet.
+    """
+    if answer is None:
+        raise ValueError(NO_ANSWER)
+    result = relabelled(engine, answer, scale, threshold, None).result
+    if kind != "zip":
+        files = result_files(result, answer.name)
+        return next(store(content, name) for name, content in files if name.endswith(ENDINGS[kind]))
+    with TemporaryDirectory(prefix="ovs-lens-") as folder:
+        path = zip_result(result, Path(folder) / f"{answer.name}.{result.method}.zip", answer.name, formats)
+        return store(path.read_bytes(), path.name)
+
+
+def segment_tab(engine: Engine, inputs: InputPanel) -> None:
+    """Lay out the tab and connect it."""
+    answer = gr.State(None, time_to_live=STATE_SECONDS)
+    methods = {info.name: info for info in engine.methods()}
+    with gr.Row(elem_classes="ovs-run", equal_height=False):
+        method = gr.Dropdown(
+            choices=[(info.title, name) for name, info in methods.items()],
+            value=DEFAULT_METHOD,
+            label="Method",
+            elem_id="method",
+            scale=3,
+            min_width=180,
+        )
+        start, stop = run_bar("Segment", "segment")
+    about = gr.HTML(note_html(methods[DEFAULT_METHOD].description), padding=False)
+    status, token = status_line("segment")
+    hint = gr.HTML(HINT, padding=False, elem_id="hint")
+    with gr.Column(visible=False, elem_id="result") as area:
+        panel = _result_panel()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=280):
+                scale, threshold = _settings(engine, panel, answer, inputs, method)
+            with gr.Column(scale=6, min_width=280):
+                panel.table.render()  # type: ignore[no-untyped-call]
+                panel.details.render()  # type: ignore[no-untyped-call]
+        _downloads(engine, answer, scale, threshold)
+
+    def work(token: threading.Event, *values: Any) -> Iterator[Step]:
+        *asked, method, scale, threshold = values
+        for status, new in segment_steps(engine, token, Question(*asked), method, scale, threshold):
+            shown = [gr.update(visible=False), gr.update(visible=True)]
+            yield status, None if new is None else (new, *shown, *shown_result(new, DISPLAY_SIDE))
+
+    wire(
+        RunBar(start, stop, status, token),
+        work,
+        [*inputs.question, method, scale, threshold],
+        [answer, hint, area, *panel.components],
+        triggers=[inputs.classes.submit],
+        postprocess=False,  # see `overlay_update`
+    )
+    method.change(
+        lambda name: note_html(methods[name].description),
+        [method],
+        [about],
+        show_progress="hidden",
+        queue=False,
+        api_visibility="private",
+    )
+
+
+def _result_panel() -> ResultPanel:
+    """Lay out picture and summary; table and details are rendered where there is room for them."""
+    return ResultPanel(
+        picture=gr.AnnotatedImage(
+            label="Labelled photo",
+            show_label=False,
+            format="png",
+            elem_id="overlay",
+            elem_classes="ovs-picture",
+            buttons=["fullscreen"],
+        ),
+        summary=gr.HTML("", elem_id="summary", padding=False),
+        table=gr.HTML("", elem_id="classes-table", padding=False, render=False),
+        details=gr.HTML("", elem_id="details", padding=False, render=False),
+    )
+
+
+def _settings(
+    engine: Engine, panel: ResultPanel, answer: gr.State, inputs: InputPanel, method: gr.Dropdown
+) -> tuple[gr.Slider, gr.Slider]:
+    """Lay out the sliders that re-label the last answer at once."""
+    first = engine.preset(DEFAULT_METHOD, inputs.encoder.value)
+    with gr.Accordion("Settings (answer at once, no model runs)", open=True, elem_id="settings"):
+        threshold = gr.Slider(
+            0,
+            1,
+            first.threshold,
+            step=0.01,
+            label="Threshold",
+            info="A pixel whose best class is less sure than this becomes other.",
+            elem_id="threshold",
+        )
+        scale = gr.Slider(
+            1,
+            SCALE_MAX,
+            first.scale,
+            step=1,
+            label="Scale",
+            info="Higher lets the best word take more of each pixel.",
+            elem_id="scale",
+        )
+        opacity = gr.Slider(
+            0,
+            1,
+            0.65,
+            step=0.05,
+            label="Overlay opacity",
+            info="How strongly the colours cover the photo.",
+            elem_id="opacity",
+        )
+        reset = gr.Button("Back to the method's own settings", size="sm", elem_id="reset")
+    sliders = [scale, threshold]
+
+    def slide(answer: Answer | None, scale: float, threshold: float) -> list[Any]:
+        return shown_result(answer and relabelled(engine, answer, scale, threshold, SLIDER_SIDE), SLIDER_SIDE)
+
+    def own_settings(method: str, encoder: str) -> list[float]:
+        preset = engine.preset(method, encoder)
+        return [preset.scale, preset.threshold]
+
+    quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    gr.on(
+        [scale.input, threshold.input],
+        slide,
+        [answer, *sliders],
+        panel.components,
+        trigger_mode="always_last",
+        postprocess=False,
+        **quick,
+    )
+    gr.on([method.change, inputs.encoder.change], own_settings, [method, inputs.encoder], sliders, **quick)
+    reset.click(own_settings, [method, inputs.encoder], sliders, **quick).then(
+        slide, [answer, *sliders], panel.components, postprocess=False, **quick
+    )
+    opacity.input(None, [opacity], None, js=OPACITY_JS)
+    return scale, threshold
+
+
+def _downloads(engine: Engine, answer: gr.State, scale: gr.Slider, threshold: gr.Slider) -> None:
+    """Lay out the downloads: a click makes the file, then the hidden link hands it over."""
+    with gr.Accordion("Download", open=True, elem_id="downloads"):
+        with gr.Row():
+            buttons = {
+                kind: gr.Button(label, size="sm", min_width=120, elem_id=f"save-{kind}")
+                for kind, label in DOWNLOADS.items()
+            }
+        formats = gr.CheckboxGroup(
+            list(FORMATS),
+            value=[],
+            label="Also in the ZIP",
+            info="The ZIP always holds label map, overlay and JSON.",
+            elem_id="formats",
+        )
+    link = gr.DownloadButton("File", elem_id="file-link", elem_classes="ovs-offstage")
+
+    for kind, button in buttons.items():
+
+        def make(
+            answer: Answer | None, scale: float, threshold: float, formats: list[str], kind: str = kind
+        ) -> str:
+            try:
+                return export_file(engine, answer, scale, threshold, kind, formats)
+            except ValueError as error:
+                raise gr.Error(escape(str(error)), title="Nothing to save", print_exception=False) from error
+
+        button.click(
+            make,
+            [answer, scale, threshold, formats],
+            [link],
+            concurrency_id="files",
+            concurrency_limit=2,
+            api_visibility="private",
+        ).success(None, None, None, js=CLICK_LINK_JS)

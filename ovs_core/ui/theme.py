@@ -1,0 +1,73 @@
+"""How the page looks: system fonts only, so that no request ever leaves the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+from gradio.themes.utils import colors, fonts, sizes
+
+# Gradio confines this to the inside of the page.
+STYLE_SHEET = Path(__file__).with_name("page.css")
+# This reaches the margin of the page.
+HEAD = "<style>@media (max-width: 640px) { .main.fillable { padding: .75rem !important; } }</style>"
+
+_SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
+_SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def page_theme() -> gr.themes.Base:
+    """Give the calm theme of the page: one accent colour, white cards, fonts of the system."""
+    theme = gr.themes.Soft(
+        primary_hue=colors.indigo,
+        secondary_hue=colors.indigo,
+        neutral_hue=colors.slate,
+        radius_size=sizes.radius_md,
+        font=[fonts.Font(name) for name in _SYSTEM],
+        font_mono=[fonts.Font(name) for name in _SYSTEM_MONO],
+    )
+    return theme.set(
+        body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_shadow="none",
+        block_border_width="1px",
+        block_border_color="*neutral_200",
+        block_border_color_dark="*neutral_700",
+        block_label_background_fill="white",
+        block_label_background_fill_dark="*neutral_800",
+        block_label_text_color_dark="*neutral_200",
+        block_label_text_weight="500",
+        checkbox_label_background_fill_selected="*primary_50",
+        checkbox_label_background_fill_selected_dark="*primary_900",
+        checkbox_label_text_color_selected="*primary_900",
+        checkbox_label_text_color_selected_dark="*primary_50",
+        checkbox_label_border_color_selected="*primary_300",
+        checkbox_border_color="*neutral_400",
+        checkbox_label_border_width="1px",
+        checkbox_label_border_color="*neutral_200",
+        checkbox_label_shadow="none",
+        input_border_width="1px",
+        input_border_color="*neutral_300",
+        input_border_color_dark="*neutral_600",
+        input_shadow="none",
+        button_border_width="1px",
+        button_secondary_background_fill="white",
+        button_secondary_background_fill_hover="*neutral_100",
+        button_secondary_border_color="*neutral_300",
+        button_secondary_border_color_dark="*neutral_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_large_text_size="*text_md",
+        button_large_padding="*spacing_md calc(2 * *spacing_lg)",
+        block_label_text_color="*neutral_600",
+        block_label_text_size="*text_sm",
+        block_title_text_color="*neutral_700",
+        block_title_background_fill="transparent",
+        block_title_padding="0",
+        block_title_text_color_dark="*neutral_200",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        button_primary_shadow="none",
+        button_secondary_shadow="none",
+    )

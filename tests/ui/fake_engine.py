@@ -1,0 +1,156 @@
+"""An engine without a model: every class is a disc at its own place, so that tests of the page are quick."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ovs_core.build import ENCODERS, METHODS, PRESETS
+from ovs_core.checkpoints import CheckpointError, WeightStore
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request
+from ovs_core.image import Photo
+from ovs_core.render.palette import colors_for
+from ovs_core.scores import decide, summarise
+from ovs_core.types import Preset, Result, ScoreMap, Segmentation, View, Vocabulary
+
+GRID_SIDE = 24
+WINDOWS = 6
+
+
+class FakeEngine:
+    """Follows the contract of `ovs_core.engine.Engine`.
+
+    Attributes:
+        delay: seconds each of the six windows of a photo takes.
+        runs: how many requests reached the model.
+        missing: behave as if no weights were there.
+    """
+
+    def __init__(self, folder: Path, *, delay: float = 0.0, missing: bool = False) -> None:
+        self.store = WeightStore(weights_dir=folder, offline=True)
+        self.delay = delay
+        self.missing = missing
+        self.runs = 0
+
+    def methods(self) -> tuple[MethodInfo, ...]:
+        return tuple(method_info(name) for name in METHODS)
+
+    def encoders(self) -> tuple[EncoderInfo, ...]:
+        return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
+
+    def preset(self, method: str = "naclip", encoder: str = "mini") -> Preset:
+        return PRESETS[method, ENCODERS[encoder].family]
+
+    def run(self, request: Request, cancel: Event | None = None) -> Iterator[Progress | Result]:
+        if self.missing:
+            raise CheckpointError("OVS Lens mini is not here. It comes with the repository: restore it.")
+        self.runs += 1
+        for window in range(WINDOWS):
+            stop_if_cancelled(cancel)
+            yield Progress("encode", window, WINDOWS)
+            time.sleep(self.delay)
+        stop_if_cancelled(cancel)
+        yield Progress("text", 0, 1)
+        size = request.photo.pixels.shape[:2]
+        evidence = discs(request, list(METHODS).index(request.method))
+        result = Result(
+            image=request.photo.pixels,
+            labels=np.zeros(size, np.uint8),
+            vocabulary=request.vocabulary,
+            classes=(),
+            method=request.method,
+            encoder=request.encoder,
+            weights=MappingProxyType({"fake.safetensors": "0" * 64}),
+            preset=request.preset or self.preset(request.method, request.encoder),
+            refine=request.refine,
+            seconds=MappingProxyType({"encode": 0.25, "text": 0.05}),
+            segmentation=Segmentation(
+                ScoreMap(evidence, request.vocabulary, size), views_of(request, evidence)
+            ),
+        )
+        yield self.relabel(result)
+
+    def compare(
+        self,
+        image: Photo,
+        classes: Vocabulary,
+        methods: Sequence[str],
+        *,
+        encoder: str,
+        refine: str,
+        cancel: Event | None = None,
+    ) -> Iterator[Progress | Result]:
+        for method in methods:
+            yield from self.run(Request(image, classes, method, encoder, refine), cancel)
+
+    def relabel(
+        self,
+        result: Result,
+        *,
+        scale: float | None = None,
+        threshold: float | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Result:
+        preset = result.preset
+        preset = replace(
+            preset,
+            scale=preset.scale if scale is None else scale,
+            threshold=preset.threshold if threshold is None else threshold,
+        )
+        image = result.image
+        if size is not None:
+            image = np.array(Image.fromarray(image).resize((size[1], size[0])))
+        labels, share = decide(result.segmentation.score_map, preset, image.shape[:2])
+        classes = summarise(labels, share, result.vocabulary, colors_for(result.vocabulary))
+        return replace(result, image=image, labels=labels, classes=classes, preset=preset)
+
+
+def discs(request: Request, shift: int) -> torch.Tensor:
+    """Evidence (S, h, w): class k is strong in a disc, others weak everywhere; methods differ a little."""
+    vocabulary = request.vocabulary
+    h = w = GRID_SIDE
+    rows, columns = torch.meshgrid(torch.linspace(0, 1, h), torch.linspace(0, 1, w), indexing="ij")
+    evidence = torch.full((len(vocabulary.rows), h, w), 0.10)
+    count = len(vocabulary.classes)
+    for row, label in enumerate(vocabulary.row_label):
+        if label:
+            centre = (label - 0.5) / count
+            distance = ((rows - 0.5) ** 2 + (columns - centre) ** 2).sqrt()
+            evidence[row] = 0.30 - 0.5 * distance - 0.01 * shift * rows
+    return evidence
+
+
+def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
+    names = request.vocabulary.names
+    first = [request.vocabulary.row_label.index(k) for k in range(1, len(names) + 1)]
+    views = []
+    if "similarity" in request.views:
+        views.append(View("similarity", "Cosine to each class", evidence[first], names))
+    if "attention" in request.views:
+        row, column = request.point or (0.5, 0.5)
+        attention = torch.zeros(1, GRID_SIDE, GRID_SIDE)
+        attention[0, int(row * (GRID_SIDE - 1)), int(column * (GRID_SIDE - 1))] = 1.0
+        views.append(View("attention", "Where the last block looks from this patch", attention, ("patch",)))
+    return tuple(views)
+
+
+def method_info(name: str) -> MethodInfo:
+    spec = METHODS[name]
+    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches)
+
+
+def encoder_info(name: str, available: bool) -> EncoderInfo:
+    spec = ENCODERS[name]
+    reason = "" if available else f"{spec.title} is not on this machine."
+    return EncoderInfo(
+        name, spec.title, spec.tier, available, reason, reason or f"{spec.title}, a stand-in for tests."
+    )
