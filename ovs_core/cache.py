@@ -32,7 +32,7 @@ class _Entry:
 
 
 class ByteCache:
-    """Least-recently-used values under one byte budget, shared by several kinds ("features", "text", "scores").
+    """Least-recently-used values of several kinds ("features", "text", "scores") under one byte budget.
 
     Safe to use from several threads. A value larger than the whole budget is not kept: the caller still has
     it, and everything that was worth keeping stays.
@@ -66,7 +66,7 @@ class ByteCache:
             return entry.value
 
     def put(self, kind: str, key: Hashable, value: Any, nbytes: int) -> None:
-        """Keep `value`, which holds `nbytes`, and push out the least recently used entries beyond the budget."""
+        """Keep `value`, which holds `nbytes`; the least recently used entries beyond the budget go."""
         with self._lock:
             self._remove((kind, key))
             if nbytes > self.budget:
