@@ -47,9 +47,8 @@ def _work(encoder: str, method: str, refine: str, size: tuple[int, int]) -> None
     parts = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
     print(f"{weights}, {method}, refine {refine}, {size[0]} x {size[1]}")
     print(f"  {len(result.vocabulary.classes)} classes, {len(result.vocabulary.rows)} names; {parts}")
-    print(
-        f"  evidence {tuple(score_map.evidence.shape)}, {score_map.nbytes / 1e6:.1f} MB; labels {result.labels.dtype}"
-    )
+    shape, megabytes = tuple(score_map.evidence.shape), score_map.nbytes / 1e6
+    print(f"  evidence {shape}, {megabytes:.1f} MB; labels {result.labels.dtype}")
 
 
 if __name__ == "__main__":

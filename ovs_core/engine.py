@@ -374,7 +374,8 @@ class Engine:
         """Everything evidence depends on."""
         features = (request.photo.key, tower.vision.features_identity(preset))
         text = (tower.text.identity, preset.templates, request.vocabulary.rows)
-        return (features, text, request.method, request.switches, request.views, request.point)
+        views = (request.views, request.point, request.vocabulary.classes) if request.views else None
+        return (features, text, request.method, request.switches, views)
 
     def _features(self, photo: Photo, preset: Preset, tower: Tower, job: Job) -> Features:
         key = (photo.key, tower.vision.features_identity(preset))
