@@ -160,8 +160,8 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         encoder: str,
         background: str,
         refine: str,
-        scale: float | None,
-        threshold: float | None,
+        scale: float | None = None,
+        threshold: float | None = None,
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
         question = Question(image, classes, background, encoder, refine)

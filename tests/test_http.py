@@ -1,0 +1,164 @@
+"""The HTTP endpoints through gradio_client, on the real engine with tiny random towers."""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from ovs_core.build import METHODS, EncoderSpec
+from ovs_core.engine import Engine
+from ovs_core.ui.app import build_ui, launch
+
+SIZE = (40, 64)  # H, W
+
+
+@pytest.fixture(scope="module")
+def address(
+    tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    engine = Engine(
+        device="cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders
+    )
+    page = build_ui(engine)
+    yield launch(page, host="127.0.0.1", port=None, browser=False, block=False)
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def client(address: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(address, verbose=False, download_files=tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("photos") / "street.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def ask(client: Client, photo: Path, classes: str = "dog; grass", **more: Any) -> Any:
+    return client.predict(image=handle_file(photo), classes=classes, api_name="/segment", **more)
+
+
+def test_only_the_documented_endpoints_are_open(client: Client) -> None:
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(endpoints) == {"/segment", "/compare", "/inspect", "/methods"}
+
+
+def test_segment_gives_the_label_map_and_its_report(client: Client, photo: Path) -> None:
+    path, report = ask(client, photo, "dog; grass | lawn")
+    with Image.open(path) as labels:
+        assert labels.mode == "P"
+        assert labels.size == SIZE[::-1]
+        seen = set(np.unique(np.asarray(labels)))
+    assert seen <= {0, 1, 2}
+    assert Path(path).name == "street.naclip.labels.png"
+    assert [entry["names"] for entry in report["classes"]][:2] == [["dog"], ["grass", "lawn"]]
+    assert sum(entry["area_share"] for entry in report["classes"]) == pytest.approx(1)
+
+
+def test_settings_are_used(client: Client, photo: Path) -> None:
+    path, report = ask(
+        client, photo, method="sclip", encoder="second", background="none", scale=7, threshold=1.0
+    )
+    assert report["method"] == "sclip"
+    assert report["encoder"] == "second"
+    assert report["vocabulary"]["other"] == []
+    assert report["preset"]["scale"] == 7
+    with Image.open(path) as labels:
+        assert np.asarray(labels).max() == 0  # nothing is surer than a threshold of 1
+
+
+def test_compare_gives_a_map_per_method_and_the_disagreement(client: Client, photo: Path) -> None:
+    maps, picture, report = client.predict(
+        image=handle_file(photo), classes="dog; grass", methods=["naclip", "clip"], api_name="/compare"
+    )
+    assert [Path(path).name for path in maps] == ["street.naclip.labels.png", "street.clip.labels.png"]
+    assert list(report["methods"]) == ["naclip", "clip"]
+    first, second = (np.asarray(Image.open(path)) for path in maps)
+    assert report["disagreement_share"] == pytest.approx((first != second).mean())
+    assert Image.open(picture).size == SIZE[::-1]
+
+
+def test_compare_takes_all_methods_unless_told(client: Client, photo: Path) -> None:
+    maps, _, report = client.predict(image=handle_file(photo), classes="dog", api_name="/compare")
+    assert list(report["methods"]) == list(METHODS)
+    assert len(maps) == len(METHODS)
+
+
+def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None:
+    maps, affinity, report = client.predict(
+        image=handle_file(photo), classes="dog; grass", across=0.1, down=0.9, api_name="/inspect"
+    )
+    assert len(maps) == 2
+    assert Image.open(maps[0]).size == SIZE[::-1]
+    assert Image.open(affinity).size == SIZE[::-1]
+    assert report["classes"] == ["dog", "grass"]
+    assert -1 <= report["low"] <= report["high"] <= 1
+
+
+def test_methods_lists_methods_and_models(client: Client) -> None:
+    found = client.predict(api_name="/methods")
+    assert [entry["name"] for entry in found["methods"]] == list(METHODS)
+    assert [entry["name"] for entry in found["encoders"]] == ["mini", "second"]
+    assert found["default"] == "naclip"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"classes": " ; "}, "at least one class"),
+        ({"method": "nonsense"}, "method must be one of"),
+        ({"encoder": "nonsense"}, "encoder must be one of"),
+        ({"refine": "nonsense"}, "refine must be one of"),
+        ({"threshold": 2}, "threshold must lie in"),
+        ({"scale": 0}, "scale must be above 0"),
+    ],
+)
+def test_bad_settings_get_one_sentence(
+    client: Client, photo: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AppError, match=said):
+        ask(client, photo, **settings)
+
+
+def test_a_missing_photo_gets_one_sentence(client: Client) -> None:
+    with pytest.raises(AppError, match="Choose a photo first"):
+        client.predict(image=None, classes="dog", api_name="/segment")
+
+
+def test_a_point_outside_gets_one_sentence(client: Client, photo: Path) -> None:
+    with pytest.raises(AppError, match="point must be"):
+        client.predict(image=handle_file(photo), classes="dog", across=1.5, api_name="/inspect")
+
+
+def test_a_file_that_is_no_picture_gets_one_sentence(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "letter.png"
+    path.write_text("not a picture", encoding="utf-8")
+    with pytest.raises(AppError, match=r"letter\.png"):
+        ask(client, path)
+
+
+def test_files_of_the_server_stay_there(client: Client) -> None:
+    payload = {"path": str(Path(__file__)), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError):
+        client.predict(image=payload, classes="dog", api_name="/segment")
+
+
+def test_two_clients_at_once_get_their_own_answers(address: str, photo: Path, tmp_path: Path) -> None:
+    def one(words: str) -> list[list[str]]:
+        client = Client(address, verbose=False, download_files=tmp_path / words[:3])
+        _, report = ask(client, photo, words)
+        return report["vocabulary"]["classes"]
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(one, ["dog; grass", "boat; water; sky"])
+    assert first == [["dog"], ["grass"]]
+    assert second == [["boat"], ["water"], ["sky"]]

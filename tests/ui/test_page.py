@@ -1,0 +1,276 @@
+"""The page in a real browser, on an engine without a model."""
+
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PHOTO_SIZE, served
+from fake_engine import FakeEngine
+from PIL import Image
+from playwright.sync_api import Download, Locator, Page, expect
+
+from ovs_core.engine import Engine
+from ovs_core.ui.app import build_ui
+
+PHONE = (390, 844)
+PATIENCE = 60_000  # milliseconds
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def slow_engine(tmp_path_factory: pytest.TempPathFactory) -> FakeEngine:
+    return FakeEngine(tmp_path_factory.mktemp("weights"), delay=1.0)
+
+
+@pytest.fixture(scope="module")
+def slow_address(slow_engine: FakeEngine) -> Iterator[str]:
+    with served(build_ui(slow_engine)) as url:
+        yield url
+
+
+def choose(page: Page, photo: Path, words: str) -> None:
+    page.set_input_files("#photo input[type=file]", photo)
+    page.wait_for_selector("#photo img")
+    page.fill("#classes textarea", words)
+
+
+def finished(page: Page, tab: str = "segment", kind: str = "done") -> Locator:
+    status = page.locator(f"#{tab}-status .{kind}")
+    expect(status).to_be_visible(timeout=PATIENCE)
+    return status
+
+
+def segment(page: Page, photo: Path, words: str = "dog; grass; sky | clouds") -> None:
+    choose(page, photo, words)
+    page.click("#segment-start")
+    finished(page)
+
+
+def download(page: Page, kind: str, to: Path) -> Path:
+    with page.expect_download() as waiting:
+        page.click(f"#save-{kind}")
+    received: Download = waiting.value
+    path = to / received.suggested_filename
+    received.save_as(path)
+    return path
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def test_segment_shows_picture_summary_and_table(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    page = open_page(address)
+    expect(page.locator("#hint")).to_contain_text("press Segment")
+    segment(page, photo_file)
+    expect(page.locator("#overlay img.mask")).to_have_count(3)
+    expect(page.locator("#overlay .legend-item")).to_have_count(3)
+    expect(page.locator("#summary")).to_contain_text("of the photo")
+    expect(page.locator("#classes-table tbody tr")).to_have_count(4)
+    expect(page.locator("#classes-table")).to_contain_text("| clouds")
+    expect(page.locator("#ovs-header")).to_contain_text("Weights in use")
+
+
+def test_a_legend_entry_lights_up_its_class(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    page = open_page(address)
+    segment(page, photo_file)
+    page.locator("#overlay .legend-item").first.focus()
+    expect(page.locator("#overlay img.mask.active")).to_have_count(1)
+    expect(page.locator("#overlay img.mask.inactive")).to_have_count(2)
+
+
+def test_sliders_answer_without_the_model(
+    open_page: OpenPage, address: str, engine: FakeEngine, photo_file: Path
+) -> None:
+    page = open_page(address)
+    segment(page, photo_file)
+    before, runs = page.inner_text("#summary"), engine.runs
+    page.fill("#threshold input[type=number]", "0.2")
+    expect(page.locator("#summary")).not_to_have_text(before)
+    page.fill("#threshold input[type=number]", "1")
+    expect(page.locator("#summary")).to_contain_text("Lower the threshold")
+    page.click("#reset")
+    expect(page.locator("#summary")).to_have_text(before)
+    assert engine.runs == runs
+
+
+def test_opacity_is_settled_in_the_browser(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    page = open_page(address)
+    segment(page, photo_file)
+    page.fill("#opacity input[type=number]", "0.3")
+    page.mouse.move(0, 0)
+    expect(page.locator("#overlay img.mask").first).to_have_css("opacity", "0.3")
+
+
+def test_compare_shows_a_panel_per_method_and_where_they_differ(
+    open_page: OpenPage, address: str, photo_file: Path
+) -> None:
+    page = open_page(address)
+    choose(page, photo_file, "dog; grass")
+    open_tab(page, "Compare")
+    page.get_by_label("SCLIP").uncheck()
+    page.click("#compare-start")
+    expect(finished(page, "compare")).to_contain_text("disagree on")
+    for name in ("clip", "maskclip", "clearclip", "naclip", "disagreement"):
+        expect(page.locator(f"#panel-{name} img")).to_be_visible()
+    expect(page.locator("#panel-sclip img")).to_have_count(0)
+    expect(page.locator("#compare-table tbody tr")).to_have_count(4)
+    open_tab(page, "Segment")
+    expect(page.locator("#classes textarea")).to_have_value("dog; grass")
+    expect(page.locator("#photo img")).to_be_visible()
+
+
+def test_inspect_shows_maps_and_follows_a_click(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    page = open_page(address)
+    choose(page, photo_file, "dog; grass")
+    open_tab(page, "Inspect")
+    picture = page.locator("#inspect-photo img")
+    expect(picture).to_be_visible()
+    box = picture.bounding_box()
+    assert box is not None
+    picture.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.5})
+    finished(page, "inspect")
+    expect(page.locator("#similarity .grid-container img")).to_have_count(2)
+    expect(page.locator("#affinity img")).to_be_visible()
+    assert float(page.input_value("#across input[type=number]")) == pytest.approx(25, abs=2)
+
+
+def test_downloads_have_the_size_of_the_photo(
+    open_page: OpenPage, address: str, photo_file: Path, tmp_path: Path
+) -> None:
+    page = open_page(address)
+    segment(page, photo_file)
+    labels = download(page, "labels", tmp_path)
+    assert labels.name == "meadow.naclip.labels.png"
+    with Image.open(labels) as opened:
+        assert opened.size == PHOTO_SIZE[::-1]
+        assert set(np.unique(np.asarray(opened))) <= {0, 1, 2, 3}
+    report = json.loads(download(page, "json", tmp_path).read_text(encoding="utf-8"))
+    assert [entry["names"] for entry in report["classes"]][:3] == [["dog"], ["grass"], ["sky", "clouds"]]
+    page.get_by_label("yolo").check()
+    with zipfile.ZipFile(download(page, "zip", tmp_path)) as archive:
+        assert "meadow.naclip.yolo.txt" in archive.namelist()
+
+
+def test_missing_words_keep_the_photo_and_say_what_to_do(
+    open_page: OpenPage, address: str, photo_file: Path
+) -> None:
+    page = open_page(address)
+    choose(page, photo_file, "  ")
+    page.click("#segment-start")
+    expect(finished(page, kind="error")).to_contain_text("at least one class")
+    expect(page.locator("#photo img")).to_be_visible()
+    expect(page.locator("#segment-start")).to_be_enabled()
+
+
+def test_a_missing_photo_keeps_the_words(open_page: OpenPage, address: str) -> None:
+    page = open_page(address)
+    page.fill("#classes textarea", "dog; grass")
+    page.click("#segment-start")
+    expect(finished(page, kind="error")).to_contain_text("Choose a photo first")
+    expect(page.locator("#classes textarea")).to_have_value("dog; grass")
+
+
+def test_a_file_that_is_no_picture_is_named(open_page: OpenPage, address: str, tmp_path: Path) -> None:
+    path = tmp_path / "letter.png"
+    path.write_text("Dear reader, this is not a picture.", encoding="utf-8")
+    page = open_page(address)
+    choose(page, path, "dog")
+    page.click("#segment-start")
+    expect(finished(page, kind="error")).to_contain_text("letter.png")
+    expect(page.locator("#classes textarea")).to_have_value("dog")
+
+
+def test_class_names_are_text(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    nasty = "<b id='planted'>dog</b> ${1+1} {{2}}"
+    page = open_page(address)
+    segment(page, photo_file, f"{nasty}; grass")
+    expect(page.locator("#classes-table")).to_contain_text(nasty)
+    expect(page.locator("#summary")).to_contain_text("<b id='planted'>")
+    assert page.locator("#planted").count() == 0
+
+
+def test_an_example_fills_in_photo_and_words(open_page: OpenPage, address: str) -> None:
+    page = open_page(address)
+    page.click("#example-1")
+    expect(page.locator("#photo img")).to_be_visible()
+    expect(page.locator("#classes textarea")).not_to_have_value("")
+    page.click("#segment-start")
+    finished(page)
+
+
+def test_cancel_stops_between_windows(
+    open_page: OpenPage, slow_address: str, slow_engine: FakeEngine, photo_file: Path
+) -> None:
+    page = open_page(slow_address)
+    choose(page, photo_file, "dog")
+    page.click("#segment-start")
+    expect(page.locator("#segment-status")).to_contain_text("Looking at the photo")
+    page.click("#segment-stop")
+    expect(finished(page, kind="warning")).to_contain_text("Stopped")
+    expect(page.locator("#segment-start")).to_be_enabled()
+    expect(page.locator("#overlay img.mask")).to_have_count(0)
+    slow_engine.delay = 0.0
+    page.click("#segment-start")
+    finished(page)
+
+
+def test_two_people_keep_their_own_answers(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    first, second = open_page(address), open_page(address)
+    segment(first, photo_file, "dog; grass")
+    segment(second, photo_file, "boat; water; sky")
+    first.fill("#threshold input[type=number]", "0.15")
+    expect(first.locator("#classes-table")).to_contain_text("grass")
+    expect(first.locator("#classes-table")).not_to_contain_text("boat")
+
+
+@pytest.mark.parametrize("tab", ["Segment", "Compare", "Inspect", "Models"])
+def test_nothing_sticks_out_on_a_phone(open_page: OpenPage, address: str, photo_file: Path, tab: str) -> None:
+    page = open_page(address, PHONE)
+    choose(page, photo_file, "dog; " + "a very long name without end " * 6)
+    open_tab(page, tab)
+    if tab != "Models":
+        page.click(f"#{tab.lower()}-start")
+        finished(page, tab.lower())
+    assert fits(page)
+
+
+def test_reading_order_is_keyboard_order(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    page = open_page(address)
+    segment(page, photo_file)
+    page.focus("#classes textarea")
+    wanted = ["classes", "example-1", "more", "method", "segment-start", "threshold", "save-labels"]
+    seen: list[str] = []
+    script = "(ids) => ids.find(id => document.activeElement.closest('#' + id)) || ''"
+    for _ in range(60):
+        name = page.evaluate(script, wanted)
+        if name and name not in seen:
+            seen.append(name)
+        page.keyboard.press("Tab")
+    assert seen == wanted
+
+
+def test_missing_weights_are_explained(open_page: OpenPage, tmp_path: Path, photo_file: Path) -> None:
+    with served(build_ui(FakeEngine(tmp_path, missing=True))) as url:
+        page = open_page(url)
+        expect(page.locator("#ovs-header")).to_contain_text("No weights yet")
+        choose(page, photo_file, "dog")
+        page.click("#segment-start")
+        expect(finished(page, kind="error")).to_contain_text("restore")
+
+
+def test_the_real_engine_answers(open_page: OpenPage, tmp_path: Path) -> None:
+    with served(build_ui(Engine(device="cpu", text_dir=tmp_path))) as url:
+        page = open_page(url)
+        page.click("#example-1")
+        expect(page.locator("#photo img")).to_be_visible()
+        page.click("#segment-start")
+        finished(page)
+        expect(page.locator("#summary")).to_contain_text("cat")

@@ -1,0 +1,302 @@
+"""What the page says and does, as plain functions."""
+
+import io
+import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fake_engine import WINDOWS, FakeEngine
+from PIL import Image
+
+from ovs_core.engine import Progress
+from ovs_core.types import ClassSummary
+from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
+from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
+from ovs_core.ui.inputs import load_examples
+from ovs_core.ui.inspect_tab import clickable_copy, inspect_steps, point_in_percent, ringed
+from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
+from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
+from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
+from ovs_core.ui.words import (
+    NOTHING_WON,
+    STOPPED,
+    Status,
+    class_table,
+    compare_table,
+    legend_html,
+    progress_text,
+    seconds_text,
+    status_html,
+    summary_text,
+)
+
+RED, GREY = (200, 0, 0), (128, 128, 128)
+
+
+def question(photo: Path | None, classes: str = "dog; grass") -> Question:
+    return Question(None if photo is None else str(photo), classes, "sky; wall", "mini", "none")
+
+
+def summary(label: int, name: str, share: float) -> ClassSummary:
+    return ClassSummary(label, (name,), RED if label else GREY, share, 0.5)
+
+
+@pytest.fixture
+def answer(engine: FakeEngine, photo_file: Path) -> Answer:
+    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    assert found is not None
+    return found
+
+
+# Words
+
+
+def test_summary_puts_the_largest_class_first_and_names_what_is_missing() -> None:
+    classes = (
+        summary(1, "dog", 0.25),
+        summary(2, "grass", 0.5),
+        summary(3, "cat", 0),
+        summary(0, "other", 0.25),
+    )
+    assert summary_text(classes) == ("grass covers 50 % of the photo, dog 25 %, other 25 %. Not found: cat.")
+
+
+def test_summary_of_nothing_says_what_to_do() -> None:
+    assert summary_text((summary(1, "dog", 0), summary(0, "other", 1))) == NOTHING_WON
+
+
+def test_a_busy_status_has_a_bar_and_a_bad_one_alarms() -> None:
+    assert "width:25%" in status_html(Status("Working", "busy", 0.25))
+    assert 'role="alert"' in status_html(Status("No", "error"))
+    assert status_html(None) == ""
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        status_html(Status("<img src=x>", "error")),
+        class_table([summary(1, "<img src=x>", 1)]),
+        legend_html([summary(1, "<img src=x>", 1)]),
+    ],
+)
+def test_names_are_escaped(html: str) -> None:
+    assert "<img" not in html
+    assert "&lt;img src=x&gt;" in html
+
+
+def test_seconds_name_stages_and_leave_out_traces() -> None:
+    assert seconds_text({"encode": 0.6, "text": 0.2, "decide": 0.001}) == "0.80 s (photo 0.60, words 0.20)"
+    assert seconds_text({}) == "0.00 s"
+
+
+def test_progress_counts_steps() -> None:
+    assert progress_text("encode", 2, 12) == "Looking at the photo, 3 of 12 (16 %)"
+    assert progress_text("load", 0, 1) == "Loading the model"
+    status = progress_status(Progress("encode", 1, 2), index=1, count=4)
+    assert status.fraction == pytest.approx(1.5 / 4)
+    assert status.text.startswith("2 of 4: ")
+
+
+# Pictures
+
+
+def test_mask_is_clear_outside_filled_inside_and_opaque_at_the_outline() -> None:
+    mask = np.array([[0, 1, 1]], bool)
+    outline = np.array([[1, 1, 0]], bool)
+    pixels = np.asarray(Image.open(io.BytesIO(mask_png(mask, outline, "#0a141e"))).convert("RGBA"))
+    assert pixels[0, 0, 3] == 0
+    assert pixels[0, 1].tolist() == [10, 20, 30, 255]
+    assert pixels[0, 2].tolist() == [10, 20, 30, FILL_ALPHA]
+
+
+def test_labels_shrink_to_the_nearest() -> None:
+    labels = np.arange(4, dtype=np.uint8).repeat(2)[None].repeat(2, axis=0)  # (2, 8): 0 0 1 1 2 2 3 3
+    assert resampled_labels(labels, (1, 4)).tolist() == [[0, 1, 2, 3]]
+
+
+def test_fitted_keeps_the_shape_and_never_enlarges() -> None:
+    assert fitted((300, 600), 200) == (100, 200)
+    assert fitted((3, 6), 200) == (3, 6)
+    assert fitted((1, 5000), 640) == (1, 640)
+
+
+def test_a_tiny_photo_is_enlarged_for_the_page() -> None:
+    with Image.open(base_picture(np.zeros((1, 2, 3), np.uint8))) as shown:
+        assert shown.size == (384, 192)
+
+
+# Segment
+
+
+def test_segment_reports_progress_and_answers(engine: FakeEngine, photo_file: Path) -> None:
+    *steps, (last, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    assert len(steps) == WINDOWS + 1
+    assert all(status.kind == "busy" for status, _ in steps)
+    assert last.kind == "done"
+    assert found is not None
+    assert found.result.vocabulary.names == ("dog", "grass")
+    assert found.result.preset.scale == 40
+
+
+@pytest.mark.parametrize(
+    ("classes", "with_photo", "said"),
+    [("dog", False, NO_PHOTO), (" ; ", True, "Type at least one class"), ("x" * 201, True, "200")],
+)
+def test_bad_questions_end_in_one_sentence(
+    engine: FakeEngine, photo_file: Path, classes: str, with_photo: bool, said: str
+) -> None:
+    asked = question(photo_file if with_photo else None, classes)
+    [(status, found)] = segment_steps(engine, None, asked, "naclip", 40, 0)
+    assert status.kind == "error"
+    assert said in status.text
+    assert found is None
+
+
+def test_a_set_event_stops_the_work(engine: FakeEngine, photo_file: Path) -> None:
+    token = threading.Event()
+    steps = segment_steps(engine, token, question(photo_file), "naclip", 40, 0)
+    next(steps)
+    token.set()
+    [(status, found)] = list(steps)
+    assert (status.text, status.kind) == (STOPPED, "warning")
+    assert found is None
+
+
+def test_nothing_won_is_an_answer_with_advice(engine: FakeEngine, photo_file: Path) -> None:
+    *_, (status, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 1.0)
+    assert status.kind == "warning"
+    assert NOTHING_WON in status.text
+    assert found is not None
+
+
+def test_relabelling_changes_labels_and_runs_nothing(engine: FakeEngine, answer: Answer) -> None:
+    runs = engine.runs
+    changed = relabelled(engine, answer, 40, 1.0, side=30)
+    assert changed.result.labels.shape == (20, 30)
+    assert changed.result.labels.max() == 0
+    assert answer.result.labels.max() > 0
+    assert engine.runs == runs
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("labels", "meadow.naclip.labels.png"),
+        ("overlay", "meadow.naclip.overlay.png"),
+        ("json", "meadow.naclip.json"),
+    ],
+)
+def test_export_makes_the_file_that_was_asked_for(
+    engine: FakeEngine, answer: Answer, kind: str, name: str
+) -> None:
+    path = Path(export_file(engine, answer, 40, 0, kind))
+    assert path.name == name
+    assert path.stat().st_size > 0
+
+
+def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> None:
+    with zipfile.ZipFile(export_file(engine, answer, 40, 0, "zip", ["coco"])) as archive:
+        assert "meadow.naclip.coco.json" in archive.namelist()
+
+
+def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
+    with pytest.raises(ValueError, match="press Segment first"):
+        export_file(engine, None, 40, 0, "labels")
+
+
+# Compare
+
+
+def test_compare_grows_by_one_panel_at_a_time(engine: FakeEngine, photo_file: Path) -> None:
+    found = [f for _, f in compare_steps(engine, None, question(photo_file), ["clip", "naclip"]) if f]
+    assert [len(f.results) for f in found] == [1, 2, 2]
+    first, second = (result.labels for result in found[-1].results)
+    assert found[-1].share == pytest.approx((first != second).mean())
+    assert found[-1].disagreement is not None
+
+
+def test_compare_wants_a_method(engine: FakeEngine, photo_file: Path) -> None:
+    [(status, found)] = compare_steps(engine, None, question(photo_file), [])
+    assert (status.text, status.kind, found) == (NO_METHOD, "error", None)
+
+
+def test_compare_table_has_a_row_per_method(engine: FakeEngine, photo_file: Path) -> None:
+    *_, (_, found) = compare_steps(engine, None, question(photo_file), ["clip", "naclip"])
+    assert found is not None
+    html = compare_table(found.results, {"clip": "CLIP as it is", "naclip": "NACLIP"})
+    assert html.count("<tr>") == 3
+    assert "CLIP as it is" in html
+
+
+# Inspect
+
+
+def test_inspect_draws_every_class_on_one_scale(engine: FakeEngine, photo_file: Path) -> None:
+    *_, (status, found) = inspect_steps(engine, None, question(photo_file), "naclip", (0.5, 0.5))
+    assert status.kind == "done"
+    assert found is not None
+    assert len(found.similarity) == 2
+    assert found.low < found.high
+    assert found.affinity is not None
+
+
+def test_a_click_becomes_percent(photo_file: Path) -> None:
+    click = SimpleNamespace(index=(44, 14))  # (x, y) in a picture of 90 x 60
+    assert point_in_percent(str(photo_file), click) == (49.4, 24.2)
+
+
+def test_the_ring_stands_where_the_point_is() -> None:
+    marked = ringed(np.full((60, 90, 3), 100, np.uint8), (0.5, 0.25))
+    rows, columns = np.nonzero((marked == 255).all(axis=2))
+    assert rows.mean() == pytest.approx(29.5, abs=0.6)
+    assert columns.mean() == pytest.approx(22, abs=0.6)
+
+
+def test_a_damaged_photo_gives_no_copy_to_click(tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"no picture")
+    assert clickable_copy(str(path)) is None
+    assert clickable_copy(None) is None
+
+
+# Models and examples
+
+
+def test_a_card_tells_size_and_licence(engine: FakeEngine) -> None:
+    card = card_html(engine.store.entry("openai-vit-b-16"), None)
+    assert "not here" in card
+    assert "351 MB" in card
+    assert "MIT" in card
+    assert size_text(None) == "size unknown"
+
+
+def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
+    *_, last = fetch_steps(engine.store, "openai-vit-b-16", threading.Event())
+    assert last.kind == "error"
+    assert "offline" in last.text
+
+
+@pytest.mark.parametrize(("path", "said"), [("  ", "Type the path"), ("/nowhere/x.pt", "no file")])
+def test_a_wrong_local_file_ends_in_a_sentence(engine: FakeEngine, path: str, said: str) -> None:
+    *_, last = use_local_steps(engine.store, "openai-vit-b-16", path)
+    assert last.kind == "error"
+    assert said in last.text
+
+
+def test_examples_are_read_and_may_be_absent(tmp_path: Path) -> None:
+    assert load_examples(tmp_path) == ()
+    (tmp_path / "cat.jpg").write_bytes(b"")
+    (tmp_path / "examples.json").write_text(
+        '[{"file": "cat.jpg", "classes": "cat", "title": "Cat"},'
+        ' {"file": "gone.jpg", "classes": "x", "title": "Gone"}]',
+        encoding="utf-8",
+    )
+    [example] = load_examples(tmp_path)
+    assert (example.file.name, example.classes, example.title) == ("cat.jpg", "cat", "Cat")
+
+
+def test_the_shipped_examples_are_complete() -> None:
+    assert len(load_examples()) == 6
