@@ -1,0 +1,139 @@
+"""The embedded dual encoder: open_clip's CLIP with a convolutional stem where a ViT has its patch embedding.
+
+Everything behind the stem (class token, positions, transformer blocks, `ln_post`, `proj`, the text tower)
+is open_clip's own code and parameter layout, so every method takes the path that full CLIP takes. The stem
+is two MobileNetV2 trunks (arXiv 1801.04381; output stride 16 by dilation) with the heads they were first
+trained with: ImageNet's classifier and a DeepLabV3 head (arXiv 1706.05587) for PASCAL VOC. What a head
+believes at a position enters the token as the mean of its class names' text embeddings, weighted by its
+soft-max, beside the trunk's own features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from torch import Tensor, nn
+
+STRIDE = 16  # frame pixels per token
+# (expansion, channels, repeats, stride) of MobileNetV2, table 2 of the paper.
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def pad_same(x: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
+    """Zero-pad (B, C, H, W) as TensorFlow's SAME does; an odd row or column goes to the bottom or right."""
+    pads: list[int] = []
+    for size in (x.shape[-1], x.shape[-2]):
+        total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expand, 3x3 depth-wise, 1x1 project without activation; batch norms are folded in.
+
+    Args:
+        inputs, outputs: channels.
+        expansion: hidden channels per input channel; 1 leaves the first convolution out.
+        stride, dilation: of the depth-wise convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = nn.Conv2d(inputs, hidden, 1) if expansion > 1 else None
+        self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, dilation=dilation, groups=hidden)
+        self.project = nn.Conv2d(hidden, outputs, 1)
+        self.stride, self.dilation = stride, dilation
+        self.residual = inputs == outputs and stride == 1 and expansion > 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = F.relu6(self.depthwise(pad_same(y, 3, self.stride, self.dilation)))
+        y = self.project(y)
+        return x + y if self.residual else y
+
+
+class MobileNetV2(nn.Module):
+    """Trunk with output stride 16: the last stage is dilated instead of strided."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, 2)
+        blocks: list[nn.Module] = []
+        channels, reached, dilation = 32, 2, 1
+        for expansion, outputs, repeats, first_stride in STAGES:
+            for repeat in range(repeats):
+                stride, next_dilation = (first_stride if repeat == 0 else 1), dilation
+                if stride == 2 and reached == STRIDE:
+                    stride, next_dilation = 1, dilation * 2
+                reached *= stride
+                blocks.append(InvertedResidual(channels, outputs, expansion, stride, dilation))
+                channels, dilation = outputs, next_dilation
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to (B, 320, H/16, W/16), sides rounded up."""
+        x = F.relu6(self.stem(pad_same(x, 3, 2, 1)))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class ConvStem(nn.Module):
+    """Stands where open_clip has `visual.conv1`: (B, 3, H, W) in [-1, 1] to tokens (B, width, H/16, W/16).
+
+    Args:
+        width: channels of a token.
+        text_width: width of the joint image-text space.
+        imagenet_names, voc_names: outputs of the two heads, "background" included.
+    """
+
+    def __init__(self, width: int, text_width: int, imagenet_names: int, voc_names: int) -> None:
+        super().__init__()
+        self.imagenet, self.voc = MobileNetV2(), MobileNetV2()
+        self.imagenet_top = nn.Conv2d(320, 1280, 1)
+        self.imagenet_classifier = nn.Conv2d(1280, imagenet_names, 1)
+        self.voc_aspp, self.voc_pooling = nn.Conv2d(320, 256, 1), nn.Conv2d(320, 256, 1)
+        self.voc_projection = nn.Conv2d(512, 256, 1)
+        self.voc_classifier = nn.Conv2d(256, voc_names, 1)
+        # Rows of these two are text embeddings of the heads' class names when training starts.
+        self.imagenet_words = nn.Conv2d(imagenet_names, text_width, 1, bias=False)
+        self.voc_words = nn.Conv2d(voc_names, text_width, 1, bias=False)
+        self.mix = nn.Conv2d(2 * text_width + 320 + 256, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to (B, width, H/16, W/16), sides rounded up."""
+        imagenet, voc = self.imagenet(x), self.voc(x)  # (B, 320, h, w) each
+        imagenet_belief = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet))).softmax(dim=1)
+        pooled = F.relu(self.voc_pooling(voc.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, *voc.shape[2:])
+        voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))  # 256
+        voc_belief = self.voc_classifier(voc).softmax(dim=1)
+        words = torch.cat([self.imagenet_words(imagenet_belief), self.voc_words(voc_belief)], dim=1)
+        return self.mix(torch.cat([words, imagenet, voc], dim=1))
+
+
+def build_mini(config: Mapping[str, Any]) -> CLIP:
+    """Build the embedded model from `checkpoints/mini/mini.json`, with random weights.
+
+    Args:
+        config: open_clip's `embed_dim`, `vision_cfg`, `text_cfg`, and `stem` with the number of names of each
+            head, {"imagenet_names", "voc_names"}.
+
+    Returns:
+        An open_clip model whose `visual.conv1` is a `ConvStem`.
+    """
+    model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    model.visual.conv1 = ConvStem(config["vision_cfg"]["width"], config["embed_dim"], **config["stem"])
+    return model

@@ -1,0 +1,320 @@
+"""Photos to learn dense labelling from, read from the folders a user names. Nothing read here is shipped.
+
+A `Sample` says for each pixel which names could be right: exact where people drew masks, loose where only a
+caption or a teacher speaks, and for tiles of photos with one known object only the name, not the place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+IGNORE, OTHER = -2, -1
+
+CAMVID_NAMES = (
+    ("sky",),
+    ("building", "buildings"),
+    ("pole", "post"),
+    ("road", "street"),
+    ("sidewalk", "pavement"),
+    ("tree", "trees", "vegetation"),
+    ("sign", "traffic sign"),
+    ("fence", "railing"),
+    ("car", "automobile", "vehicle"),
+    ("pedestrian", "person"),
+    ("cyclist", "bicyclist", "person on a bicycle"),
+)
+CAMVID_VOID = 11
+PET, PET_GROUND = 1, 2  # values of a trimap; 3 is the unsure edge
+SKY, PLANTS = 1, 2  # values of a teacher's map; 0 is unsure
+PLANT_NAMES = ("tree", "grass", "plants", "bush", "hill", "mountain")
+LEAST_OUTDOOR = 0.02  # share of a photo from which the teacher's word counts
+SYNONYM_CHANCE, KIND_CHANCE = 0.4, 0.35
+FOUR_TILES_CHANCE = 0.7
+STRANGERS = 24  # names drawn for the distractors of a mosaic
+MID_GREY = 128
+
+# Stuff that captions name, with the words that tell of it. COCO's own masks call all of it background.
+CAPTION_STUFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "grass": ("grass", "grassy", "lawn", "field", "pasture", "meadow"),
+        "sky": ("sky", "skies"),
+        "snow": ("snow", "snowy", "ski", "skiing", "skier", "snowboarder"),
+        "sand": ("sand", "sandy", "beach"),
+        "water": ("water", "ocean", "sea", "lake", "river", "wave", "waves", "pond"),
+        "road": ("road", "street", "highway"),
+        "tree": ("tree", "trees", "forest", "woods"),
+        "building": ("building", "buildings", "house", "houses", "city"),
+        "mountain": ("mountain", "mountains", "hill", "hills"),
+        "floor": ("floor", "rug", "carpet"),
+        "wall": ("wall", "walls", "bathroom", "bedroom", "kitchen"),
+        "rock": ("rock", "rocks", "stones"),
+        "fence": ("fence",),
+        "window": ("window", "windows"),
+        "table": ("table", "desk", "counter"),
+        "plate": ("plate", "plates"),
+        "sidewalk": ("sidewalk", "pavement"),
+        "flowers": ("flowers", "flower"),
+        "cloud": ("clouds", "cloudy"),
+        "bridge": ("bridge",),
+        "runway": ("runway", "tarmac"),
+    }
+)
+SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "person": ("person", "people"),
+        "bicycle": ("bicycle", "bike"),
+        "car": ("car", "automobile"),
+        "motorcycle": ("motorcycle", "motorbike"),
+        "airplane": ("airplane", "plane", "aeroplane"),
+        "couch": ("couch", "sofa"),
+        "tv": ("tv", "television", "monitor"),
+        "cell phone": ("cell phone", "mobile phone"),
+        "potted plant": ("potted plant", "plant"),
+        "dining table": ("dining table", "table"),
+        "cow": ("cow", "cattle"),
+        "dog": ("dog", "puppy"),
+        "cat": ("cat", "kitten"),
+        "boat": ("boat", "ship"),
+        "sheep": ("sheep", "lamb"),
+        "donut": ("donut", "doughnut"),
+        "refrigerator": ("refrigerator", "fridge"),
+        "cup": ("cup", "mug"),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One training picture.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        labels: (H, W) int16: i = one of the names in `groups[i]`, OTHER = none of the typed names, IGNORE.
+        groups: names that would each be right for label i; the first is what a person would type.
+        absent: names known not to be in the picture, for distractors.
+        hints: names said to be somewhere among the OTHER pixels (captions).
+        placed: True where labels are drawn masks; False where label i only says "somewhere in this tile".
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int16]
+    groups: tuple[tuple[str, ...], ...]
+    absent: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    placed: bool = True
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) uint8."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_mask(path: Path) -> NDArray[np.int16]:
+    """Label picture (H, W)."""
+    with Image.open(path) as image:
+        return np.asarray(image, dtype=np.int16)
+
+
+class Coco:
+    """COCO photos with thing masks, captions for the stuff between them, and a teacher's word on sky and plants."""
+
+    def __init__(self, root: Path, outdoor: Mapping[str, NDArray[np.int8]]) -> None:
+        """Read the index of `root` (images/train2017, masks/train2017, captions.json, classes.txt).
+
+        Args:
+            root: dataset folder; a mask value is the number of a line of `classes.txt`, 0 background.
+            outdoor: photo stem -> (h, w) int8 map of SKY, PLANTS and 0 for unsure.
+        """
+        lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
+        self.names = tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
+        self.photos = tuple(sorted((root / "images" / "train2017").glob("*.jpg")))
+        self.masks, self.outdoor = root / "masks" / "train2017", outdoor
+        captions = json.loads((root / "captions.json").read_text(encoding="utf-8"))["annotations"]
+        self.captions: dict[int, set[str]] = {}
+        for entry in captions:
+            words = entry["caption"].lower().replace(".", " ").replace(",", " ").split()
+            self.captions.setdefault(int(entry["image_id"]), set()).update(words)
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        """A whole photo with masks; the caller crops."""
+        path = self.photos[rng.integers(len(self.photos))]
+        mask = read_mask(self.masks / f"{path.stem}.png")
+        present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names)]
+        groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
+        labels = np.where(mask == 0, OTHER, IGNORE).astype(np.int16)
+        for i, k in enumerate(present):
+            labels[mask == k] = i
+        hints = self._hints(path)
+        self._mark_outdoor(path, labels, groups)
+        absent = tuple(name for k, name in enumerate(self.names, start=1) if k not in present)
+        return Sample(read_rgb(path), labels, tuple(groups), absent, hints)
+
+    def _hints(self, path: Path) -> tuple[str, ...]:
+        words = self.captions.get(int(path.stem), set())
+        return tuple(name for name, signs in CAPTION_STUFF.items() if words & set(signs))
+
+    def _mark_outdoor(self, path: Path, labels: NDArray[np.int16], groups: list[tuple[str, ...]]) -> None:
+        """Give pixels without a mask to sky or plants where the teacher is sure; changes both arguments."""
+        teacher = self.outdoor.get(path.stem)
+        if teacher is None:
+            return
+        size = (labels.shape[1], labels.shape[0])
+        wide = np.asarray(Image.fromarray(teacher.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+        for value, names in ((SKY, ("sky",)), (PLANTS, PLANT_NAMES)):
+            where = (labels == OTHER) & (wide == value)
+            if where.mean() > LEAST_OUTDOOR:
+                labels[where] = len(groups)
+                groups.append(names)
+
+
+def _word(name: str, rng: np.random.Generator) -> str:
+    """The class name, or now and then another word for it."""
+    words = SYNONYMS.get(name, (name,))
+    # The word is drawn only when it is used: the condition comes first.
+    return words[rng.integers(len(words))] if rng.random() < SYNONYM_CHANCE else name
+
+
+class CamVid:
+    """Street scenes with every pixel labelled, 11 classes + void."""
+
+    def __init__(self, root: Path) -> None:
+        self.photos = tuple(sorted((root / "images" / "train").glob("*.jpg")))
+        self.masks = root / "masks" / "train"
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        """A whole photo; one word of each class."""
+        path = self.photos[rng.integers(len(self.photos))]
+        mask = read_mask(self.masks / f"{path.stem}.png")
+        labels = np.where(mask >= CAMVID_VOID, IGNORE, mask).astype(np.int16)
+        groups = tuple((names[rng.integers(len(names))],) for names in CAMVID_NAMES)
+        return Sample(read_rgb(path), labels, groups)
+
+
+class Pets:
+    """Cats and dogs with trimaps; a file name is the breed and a number, a cat's with a capital."""
+
+    def __init__(self, root: Path) -> None:
+        self.photos = tuple(sorted((root / "images").glob("*.jpg")))
+        self.masks = root / "masks"
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        """A whole photo; the animal goes by its kind or its breed."""
+        path = self.photos[rng.integers(len(self.photos))]
+        mask = read_mask(self.masks / f"{path.stem}.png")
+        labels = np.full(mask.shape, IGNORE, np.int16)
+        labels[mask == PET], labels[mask == PET_GROUND] = 0, OTHER
+        breed = path.stem.rsplit("_", 1)[0].replace("_", " ")
+        kind = "cat" if breed[0].isupper() else "dog"
+        name = (kind, kind, breed.lower(), f"{breed.lower()} {kind}", "pet")[rng.integers(5)]
+        other = "dog" if kind == "cat" else "cat"
+        return Sample(read_rgb(path), labels, ((name,),), absent=(other,))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A photo of one thing: its names (best first, then what it is a kind of)."""
+
+    path: Path
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+class Mosaic:
+    """Four photos of one known thing each, side by side; where in its tile a thing is, nobody says.
+
+    Args:
+        photos: among them at least four whose names do not say the same.
+        side: of the square, pixels.
+    """
+
+    def __init__(self, photos: Sequence[Named], side: int) -> None:
+        self.photos, self.side = tuple(photos), side
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        """Square of 1 or 2 x 2 tiles, whose names do not say the same."""
+        count = 4 if rng.random() < FOUR_TILES_CHANCE else 1
+        chosen = self._choose(count, rng)
+        tile = self.side if count == 1 else self.side // 2
+        pixels = np.zeros((self.side, self.side, 3), np.uint8)
+        labels = np.full((self.side, self.side), IGNORE, np.int16)
+        for i, (photo, _) in enumerate(chosen):
+            top, left = (i // 2) * tile, (i % 2) * tile
+            pixels[top : top + tile, left : left + tile] = _square(read_rgb(photo.path), tile, rng)
+            labels[top : top + tile, left : left + tile] = i
+        absent = tuple(self._strangers(chosen, rng))
+        return Sample(pixels, labels, tuple((name,) for _, name in chosen), absent, placed=False)
+
+    def _choose(self, count: int, rng: np.random.Generator) -> list[tuple[Named, str]]:
+        """Photos and what each is called; no name may also be right for another photo."""
+        chosen: list[tuple[Named, str]] = []
+        while len(chosen) < count:
+            photo = self.photos[rng.integers(len(self.photos))]
+            use_kind = bool(photo.kinds) and rng.random() < KIND_CHANCE
+            words = photo.kinds if use_kind else photo.names
+            name = words[min(int(rng.exponential(0.7)), len(words) - 1)]
+            said = {name, *photo.names, *photo.kinds}
+            if all(n not in said and name not in {*p.names, *p.kinds} for p, n in chosen):
+                chosen.append((photo, name))
+        return chosen
+
+    def _strangers(self, chosen: list[tuple[Named, str]], rng: np.random.Generator) -> list[str]:
+        """Names of things that are in no tile."""
+        said = {n for photo, _ in chosen for n in (*photo.names, *photo.kinds)}
+        picks = [self.photos[i] for i in rng.integers(len(self.photos), size=STRANGERS)]
+        return [p.names[0] for p in picks if p.names[0] not in said and not said & set(p.kinds[:1])]
+
+
+def _square(pixels: NDArray[np.uint8], side: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A random square crop that keeps most of the photo, resized to `side`."""
+    h, w = pixels.shape[:2]
+    size = int(min(h, w) * rng.uniform(0.8, 1.0))
+    top, left = rng.integers(h - size + 1), rng.integers(w - size + 1)
+    crop = Image.fromarray(pixels[top : top + size, left : left + size])
+    return np.asarray(crop.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def crop_sample(sample: Sample, side: int, short_side: tuple[int, int], rng: np.random.Generator) -> Sample:
+    """Resize so that the shorter side falls in `short_side` (pixels), crop (side, side), flip, shift colours.
+
+    Where the photo ends inside the crop, pixels are mid grey and labels IGNORE.
+    """
+    pixels, labels = sample.pixels, sample.labels
+    if sample.placed:
+        pixels, labels = _resize_crop(pixels, labels, side, rng.uniform(*short_side), rng)
+    if rng.random() < 0.5:
+        pixels, labels = pixels[:, ::-1], labels[:, ::-1]
+    gain = rng.uniform(0.7, 1.3) * rng.uniform(0.93, 1.07, size=3)
+    shifted = (pixels.astype(np.float32) - MID_GREY) * rng.uniform(0.75, 1.25) + MID_GREY
+    pixels = np.clip(shifted * gain, 0, 255).astype(np.uint8)
+    return Sample(
+        pixels, np.ascontiguousarray(labels), sample.groups, sample.absent, sample.hints, sample.placed
+    )
+
+
+def _resize_crop(
+    pixels: NDArray[np.uint8], labels: NDArray[np.int16], side: int, short: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    """Resize to shorter side `short`, cut (side, side) out, fill up what the photo does not cover."""
+    factor = short / min(labels.shape)
+    size = (round(labels.shape[1] * factor), round(labels.shape[0] * factor))  # PIL: (width, height)
+    photo = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    mask = np.asarray(
+        Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST), dtype=np.int16
+    )
+    h, w = mask.shape
+    top, left = rng.integers(max(h - side, 0) + 1), rng.integers(max(w - side, 0) + 1)
+    out = np.full((side, side, 3), MID_GREY, np.uint8)
+    out_labels = np.full((side, side), IGNORE, np.int16)
+    part = mask[top : top + side, left : left + side]
+    out[: part.shape[0], : part.shape[1]] = photo[top : top + side, left : left + side]
+    out_labels[: part.shape[0], : part.shape[1]] = part
+    return out, out_labels

@@ -1,0 +1,259 @@
+"""The embedded model from nothing but given folders: text tower, then image tower, then one file to ship.
+
+Nothing outside `out` is written. Each stage leaves a file there and is skipped when it is found, so a stopped
+run goes on where it was; `loop.fit` resumes within a stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ovs_core.checkpoints import load_strict, read_state
+from ovs_core.encoders.mini import build_mini
+from ovs_core.training.data import CamVid, Coco, Mosaic, Named, Pets
+from ovs_core.training.loop import Schedule, seed_torch
+from ovs_core.training.mini_image import ImagePlan, Sampler, WordTable, start_image_tower, train_image
+from ovs_core.training.mini_text import PLAIN, encode_words, train_text
+from ovs_core.training.names import caltech_name, everyday_names, imagenet_names, voc_names
+from ovs_core.training.teachers import outdoor_maps
+from ovs_core.training.text_space import clean_name, fit_text_space
+from ovs_core.training.words import kinds_of, read_wordnet
+
+log = logging.getLogger(__name__)
+
+Plan = TypeVar("Plan", "MiniPlan", ImagePlan)
+
+IMAGE_PARTS = ("image", "tune")
+IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Folders to learn from.
+
+    Attributes:
+        pretrained: teachers' weights, label lists and CLIP text tables.
+        wordnet: `data.noun` and `index.noun` of WordNet 3.0.
+        vocabularies: benchmark class lists (their names are taught to the text tower).
+        coco, camvid, pets, caltech, imagenet: photo folders; a missing one is left out.
+    """
+
+    pretrained: Path
+    wordnet: Path
+    vocabularies: Path
+    coco: Path
+    camvid: Path | None = None
+    pets: Path | None = None
+    caltech: Path | None = None
+    imagenet: Path | None = None
+
+
+@dataclass(frozen=True)
+class MiniPlan:
+    """The recipe in numbers; `checkpoints/mini/recipe.json` holds the shipped one.
+
+    Attributes:
+        text_steps, text_batch: steps of the text tower, and its prompts a step (fewer where names repeat).
+        image, image_steps: the image tower on frozen trunks.
+        tune, tune_steps: the image tower with its trunks.
+        seed: of everything that is drawn.
+    """
+
+    text_steps: int = 850
+    text_batch: int = 640
+    image: ImagePlan = field(default_factory=ImagePlan)
+    image_steps: int = 1000
+    tune: ImagePlan = field(default_factory=lambda: ImagePlan(rate=1e-4, trunk_rate=3e-5))
+    tune_steps: int = 250
+    seed: int = 0
+
+
+def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
+    """Read a recipe as `train_mini` writes it; what is left out keeps its default, in its parts too.
+
+    Raises:
+        ValueError: for a name that no recipe has.
+    """
+    plan = _replaced(MiniPlan(), {name: part for name, part in values.items() if name not in IMAGE_PARTS})
+    images = {name: _image_plan(getattr(plan, name), values[name]) for name in IMAGE_PARTS if name in values}
+    return dataclasses.replace(plan, **images)
+
+
+def _image_plan(default: ImagePlan, values: Mapping[str, Any]) -> ImagePlan:
+    """`default` with `values` in it; JSON's lists become tuples."""
+    values = dict(values)
+    if "shares" in values:
+        values["shares"] = tuple((source, float(share)) for source, share in values["shares"])
+    if "short_side" in values:
+        values["short_side"] = tuple(values["short_side"])
+    return _replaced(default, values)
+
+
+def _replaced(plan: Plan, values: Mapping[str, Any]) -> Plan:
+    known = [setting.name for setting in dataclasses.fields(plan)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        names = ", ".join(unknown)
+        raise ValueError(f"The recipe has unknown settings: {names}; known are {', '.join(known)}.")
+    return dataclasses.replace(plan, **values)
+
+
+def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Path:
+    """Train the embedded dual encoder.
+
+    Args:
+        config: `mini.json`, the architecture.
+        sources: folders.
+        plan: the recipe.
+        out: working folder; `mini.safetensors` (fp16) ends there.
+
+    Returns:
+        Path of the weights.
+
+    Raises:
+        ValueError: if `out` holds a run of another recipe.
+        CheckpointError: if a teacher's file is missing or wrong.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _keep_recipe(plan, out / "recipe.json")
+    torch.manual_seed(plan.seed)
+    model = build_mini(json.loads(config.read_text(encoding="utf-8")))
+    everyday = everyday_names(sources.pretrained, sources.vocabularies)
+    _stage(
+        model, out / "1-text.safetensors", lambda: _learn_text(model, everyday, sources, plan, out / "text")
+    )
+    words = word_table(model)
+    photos = photo_sources(sources, plan.image.side, out)
+
+    def first() -> None:
+        # Where the text stage leaves the generator: a run that skips that stage must draw the same numbers.
+        seed_torch(plan.seed, plan.text_steps - 1)
+        start_image_tower(model, sources.pretrained, *_head_words(sources.pretrained, words))
+        schedule = Schedule(steps=plan.image_steps, ema=0.995, seed=plan.seed)
+        train_image(model, words, photos, _having(plan.image, photos), schedule, out / "image")
+
+    def second() -> None:
+        schedule = Schedule(steps=plan.tune_steps, warmup=20, ema=0.99, seed=plan.seed + 1, save_every=50)
+        train_image(model, words, photos, _having(plan.tune, photos), schedule, out / "tune")
+
+    _stage(model, out / "2-image.safetensors", first)
+    _stage(model, out / "3-tune.safetensors", second)
+    halves = {name: value.detach().half() for name, value in model.state_dict().items()}
+    halves.pop("attn_mask", None)
+    return _save(halves, out / "mini.safetensors")
+
+
+def _keep_recipe(plan: MiniPlan, path: Path) -> None:
+    """Write the recipe beside what it makes, once."""
+    text = json.dumps(dataclasses.asdict(plan), indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise ValueError(f"{path.parent} holds a run of another recipe; choose another folder or empty it.")
+    path.write_text(text, encoding="utf-8")
+
+
+def _save(state: Mapping[str, Tensor], path: Path) -> Path:
+    """Write tensors; a write that is cut leaves no file of that name."""
+    partial = path.with_suffix(".part")
+    save_file({name: value.detach().clone().contiguous() for name, value in state.items()}, partial)
+    return partial.replace(path)
+
+
+def _stage(model: CLIP, path: Path, learn: Callable[[], None]) -> None:
+    """Run `learn` unless its result is already there; afterwards `model` holds it either way."""
+    if path.exists():
+        log.info("%s is there, stage skipped", path.name)
+        load_strict(model, read_state(path), source=path.name)
+        return
+    learn()
+    _save(model.state_dict(), path)
+
+
+def _learn_text(model: CLIP, everyday: tuple[str, ...], sources: Sources, plan: MiniPlan, out: Path) -> None:
+    tables = sources.pretrained / "clip_text_tables" / "vitb32_detic"
+    space = fit_text_space(tables, everyday, model.text_projection.shape[1])
+    schedule = Schedule(steps=plan.text_steps, warmup=100, weight_decay=0.01, ema=0.998, seed=plan.seed)
+    train_text(model, space, everyday, sources.wordnet, schedule, plan.text_batch, out)
+
+
+def word_table(model: CLIP) -> WordTable:
+    """Unit embeddings (S, D) of names by the trained text tower, each computed once."""
+    known: dict[str, Tensor] = {}
+
+    def words(names: tuple[str, ...]) -> Tensor:
+        new = [name for name in dict.fromkeys(names) if name not in known]
+        if new:
+            known.update(zip(new, encode_words(model, new, PLAIN), strict=True))
+        return torch.stack([known[name] for name in names])
+
+    return words
+
+
+def _head_words(pretrained: Path, words: WordTable) -> tuple[Tensor, Tensor]:
+    """Text embeddings of the two heads' outputs; "background", their output 0, gets zeros."""
+    imagenet = imagenet_names(pretrained / "imagenet_labels_1001.txt")
+    rows = torch.stack([F.normalize(words(names).mean(dim=0), dim=0) for names in imagenet])
+    voc = words(voc_names(pretrained / "pascal_voc_segmentation_labels.txt")).clone()
+    rows[0], voc[0] = 0, 0
+    return rows, voc
+
+
+def _having(plan: ImagePlan, photos: Mapping[str, object]) -> ImagePlan:
+    """The plan without sources that were not given."""
+    return dataclasses.replace(
+        plan, shares=tuple((name, share) for name, share in plan.shares if name in photos)
+    )
+
+
+def photo_sources(sources: Sources, side: int, out: Path) -> dict[str, Sampler]:
+    """Samplers by name for the folders that are there; the teacher's maps are kept in `out`."""
+    maps = out / "outdoor.npz"
+    if not maps.exists():
+        coco_photos = sorted((sources.coco / "images" / "train2017").glob("*.jpg"))
+        teacher = sources.pretrained / "deeplab_mobilenet_edgetpu_slim_cityscapes_quant.tflite"
+        found_maps: dict[str, Any] = dict(outdoor_maps(coco_photos, teacher))
+        np.savez_compressed(maps, **found_maps)
+    with np.load(maps) as stored:
+        outdoor = dict(stored)
+    found: dict[str, Sampler] = {"coco": Coco(sources.coco, outdoor).sample}
+    if sources.camvid:
+        found["camvid"] = CamVid(sources.camvid).sample
+    if sources.pets:
+        found["pets"] = Pets(sources.pets).sample
+    named = [*_imagenet_photos(sources), *_caltech_photos(sources)]
+    if named:
+        found["mosaic"] = Mosaic(named, side).sample
+    return found
+
+
+def _imagenet_photos(sources: Sources) -> list[Named]:
+    """Photos called `wnid_name.jpg`; the synset's names, then what it is a kind of."""
+    if sources.imagenet is None:
+        return []
+    synsets, _ = read_wordnet(sources.wordnet)
+    photos = []
+    for path in sorted(sources.imagenet.glob("n*.jpg")):
+        offset = path.name[1:9]
+        names = tuple(clean_name(name) for name in synsets[offset].names[:3])
+        photos.append(Named(path, names, kinds_of(synsets, offset)))
+    return photos * IMAGENET_REPEATS
+
+
+def _caltech_photos(sources: Sources) -> list[Named]:
+    """Photos in folders that say what they show."""
+    if sources.caltech is None:
+        return []
+    paths = sorted(sources.caltech.glob("*/*.jpg"))
+    return [Named(path, (caltech_name(path.parent.name),), ()) for path in paths]

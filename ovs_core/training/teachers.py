@@ -1,0 +1,107 @@
+"""What training takes from pretrained networks: starting weights of the stem, a word on sky and plants.
+
+All are Apache-2.0. The stem's tensors start from theirs and are trained on; none ships unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from ovs_core.checkpoints import load_strict, read_state
+from ovs_core.encoders.mini import ConvStem
+from ovs_core.training.data import PLANTS, SKY
+
+# Cityscapes train ids that hold on everyday photos too; its other classes do not.
+CITYSCAPES_SKY, CITYSCAPES_PLANTS = 10, (8, 9)
+SURE = 0.85  # share of the soft-max
+CITYSCAPES_LOGITS = "ResizeBilinear"  # the tensor's name in the network
+
+
+def start_stem(stem: ConvStem, folder: Path) -> None:
+    """Load both trunks and their heads into `stem` (the word layers and the mix are left alone).
+
+    Args:
+        stem: changed in place.
+        folder: holds the two teachers' files.
+
+    Raises:
+        CheckpointError: if a file is missing or for another network.
+    """
+    imagenet = read_state(folder / "mobilenetv2_imagenet_classifier.safetensors")
+    classifier = _below(imagenet, "classifier.")
+    _load(stem.imagenet, _starting(imagenet, "stem.", "blocks."), "ImageNet trunk")
+    _load(stem.imagenet_top, _below(imagenet, "top."), "ImageNet top")
+    classifier = {**classifier, "weight": classifier["weight"][..., None, None]}  # linear layer as 1x1
+    _load(stem.imagenet_classifier, classifier, "ImageNet classifier")
+    voc = read_state(folder / "deeplabv3_mobilenetv2_voc.safetensors")
+    for name, module in (
+        ("trunk", stem.voc),
+        ("aspp0", stem.voc_aspp),
+        ("image_pooling", stem.voc_pooling),
+        ("concat_projection", stem.voc_projection),
+        ("logits", stem.voc_classifier),
+    ):
+        _load(module, _below(voc, f"{name}."), f"VOC {name}")
+
+
+def _starting(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name.startswith(prefixes)}
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose name starts with `prefix`, by the rest of their name."""
+    return {name.removeprefix(prefix): value for name, value in _starting(state, prefix).items()}
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    load_strict(module, {name: value.float() for name, value in state.items()}, source=source)
+
+
+def outdoor_maps(photos: Iterable[Path], model: Path) -> dict[str, NDArray[np.int8]]:
+    """Where a Cityscapes network is sure of sky or plants.
+
+    Args:
+        photos: image files.
+        model: the quantised network, a `.tflite` file.
+
+    Returns:
+        Photo stem -> map (33, 33) of SKY, PLANTS and 0 for unsure, over the whole photo.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # The delegate would not keep the logits, only their argmax.
+    network = Interpreter(
+        str(model),
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    network.allocate_tensors()
+    entry = network.get_input_details()[0]
+    logits = next(d for d in network.get_tensor_details() if d["name"] == CITYSCAPES_LOGITS)
+    step = logits["quantization"][0]
+    side = int(entry["shape"][1])
+    maps: dict[str, NDArray[np.int8]] = {}
+    for path in photos:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+        network.set_tensor(entry["index"], pixels[None])
+        network.invoke()
+        quantised = network.get_tensor(logits["index"])[0].astype(np.float32)
+        share = (torch.from_numpy(quantised) * step).softmax(dim=-1)  # (33, 33, 19)
+        maps[path.stem] = _where_sure(share)
+    return maps
+
+
+def _where_sure(share: Tensor) -> NDArray[np.int8]:
+    """Map (h, w) of SKY, PLANTS and 0 from the shares (h, w, 19) of Cityscapes' classes."""
+    found = np.zeros(share.shape[:2], np.int8)
+    found[(share[..., CITYSCAPES_SKY] > SURE).numpy()] = SKY
+    found[(share[..., CITYSCAPES_PLANTS].sum(dim=-1) > SURE).numpy()] = PLANTS
+    return found
