@@ -213,12 +213,13 @@ def _vocabulary(groups: Iterable[Sequence[str]], background: str | None, unique:
 
 
 def _background(background: str | None, typed: Sequence[str]) -> tuple[str, ...]:
-    """Names of "everything else" that do not say the same as a typed name, also in the plural."""
+    """Names of "everything else" that do not say the same as a typed name or its last word, also in the plural."""
     wanted = (background or "none").strip() or "none"
     if wanted.casefold() == "none":
         return ()
     names = default_background() if wanted == "default" else map(_clean, re.split(r"[;,|\n\r]", wanted))
     keys = {name.casefold() for name in typed}
+    keys |= {key.split()[-1] for key in keys}  # whoever types "dining table" does not want "table" to win it
     singulars = {form for key in keys for form in _singulars(key)}
     kept: dict[str, str] = {}
     for name in filter(None, names):
