@@ -548,3 +548,40 @@ class TestRegistry:
         assert bank.embeddings.shape == (4, 24)
         assert evidence.shape == (4, *features.grid)
         assert tower.vision.identity.startswith("mini:")
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    """The engine a user gets: the embedded model with its trained weights."""
+    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"))
+
+
+class TestEmbedded:
+    PHOTOS = Path(__file__).resolve().parents[1] / "assets" / "photos"
+
+    def test_the_weights_are_here_and_named(self, shipped):
+        info = {info.name: info for info in shipped.encoders()}["mini"]
+        assert info.available
+        assert info.weights == shipped.describe_weights()
+        assert "mini.safetensors" in info.weights
+
+    def test_finds_the_cat(self, shipped):
+        result = shipped.segment(self.PHOTOS / "cat.jpg", "cat; blanket")
+        height, width = result.labels.shape
+        middle = result.labels[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3]
+        assert (middle == 1).mean() > 0.8
+        assert result.classes[0].names == ("cat",)
+        path = shipped.store.locate("mini")
+        assert result.weights == {"mini.safetensors": shipped.store.sha256_of(path)}
+
+    def test_another_word_does_not_find_it(self, shipped):
+        result = shipped.segment(self.PHOTOS / "cat.jpg", "bicycle; cat")
+        assert result.classes[0].area_share < 0.05
+
+    def test_every_method_runs_on_it(self, shipped):
+        answers = results(shipped.compare(self.PHOTOS / "rocket.jpg", "rocket; sky | clouds"))
+        assert [answer.method for answer in answers] == list(METHODS)
+        for answer in answers:
+            assert answer.classes[1].area_share > 0.3, (
+                f"most of the photo is sky, says everyone but {answer.method}"
+            )
