@@ -48,9 +48,7 @@ NO_ANSWER = "There is nothing to save yet: press Segment first."
 OPACITY_JS = "(v) => { document.documentElement.style.setProperty('--ovs-opacity', v); }"
 DOWNLOADS = {"labels": "Label map PNG", "overlay": "Overlay PNG", "json": "JSON", "zip": "ZIP"}
 ENDINGS = {"labels": ".labels.png", "overlay": ".overlay.png", "json": ".json"}
-CLICK_LINK_JS = (
-    "() => { setTimeout(() => document.querySelector('#file-link a, a#file-link')?.click(), 150); }"
-)
+CLICK_LINK_JS = "() => { setTimeout(() => document.querySelector('#file-link').click(), 150); }"
 
 
 @dataclass(frozen=True, eq=False)
