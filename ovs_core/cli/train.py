@@ -1,4 +1,4 @@
-"""`python -m ovs_core.cli.train mini --data NAME=DIR ... --out DIR`: make the weights that this project ships."""
+"""Make the weights that are shipped: `python -m ovs_core.cli.train mini --data NAME=DIR ... --out DIR`."""
 
 from __future__ import annotations
 
@@ -8,42 +8,75 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
+from ovs_core.checkpoints import CheckpointError
 from ovs_core.training.mini import MiniPlan, Sources, plan_from_json, train_mini
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = ("pretrained", "wordnet", "coco", "camvid", "pets", "caltech", "imagenet")
-NEEDED = ("pretrained", "wordnet", "coco")
+_ROOT = Path(__file__).resolve().parents[2]
+_DATA = ("pretrained", "wordnet", "coco", "camvid", "pets", "caltech", "imagenet")
+_NEEDED = ("pretrained", "wordnet", "coco")
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130  # the shell's number for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code (2 for bad input)."""
-    parser = argparse.ArgumentParser(prog="python -m ovs_core.cli.train", description=__doc__)
-    parser.add_argument("method", choices=("mini",), help="what to train; mini is the embedded dual encoder")
-    parser.add_argument(
-        "--config", type=Path, help="recipe as JSON; default: the one the shipped weights were made with"
-    )
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=DIR", help=f"NAME is one of {', '.join(DATA)}"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="working folder; a stopped run goes on where it was"
-    )
-    arguments = parser.parse_args(argv)
+    """Run the command; returns the exit code: 0, 2 with one line on stderr, or 130 after Ctrl-C."""
+    arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        sources = _sources(arguments.data)
-        plan = (
-            plan_from_json(json.loads(arguments.config.read_text(encoding="utf-8")))
-            if arguments.config
-            else MiniPlan()
-        )
+        sources, plan = _sources(arguments.data), _plan(arguments.config)
     except (ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
-        return 2
-    shipped = train_mini(ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, arguments.out)
-    print(shipped)
+        return _EXIT_BAD_INPUT
+    try:
+        print(train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, arguments.out))
+    except (CheckpointError, FileNotFoundError, FileExistsError, ModuleNotFoundError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return _EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to continue.", file=sys.stderr)
+        return _EXIT_INTERRUPTED
     return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of a page."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_EXIT_BAD_INPUT, f"{message}. See --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m ovs_core.cli.train", description="Make the weights that are shipped.")
+    add = parser.add_argument
+    add("method", choices=("mini",), help="what to train; mini is the embedded dual encoder")
+    add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
+    add(
+        "--data",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help=f"once per folder; NAME is one of {', '.join(_DATA)}; {', '.join(_NEEDED)} are needed",
+    )
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="working folder; a stopped run goes on where it was",
+    )
+    return parser
+
+
+def _plan(config: Path | None) -> MiniPlan:
+    """Read the recipe; raises ValueError or OSError with one sentence."""
+    if config is None:
+        return MiniPlan()
+    try:
+        return plan_from_json(json.loads(config.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--config {config} is not JSON: {error}.") from error
 
 
 def _sources(pairs: Sequence[str]) -> Sources:
@@ -51,15 +84,15 @@ def _sources(pairs: Sequence[str]) -> Sources:
     folders: dict[str, Path] = {}
     for pair in pairs:
         name, separator, folder = pair.partition("=")
-        if not separator or name not in DATA:
-            raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(DATA)}.")
+        if not separator or name not in _DATA:
+            raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(_DATA)}.")
         folders[name] = Path(folder).expanduser()
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
-    missing = [name for name in NEEDED if name not in folders]
+    missing = [name for name in _NEEDED if name not in folders]
     if missing:
         raise ValueError(f"--data is needed for {', '.join(missing)}.")
-    return Sources(vocabularies=ROOT / "assets" / "vocabularies", **folders)
+    return Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders)
 
 
 if __name__ == "__main__":

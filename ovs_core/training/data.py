@@ -125,7 +125,7 @@ def read_mask(path: Path) -> NDArray[np.int16]:
 
 
 class Coco:
-    """COCO photos with thing masks, captions for the stuff between them, and a teacher's word on sky and plants."""
+    """COCO photos with masks of things; captions and a teacher speak of what lies between them."""
 
     def __init__(self, root: Path, outdoor: Mapping[str, NDArray[np.int8]]) -> None:
         """Read the index of `root` (images/train2017, masks/train2017, captions.json, classes.txt).

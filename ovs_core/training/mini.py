@@ -77,7 +77,7 @@ class MiniPlan:
     image: ImagePlan = field(default_factory=ImagePlan)
     image_steps: int = 1000
     tune: ImagePlan = field(default_factory=lambda: ImagePlan(rate=1e-4, trunk_rate=3e-5))
-    tune_steps: int = 250
+    tune_steps: int = 150
     seed: int = 0
 
 
@@ -124,7 +124,7 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         Path of the weights.
 
     Raises:
-        ValueError: if `out` holds a run of another recipe.
+        FileExistsError: if `out` holds a run of another recipe.
         CheckpointError: if a teacher's file is missing or wrong.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -160,7 +160,7 @@ def _keep_recipe(plan: MiniPlan, path: Path) -> None:
     """Write the recipe beside what it makes, once."""
     text = json.dumps(dataclasses.asdict(plan), indent=2) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise ValueError(f"{path.parent} holds a run of another recipe; choose another folder or empty it.")
+        raise FileExistsError(f"{path.parent} holds a run of another recipe; choose another or empty it.")
     path.write_text(text, encoding="utf-8")
 
 

@@ -1,19 +1,20 @@
-"""Recipe of the embedded image tower: dense labels in the text tower's space, for every last-block rule at once.
+"""Recipe of the embedded image tower: dense labels in the text tower's space, for every last-block rule.
 
-Training starts at the teachers: a token is the text embedding of what the stem's two heads believe, the first blocks
-add nothing yet, the last one passes values on. Each step shows a batch to two of the training-free methods' last-block
-rules in turn, so that every method that the app compares finds values it can use. For each picture a vocabulary is
-typed as a user would (its classes, some distractors, the hidden "everything else" names) and the soft-max over names is
-trained on what is known of each pixel.
+Training starts at the teachers: a token is the text embedding of what the stem's two heads believe, the
+first blocks add nothing yet, the last one passes values on. Each step shows a batch to two of the
+training-free methods' last-block rules, so that every method that the app compares finds values it can use.
+For each picture a vocabulary is typed as a user would (its classes, some distractors, the hidden "everything
+else" names) and the soft-max over names is trained on what is known of each pixel.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
-from ovs_core.encoders.clip_vit import tokens_before_last_block
+from ovs_core.encoders.clip_vit import to_joint_space, tokens_before_last_block
 from ovs_core.encoders.mini import STRIDE, ConvStem
 from ovs_core.methods.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
@@ -29,18 +30,22 @@ from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.teachers import start_stem
 from ovs_core.vocabulary import parse_vocabulary
 
-log = logging.getLogger(__name__)
-
-RULE_CHANCES = {"clip": 0.15, "maskclip": 0.2, "sclip": 0.15, "clearclip": 0.2, "naclip": 0.3}
+RULE_CHANCES: Mapping[str, float] = MappingProxyType(
+    {"clip": 0.15, "maskclip": 0.2, "sclip": 0.15, "clearclip": 0.2, "naclip": 0.3}
+)
 RULES_PER_STEP = 2
-START_SCALE = 20.0
-VOC_TRUST = 1.5  # weight of the VOC head's word against ImageNet's: it knows 20 names, but knows them per pixel
+START_SCALE, LARGEST_SCALE = 20.0, 100.0
+VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but knows them per pixel
 FREE_STD = 0.002  # of the channels that carry features and no words yet
 LABEL_STRIDE = 4  # pixels per label that the loss sees
 TOP, BOTTOM = 0.35, 0.12  # share of a tile that is surely its thing, surely not
-HINT_TOP, HINT_WEIGHT = 0.12, 0.2
+REST_WEIGHT = 0.5  # of "surely not" against "surely"
+HINT_TOP, HINT_WEIGHT, HINT_PIXELS = 0.12, 0.2, 20
+HINTS_CHANCE, NO_DISTRACTOR_CHANCE = 0.5, 0.4
+WHOLE_WEIGHT = 0.5  # of the class token on a photo of one thing
 
-WordTable = Callable[[tuple[str, ...]], Tensor]
+WordTable = Callable[[tuple[str, ...]], Tensor]  # names to unit embeddings (S, D)
+Sampler = Callable[[np.random.Generator], Sample]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class ImagePlan:
         short_side: range of the photo's shorter side before cropping, pixels.
         batch: pictures a step.
         shares: how often each source is drawn.
-        rate, trunk_rate: peak learning rates of the transformer and of the stem's trunks and heads (0 keeps them).
+        rate: peak learning rate of the transformer and the stem's last layers.
+        trunk_rate: peak learning rate of the stem's trunks and heads; 0 keeps them as they are.
     """
 
     side: int = 384
@@ -69,8 +75,9 @@ def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc
     Args:
         model: from `build_mini`, with a trained text side.
         pretrained: folder of the teachers' weights.
-        imagenet_words, voc_words: text embedding of each head's class names, (1001, D) and (21, D); zero rows for
+        imagenet_words: text embedding of each class name of the ImageNet head, (1001, D); zeros for
             "background", which means nothing here.
+        voc_words: the same for the VOC head, (21, D).
     """
     visual, stem = model.visual, model.visual.conv1
     start_stem(stem, pretrained)
@@ -98,66 +105,88 @@ def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc
 
 def dense_embeddings(model: CLIP, entering: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
     """Unit embeddings (B, 1 + h*w, D) of all tokens under one last-block rule, with gradients."""
-    visual = model.visual
-    leaving = leave_last_block(RULES[rule], visual.transformer.resblocks[-1], entering, grid)
-    return F.normalize((visual.ln_post(leaving) @ visual.proj).float(), dim=-1)
+    last = model.visual.transformer.resblocks[-1]
+    leaving = leave_last_block(RULES[rule], last, entering, grid)
+    return F.normalize(to_joint_space(model.visual, leaving).float(), dim=-1)
 
 
-def typed_rows(sample: Sample, rng: np.random.Generator) -> tuple[tuple[str, ...], tuple[int, ...], int]:
-    """Type a vocabulary for `sample` as a user might.
+class Typed(NamedTuple):
+    """A vocabulary typed for a sample.
 
-    Returns:
-        Rows, label of each row (from 1; 0 = everything else), and how many hints stand right behind the groups.
+    Attributes:
+        rows: names, (S,): of the groups, then hints, then distractors, then everything else.
+        row_label: label of each row, (S,), group i being i + 1; 0 = everything else.
+        hints: how many labels behind the groups are hints.
     """
-    hints = sample.hints if rng.random() < 0.5 else ()
+
+    rows: tuple[str, ...]
+    row_label: tuple[int, ...]
+    hints: int
+
+
+def typed_rows(sample: Sample, rng: np.random.Generator) -> Typed:
+    """Type a vocabulary for `sample` as a user might."""
+    hints = sample.hints if rng.random() < HINTS_CHANCE else ()
     said = {name for names in sample.groups for name in names}
     hints = tuple(h for h in hints if h not in said)
-    count = 0 if rng.random() < 0.4 else int(rng.integers(1, len(sample.absent) + 1)) if sample.absent else 0
+    count = 0
+    if rng.random() >= NO_DISTRACTOR_CHANCE and sample.absent:
+        count = int(rng.integers(1, len(sample.absent) + 1))
     distractors = rng.permutation(sample.absent)[:count].tolist() if count else []
     classes = ["|".join(names) for names in sample.groups] + list(hints) + distractors
+    # A picture without any known thing is asked for nothing but everything else.
     vocabulary = parse_vocabulary(";".join(classes) or "nothing")
-    return vocabulary.rows, vocabulary.row_label, len(hints)
+    return Typed(vocabulary.rows, vocabulary.row_label, len(hints))
 
 
 def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample) -> Tensor:
-    """Loss of one picture: logits (S, h, w) on the label grid, labels from `sample` at that stride."""
-    labels = torch.from_numpy(
-        sample.labels[LABEL_STRIDE // 2 :: LABEL_STRIDE, LABEL_STRIDE // 2 :: LABEL_STRIDE]
-    ).long()
-    groups = len(sample.groups)
+    """Loss of one picture, a scalar.
+
+    Args:
+        logits: (S, h, w) on the grid of every LABEL_STRIDE-th pixel.
+        row_label: label of each row, (S,), as `typed_rows` gives it.
+        hints: how many labels behind the groups are hints.
+        sample: what is known of the picture.
+    """
+    start = LABEL_STRIDE // 2
+    labels = (
+        torch.from_numpy(sample.labels[start::LABEL_STRIDE, start::LABEL_STRIDE]).long().flatten()
+    )  # (h*w,)
     logp = logits.flatten(1).log_softmax(dim=0)  # (S, h*w)
-    flat = labels.flatten()
-    other = row_label == 0
+    groups = len(sample.groups)
     if not sample.placed:
-        return _tile_loss(logp, row_label, other, flat, groups)
-    hinted = (row_label > groups) & (row_label <= groups + hints)
-    parts, weights = [], []
+        return _tile_loss(logp, row_label, labels, groups)
+    hint_loss = _hint_loss(logp, row_label, groups, hints, labels == OTHER)
+    return _placed_loss(logp, row_label, labels, groups, hints) + HINT_WEIGHT * hint_loss
+
+
+def _placed_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int, hints: int) -> Tensor:
+    """Every labelled pixel shows one of the names of its label; unclaimed ones may show a hint too."""
+    unclaimed = (row_label == 0) | ((row_label > groups) & (row_label <= groups + hints))
+    parts, shares = [], []
     for label in range(OTHER, groups):
-        where = flat == label
+        where = labels == label
         if where.any():
-            rows = (other | hinted) if label == OTHER else row_label == label + 1
-            nll = -logp[rows][:, where].logsumexp(dim=0)
-            parts.append(nll.mean())
-            weights.append(float(where.float().mean()))
+            rows = unclaimed if label == OTHER else row_label == label + 1
+            parts.append(-logp[rows][:, where].logsumexp(dim=0).mean())
+            shares.append(float(where.float().mean()))
     if not parts:
         return logp.sum() * 0
-    weight = torch.tensor(weights)
     # Half of the loss counts pixels, half counts classes: mIoU asks for small ones too.
-    weight = 0.5 * weight + 0.5 * (weight > 0).float() / len(parts) * (flat > IGNORE).float().mean()
-    loss = (torch.stack(parts) * weight).sum()
-    return loss + HINT_WEIGHT * _hint_loss(logp, row_label, groups, hints, flat == OTHER)
+    share, known = torch.tensor(shares), (labels > IGNORE).float().mean()
+    return (torch.stack(parts) * (0.5 * share + 0.5 * (share > 0).float() / len(parts) * known)).sum()
 
 
-def _tile_loss(logp: Tensor, row_label: Tensor, other: Tensor, flat: Tensor, groups: int) -> Tensor:
-    """The pixels of a tile that look most like its name are it; those that look least like it are something else."""
+def _tile_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int) -> Tensor:
+    """Pixels of a tile that look most like its name are it; those that look least like it are not."""
     parts = []
-    rest = logp[other].logsumexp(dim=0)
+    rest = logp[row_label == 0].logsumexp(dim=0)
     for label in range(groups):
-        where = flat == label
+        where = labels == label
         own = logp[row_label == label + 1].logsumexp(dim=0)[where]
         order = (own - rest[where]).detach().argsort()
         low, high = order[: int(BOTTOM * len(order))], order[-int(TOP * len(order)) :]
-        parts += [-own[high].mean(), -0.5 * rest[where][low].mean()]
+        parts += [-own[high].mean(), -REST_WEIGHT * rest[where][low].mean()]
     return torch.stack(parts).mean()
 
 
@@ -165,7 +194,7 @@ def _hint_loss(logp: Tensor, row_label: Tensor, groups: int, hints: int, where: 
     """Each name from a caption is right for the unclaimed pixels that look most like it."""
     total = logp.new_zeros(())
     free = int(where.sum())
-    if not hints or free < 20:
+    if not hints or free < HINT_PIXELS:
         return total
     for label in range(groups + 1, groups + hints + 1):
         own = logp[row_label == label].logsumexp(dim=0)[where]
@@ -174,96 +203,121 @@ def _hint_loss(logp: Tensor, row_label: Tensor, groups: int, hints: int, where: 
 
 
 class Batches:
-    """Batches by step number, the next one prepared while the current one is learnt."""
+    """Batches by step number, the next one prepared while the current one is learnt; close it after use."""
 
-    def __init__(
-        self, sources: Mapping[str, Callable[[np.random.Generator], Sample]], plan: ImagePlan, seed: int
-    ) -> None:
-        self.sources, self.plan, self.seed = sources, plan, seed
-        self.worker = ThreadPoolExecutor(1)
-        self.next: tuple[int, Future[list[Sample]]] | None = None
+    def __init__(self, sources: Mapping[str, Sampler], plan: ImagePlan, seed: int) -> None:
+        self._sources, self._plan, self._seed = sources, plan, seed
+        self._worker = ThreadPoolExecutor(1)
+        self._next: tuple[int, Future[list[Sample]]] | None = None
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.shutdown(cancel_futures=True)
 
     def __call__(self, step: int) -> list[Sample]:
-        ready = self.next[1] if self.next and self.next[0] == step else self.worker.submit(self._make, step)
-        self.next = (step + 1, self.worker.submit(self._make, step + 1))
+        """The pictures of step `step`, the same whatever was asked before."""
+        waiting = self._next is not None and self._next[0] == step
+        ready = self._next[1] if self._next and waiting else self._worker.submit(self._make, step)
+        self._next = (step + 1, self._worker.submit(self._make, step + 1))
         return ready.result()
 
     def _make(self, step: int) -> list[Sample]:
-        rng = np.random.default_rng((self.seed, step, 1))
-        names = [name for name, _ in self.plan.shares]
-        chances = np.array([share for _, share in self.plan.shares])
-        chosen = rng.choice(len(names), size=self.plan.batch, p=chances / chances.sum())
-        return [
-            crop_sample(self.sources[names[c]](rng), self.plan.side, self.plan.short_side, rng)
-            for c in chosen
-        ]
+        plan, rng = self._plan, np.random.default_rng((self._seed, step, 1))
+        names = [name for name, _ in plan.shares]
+        chances = np.array([share for _, share in plan.shares])
+        chosen = rng.choice(len(names), size=plan.batch, p=chances / chances.sum())
+        samples = (self._sources[names[c]](rng) for c in chosen)  # one at a time: draws stay in order
+        return [crop_sample(sample, plan.side, plan.short_side, rng) for sample in samples]
 
 
 def train_image(
     model: CLIP,
     words: WordTable,
-    sources: Mapping[str, Callable[[np.random.Generator], Sample]],
+    sources: Mapping[str, Sampler],
     plan: ImagePlan,
     schedule: Schedule,
     out: Path,
 ) -> None:
-    """Train the image side of `model` in place; the text side is frozen."""
-    visual, stem = model.visual, model.visual.conv1
-    trunk = _teacher_parts(stem)
+    """Train the image side of `model` in place; the text side is frozen.
+
+    Args:
+        model: from `build_mini`, started or trained before.
+        words: the text tower's word table.
+        sources: where pictures come from; every name in `plan.shares` is there.
+        plan: the recipe.
+        schedule: how long.
+        out: folder of the run (`loop.fit`).
+    """
+    transformer, trunk = _image_parts(model)
+    model.requires_grad_(False)
+    transformer.requires_grad_(True)
+    trunk.requires_grad_(plan.trunk_rate > 0)
+    parts: list[tuple[nn.Module, float]] = [(transformer, plan.rate)]
+    if plan.trunk_rate > 0:
+        parts.append((trunk, plan.trunk_rate))
+    with Batches(sources, plan, schedule.seed) as batches:
+
+        def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+            samples = batches(step)
+            return {"dense": _batch_loss(model, words, samples, rng, bf16_trunk=plan.trunk_rate == 0)}
+
+        fit(model, parts, step_loss, schedule, out)
+
+
+def _batch_loss(
+    model: CLIP, words: WordTable, samples: list[Sample], rng: np.random.Generator, *, bf16_trunk: bool
+) -> Tensor:
+    """Mean loss of square pictures of one size under a few rules, each picture with its own vocabulary."""
+    pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))  # (B, H, W, 3)
+    pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16_trunk):
+        entering = tokens_before_last_block(model.visual, pixels)
+    grid = (pixels.shape[2] // STRIDE, pixels.shape[3] // STRIDE)
+    typed = [typed_rows(sample, rng) for sample in samples]
+    names, chances = list(RULE_CHANCES), np.array(list(RULE_CHANCES.values()))
+    losses: list[Tensor] = []
+    for chosen in rng.choice(len(names), size=RULES_PER_STEP, replace=False, p=chances):
+        rule = names[chosen]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            embeddings = dense_embeddings(model, entering, grid, rule)
+        for sample, found, one in zip(samples, embeddings, typed, strict=True):
+            losses += _picture_losses(model, words, sample, found, grid, one, whole=rule == "clip")
+    return torch.stack(losses).sum() / (RULES_PER_STEP * len(samples))
+
+
+def _picture_losses(
+    model: CLIP,
+    words: WordTable,
+    sample: Sample,
+    found: Tensor,
+    grid: tuple[int, int],
+    typed: Typed,
+    *,
+    whole: bool,
+) -> Iterable[Tensor]:
+    """Loss of a picture's patches in `found` (1 + h*w, D); with `whole`, also of its class token."""
+    evidence = words(typed.rows) @ found[1:].T  # (S, h*w)
+    size = (grid[0] * STRIDE // LABEL_STRIDE, grid[1] * STRIDE // LABEL_STRIDE)
+    fine = F.interpolate(evidence.reshape(1, -1, *grid), size=size, mode="bilinear")[0]  # (S, H/4, W/4)
+    row_label, scale = torch.tensor(typed.row_label), model.logit_scale.exp()
+    yield sample_loss(scale.clamp(max=LARGEST_SCALE) * fine, row_label, typed.hints, sample)
+    if whole and not sample.placed and len(sample.groups) == 1:
+        logits = scale * (words(typed.rows) @ found[0])[row_label > 0]  # the photo's own name comes first
+        yield WHOLE_WEIGHT * F.cross_entropy(logits[None], torch.zeros(1, dtype=torch.long))
+
+
+def _image_parts(model: CLIP) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """What is always trained, and what starts from teachers; both share tensors with `model`."""
+    visual = model.visual
+    stem: ConvStem = visual.conv1
     transformer = nn.ModuleList(
         [stem.mix, stem.imagenet_words, stem.voc_words, visual.transformer, visual.ln_pre, visual.ln_post]
     )
     transformer.loose = nn.ParameterList(
         [visual.class_embedding, visual.positional_embedding, visual.proj, model.logit_scale]
     )
-    model.requires_grad_(False)
-    transformer.requires_grad_(True)
-    trunk.requires_grad_(plan.trunk_rate > 0)
-    batches = Batches(sources, plan, schedule.seed)
-    names, chances = list(RULE_CHANCES), np.array(list(RULE_CHANCES.values()))
-    grid = (plan.side // STRIDE, plan.side // STRIDE)
-
-    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        samples = batches(step)
-        pixels = (
-            torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 127.5 - 1
-        )
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.trunk_rate == 0):
-            entering = tokens_before_last_block(visual, pixels)
-        typed = [typed_rows(sample, rng) for sample in samples]
-        losses: list[Tensor] = []
-        for rule in rng.choice(len(names), size=RULES_PER_STEP, replace=False, p=chances):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                embeddings = dense_embeddings(model, entering, grid, names[rule])
-            for sample, found, (rows, row_label, hints) in zip(samples, embeddings, typed, strict=True):
-                evidence = words(rows) @ found[1:].T  # (S, h*w)
-                shape = (plan.side // LABEL_STRIDE,) * 2
-                fine = F.interpolate(evidence.reshape(1, -1, *grid), size=shape, mode="bilinear")[0]
-                label = torch.tensor(row_label)
-                losses.append(
-                    sample_loss(model.logit_scale.exp().clamp(max=100) * fine, label, hints, sample)
-                )
-                if names[rule] == "clip" and not sample.placed and len(sample.groups) == 1:
-                    whole = model.logit_scale.exp() * (words(rows) @ found[0])[label > 0]
-                    losses.append(0.5 * F.cross_entropy(whole[None], torch.zeros(1, dtype=torch.long)))
-        return {"dense": torch.stack(losses).sum() / (RULES_PER_STEP * len(samples))}
-
-    parts: list[tuple[nn.Module, float]] = [(transformer, plan.rate)]
-    if plan.trunk_rate > 0:
-        parts.append((trunk, plan.trunk_rate))
-    fit(model, parts, step_loss, schedule, out)
-
-
-def _teacher_parts(stem: ConvStem) -> nn.ModuleList:
-    """The layers of the stem that start from teachers."""
-    return nn.ModuleList(
-        [
-            stem.imagenet,
-            stem.voc,
-            stem.imagenet_top,
-            stem.imagenet_classifier,
-            stem.voc_aspp,
-            stem.voc_pooling,
-        ]
-        + [stem.voc_projection, stem.voc_classifier]
-    )
+    trunk = nn.ModuleList([stem.imagenet, stem.voc, stem.imagenet_top, stem.imagenet_classifier])
+    trunk.extend([stem.voc_aspp, stem.voc_pooling, stem.voc_projection, stem.voc_classifier])
+    return transformer, trunk

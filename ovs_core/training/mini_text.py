@@ -1,8 +1,9 @@
 """Recipe of the embedded text tower: a small causal BPE transformer learns the teachers' text space.
 
-Loss per prompt: 2 (1 - cos) to the teacher's vector of the bare name, whatever template stands around it, plus
-0.3 x an in-batch contrastive term (temperature 0.05) that keeps near names apart. The token table starts from
-the teacher's vector of each BPE piece's own string; from a random table a run of this length reaches much less.
+Loss per prompt: 2 (1 - cos) to the teacher's vector of the bare name, whatever template stands around it,
+plus 0.3 x an in-batch contrastive term (temperature 0.05) that keeps near names apart. The token table starts
+from the teacher's vector of each BPE piece's own string; from a random table a run of this length reaches
+much less.
 """
 
 from __future__ import annotations

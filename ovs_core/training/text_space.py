@@ -1,10 +1,10 @@
 """The space that the embedded text tower learns: what a name means, from two teachers, in 256 numbers.
 
 A sentence model (all-MiniLM-L6-v2) knows which words are alike in language; CLIP's own text embeddings, of
-which only tables for fixed lists are at hand, know which words look alike. A ridge map carries the first into
-the second; the two are centred, weighted, laid side by side and reduced by PCA. Names that stand in the tables
-use their real CLIP vector. Centring matters most: raw CLIP text vectors share one large common direction
-(cosines of 0.7 and more).
+which only tables for fixed lists are at hand, know which words look alike. A ridge map carries the first
+into the second; the two are centred, weighted, laid side by side and reduced by PCA. Names that stand in the
+tables use their real CLIP vector. Centring matters most: raw CLIP text vectors share one large common
+direction (cosines of 0.7 and more).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def unit(rows: Array) -> Array:
 
 
 def clip_tables(folder: Path) -> tuple[tuple[str, ...], Array]:
-    """Names and unit CLIP ViT-B/32 text embeddings (N, 512) of LVIS and Objects365; a name's first one counts.
+    """Names and unit CLIP ViT-B/32 text embeddings (N, 512) of LVIS and Objects365; first ones count.
 
     Raises:
         ValueError: if a table has not one row per name.
@@ -106,7 +106,7 @@ def _ask(sentences: SentenceModel, names: Sequence[str]) -> Array:
 def _join(
     names: Sequence[str], centred: Array, ridge: Array, clip_mean: Array, known: Mapping[str, Array]
 ) -> Array:
-    """Centred sentence half and CLIP half side by side, (N, E + C), each scaled to length 1 and its weight."""
+    """Centred sentence half and CLIP half side by side, (N, E + C), each scaled to its weight."""
     clip = np.asarray(centred @ ridge, dtype=np.float32)
     for row, name in enumerate(names):
         if name in known:
