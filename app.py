@@ -37,7 +37,10 @@ def main(arguments: list[str]) -> int:
     try:
         engine = Engine(device=options.device, weights_dir=options.weights_dir, offline=options.offline)
         print(engine.describe_weights())
-        launch(build_ui(engine), host=options.host, port=options.port, browser=not options.no_browser)
+        page = build_ui(engine)
+        address = launch(page, host=options.host, port=options.port, browser=not options.no_browser)
+        print(f"OVS Lens is at {address} (Ctrl+C stops it)", flush=True)
+        page.block_thread()
     except (ValueError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

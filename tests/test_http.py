@@ -26,7 +26,7 @@ def address(
         device="cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders
     )
     page = build_ui(engine)
-    yield launch(page, host="127.0.0.1", port=None, browser=False, block=False)
+    yield launch(page, host="127.0.0.1", port=None, browser=False)
     page.close(verbose=False)
 
 

@@ -97,21 +97,23 @@ def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) ->
     )
 
 
-def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool, block: bool = True) -> str:
-    """Serve the page on this machine and give its address.
+def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> str:
+    """Start to serve the page in a thread and give its address.
 
     Args:
         page: from `build_ui`.
         host: interface to listen on.
         port: port, None for the first free one from 7860.
         browser: open a browser window.
-        block: wait until interrupted.
+
+    Raises:
+        OSError: no such interface, or the port is taken.
     """
     _, address, _ = page.queue().launch(
         server_name=host,
         server_port=port,
         inbrowser=browser,
-        prevent_thread_lock=not block,
+        prevent_thread_lock=True,
         share=False,
         run_history=False,
         ssr_mode=False,
@@ -121,6 +123,6 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool, block
         theme=page_theme(),
         css_paths=STYLE_SHEET,
         head=HEAD,
-        quiet=not block,
+        quiet=True,
     )
     return str(address)

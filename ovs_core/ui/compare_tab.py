@@ -125,7 +125,7 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     legend = gr.HTML("", padding=False, elem_id="compare-legend")
     with gr.Row(elem_classes="ovs-panels"):
         panels = [_panel(title, f"panel-{name}") for name, title in titles.items()]
-        difference = _panel("Where they disagree (bright = more)", "panel-disagreement")
+        difference = _panel("Disagreement (bright: more)", "panel-disagreement")
     table = gr.HTML("", padding=False, elem_id="compare-table")
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:

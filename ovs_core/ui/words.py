@@ -123,11 +123,12 @@ def class_table(classes: Sequence[ClassSummary]) -> str:
     for summary in classes:
         synonyms = " | ".join(summary.names[1:]) if summary.label else ""
         synonyms = f' <span class="syn">| {escape(synonyms)}</span>' if synonyms else ""
-        width = f"{100 * summary.area_share:.1f}"
+        meter = f"width:{100 * summary.area_share:.1f}%;background:{hex_color(summary.color)}"
+        bar = f'<span class="meter" style="{meter}"></span>' if summary.area_share > 0 else ""
         score = f"{summary.mean_score:.2f}" if summary.area_share > 0 else "-"
         rows.append(
             f'<tr><td class="name">{_swatch(summary.color)}{escape(shown_name(summary))}{synonyms}'
-            f'<span class="meter" style="width:{width}%;background:{hex_color(summary.color)}"></span></td>'
+            f"{bar}</td>"
             f'<td class="number">{percent(summary.area_share)}</td><td class="number">{score}</td></tr>'
         )
     head = (

@@ -52,7 +52,7 @@ def photo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(page: Any) -> Iterator[str]:
     """Serve a page on a free port; gives its address without the final slash."""
     try:
-        yield launch(page, host="127.0.0.1", port=None, browser=False, block=False).rstrip("/")
+        yield launch(page, host="127.0.0.1", port=None, browser=False).rstrip("/")
     finally:
         page.close(verbose=False)
 
