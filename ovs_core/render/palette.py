@@ -9,7 +9,8 @@ three; the eye starts to see a difference at about 0.02.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,18 +50,20 @@ PALETTE: tuple[Color, ...] = (
 )
 
 # Everyday words with a colour that everyone expects; index into PALETTE.
-_NATURAL = {
-    "sky": 4,
-    "grass": 12,
-    "tree": 8,
-    "trees": 8,
-    "water": 0,
-    "sea": 0,
-    "sun": 5,
-    "banana": 5,
-    "orange": 1,
-    "sand": 1,
-}
+_NATURAL: Mapping[str, int] = MappingProxyType(
+    {
+        "sky": 4,
+        "grass": 12,
+        "tree": 8,
+        "trees": 8,
+        "water": 0,
+        "sea": 0,
+        "sun": 5,
+        "banana": 5,
+        "orange": 1,
+        "sand": 1,
+    }
+)
 
 
 def colors_for(classes: Vocabulary | Sequence[str]) -> tuple[Color, ...]:
@@ -103,10 +106,11 @@ def text_color(background: Color) -> Color:
 
 
 def _wishes(name: str) -> list[int]:
-    """Every palette slot, in the order this name would like to have it."""
+    """Every palette slot, in the order this name would like to have it; others' natural colours come last."""
     key = " ".join(name.casefold().split())
     digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=len(PALETTE)).digest()
-    wishes = sorted(range(len(PALETTE)), key=digest.__getitem__)
+    reserved = frozenset(_NATURAL.values())
+    wishes = sorted(range(len(PALETTE)), key=lambda slot: (slot in reserved, digest[slot]))
     natural = _NATURAL.get(key)
     return wishes if natural is None else [natural, *wishes]
 
