@@ -74,9 +74,12 @@ def _plan(config: Path | None) -> MiniPlan:
     if config is None:
         return MiniPlan()
     try:
-        return plan_from_json(json.loads(config.read_text(encoding="utf-8")))
+        values = json.loads(config.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"--config {config} is not JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"--config {config} must hold a JSON object.")  # noqa: TRY004 (it is the user's file)
+    return plan_from_json(values)
 
 
 def _sources(pairs: Sequence[str]) -> Sources:

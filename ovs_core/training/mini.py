@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 
 Plan = TypeVar("Plan", "MiniPlan", ImagePlan)
 
-IMAGE_PARTS = ("image", "tune")
 IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
 
 
@@ -87,9 +86,14 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
     Raises:
         ValueError: for a name that no recipe has.
     """
-    plan = _replaced(MiniPlan(), {name: part for name, part in values.items() if name not in IMAGE_PARTS})
-    images = {name: _image_plan(getattr(plan, name), values[name]) for name in IMAGE_PARTS if name in values}
-    return dataclasses.replace(plan, **images)
+    plan = _replaced(
+        MiniPlan(), {name: part for name, part in values.items() if name not in ("image", "tune")}
+    )
+    return dataclasses.replace(
+        plan,
+        image=_image_plan(plan.image, values.get("image", {})),
+        tune=_image_plan(plan.tune, values.get("tune", {})),
+    )
 
 
 def _image_plan(default: ImagePlan, values: Mapping[str, Any]) -> ImagePlan:

@@ -1,7 +1,7 @@
 """Recipe of the embedded image tower: dense labels in the text tower's space, for every last-block rule.
 
 Training starts at the teachers: a token is the text embedding of what the stem's two heads believe, the
-first blocks add nothing yet, the last one passes values on. Each step shows a batch to two of the
+first blocks add no more than a constant, the last one passes values on. Each step shows a batch to two of the
 training-free methods' last-block rules, so that every method that the app compares finds values it can use.
 For each picture a vocabulary is typed as a user would (its classes, some distractors, the hidden "everything
 else" names) and the soft-max over names is trained on what is known of each pixel.

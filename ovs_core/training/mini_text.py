@@ -169,7 +169,7 @@ def _text_parts(model: CLIP) -> nn.Module:
 def examine(model: CLIP, exam: Lesson) -> tuple[float, float]:
     """Mean cosine to the teacher, and how often the right name of `exam` is the nearest one."""
     ids = clip_tokenizer(model.context_length)([fill(PLAIN[1], name) for name in exam.names])
-    found = torch.cat([encode(model, batch) for batch in ids.split(EXAM_BATCH)])
+    found = torch.cat([encode(model, batch) for batch in torch.split(ids, EXAM_BATCH)])
     nearest = (found @ exam.targets.T).argmax(dim=1)
     cosine = (found * exam.targets).sum(dim=1).mean()
     return float(cosine), float((nearest == torch.arange(len(nearest))).float().mean())
