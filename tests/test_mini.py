@@ -1,0 +1,121 @@
+"""The embedded model's architecture: padding, the stem's grid, open_clip's layout, every method's rule."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from training_toys import CONFIG
+
+from ovs_core.encoders.clip_vit import check_visual, tokens_before_last_block
+from ovs_core.encoders.mini import ConvStem, InvertedResidual, MobileNetV2, build_mini, pad_same
+from ovs_core.encoders.text import text_tower
+from ovs_core.methods.attention_rules import RULES
+from ovs_core.training.mini_image import dense_embeddings
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_mini(CONFIG).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation", "before", "after"),
+    [
+        (6, 3, 2, 1, 0, 1),  # 3 outputs reach 7 pixels: one more, on the far side
+        (5, 3, 2, 1, 1, 1),  # 3 outputs reach 7 pixels
+        (5, 3, 1, 1, 1, 1),
+        (5, 3, 1, 2, 2, 2),  # a dilated kernel covers 5
+        (4, 1, 1, 1, 0, 0),
+        (4, 1, 2, 1, 0, 0),  # needs 3 of 4 pixels: never cut
+    ],
+)
+def test_same_padding_by_hand(size, kernel, stride, dilation, before, after):
+    wide, tall = torch.ones(1, 1, 3, size), torch.ones(1, 1, size, 3)
+    padded = pad_same(wide, kernel, stride, dilation)
+    assert padded[0, 0].sum(dim=0).tolist() == [0] * before + [3] * size + [0] * after
+    padded = pad_same(tall, kernel, stride, dilation)
+    assert padded[0, 0].sum(dim=1).tolist() == [0] * before + [3] * size + [0] * after
+
+
+def test_same_padding_where_nothing_is_odd_is_torchs_own():
+    x, weight = torch.randn(2, 3, 7, 9), torch.randn(5, 3, 3, 3)
+    torch.testing.assert_close(
+        F.conv2d(pad_same(x, 3, 1, 2), weight, dilation=2), F.conv2d(x, weight, padding=2, dilation=2)
+    )
+
+
+def test_block_adds_its_input_only_where_shapes_allow():
+    x = torch.rand(1, 4, 6, 8)
+    same = InvertedResidual(4, 4, 6, 1, 1)
+    torch.nn.init.zeros_(same.project.weight)
+    torch.nn.init.constant_(same.project.bias, 0.25)
+    torch.testing.assert_close(same(x), x + 0.25)
+    halved = InvertedResidual(4, 4, 6, 2, 1)
+    assert halved(x).shape == (1, 4, 3, 4)
+    assert not halved.residual
+    assert not InvertedResidual(4, 5, 6, 1, 1).residual
+
+
+def test_trunk_is_dilated_behind_stride_16():
+    blocks = MobileNetV2().blocks
+    assert len(blocks) == 17
+    assert [block.stride for block in blocks if block.stride > 1] == [2, 2, 2]  # with the stem's: 16
+    # The first block of the stage that would have been strided still sees single steps.
+    assert [block.dilation for block in blocks] == [1] * 14 + [2] * 3
+
+
+@pytest.mark.parametrize(("height", "width", "grid"), [(48, 80, (3, 5)), (64, 32, (4, 2)), (40, 33, (3, 3))])
+def test_stem_grid(model, height, width, grid):
+    tokens = model.visual.conv1(torch.rand(2, 3, height, width) * 2 - 1)
+    assert tokens.shape == (2, 16, *grid)
+    assert tokens.isfinite().all()
+
+
+def test_stem_says_the_words_its_heads_believe_in():
+    """Both heads sure of name 1: a token carries row 1 of both word tables."""
+    stem = ConvStem(6, 3, imagenet_names=2, voc_names=2)
+    with torch.no_grad():
+        for head in (stem.imagenet_classifier, stem.voc_classifier):
+            head.weight.zero_()
+            head.bias.copy_(torch.tensor([0.0, 40.0]))
+        stem.imagenet_words.weight.copy_(torch.tensor([[9.0, 1], [9, 2], [9, 3]])[..., None, None])
+        stem.voc_words.weight.copy_(torch.tensor([[9.0, 4], [9, 5], [9, 6]])[..., None, None])
+        stem.mix.weight.zero_()
+        stem.mix.bias.zero_()
+        stem.mix.weight[:, :6] = torch.eye(6)[..., None, None]
+        tokens = stem(torch.zeros(1, 3, 32, 48))
+    torch.testing.assert_close(tokens, torch.arange(1.0, 7)[None, :, None, None].expand(1, 6, 2, 3))
+
+
+def test_layout_is_open_clips(model):
+    assert isinstance(model, CLIP)
+    assert isinstance(model.visual.conv1, ConvStem)
+    plain = CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], CONFIG["text_cfg"]).state_dict()
+    ours = {name: value for name, value in model.state_dict().items() if ".conv1." not in name}
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: value.shape for name, value in plain.items() if ".conv1." not in name
+    }
+    check_visual(model.visual)
+    assert text_tower(model).context_length == 77
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_every_rule_runs_on_a_frame_that_is_not_square(model, rule):
+    entering = tokens_before_last_block(model.visual, torch.rand(2, 3, 48, 80) * 2 - 1)
+    assert entering.shape == (2, 1 + 3 * 5, 16)
+    found = dense_embeddings(model, entering, (3, 5), rule)
+    assert found.shape == (2, 16, CONFIG["embed_dim"])
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(2, 16))
+
+
+def test_shipped_architecture_fits_its_heads_and_words():
+    config = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    assert config["stem"] == {"imagenet_names": 1001, "voc_names": 21}
+    assert config["text_cfg"]["width"] == config["embed_dim"]  # the token table starts in the joint space
+    assert config["vision_cfg"]["width"] >= config["embed_dim"]  # a token has room for a word

@@ -1,0 +1,184 @@
+"""The training command as a user types it: bad input in one line, a whole toy run, stages skipped."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+
+import pytest
+import torch
+from training_toys import CONFIG, fake_sentences, make_sources, save_outdoor_maps
+
+from ovs_core.checkpoints import read_state
+from ovs_core.cli import train
+from ovs_core.encoders.mini import build_mini
+from ovs_core.training import mini
+from ovs_core.training.mini import MiniPlan, plan_from_json, train_mini, word_table
+from ovs_core.training.mini_image import ImagePlan
+from ovs_core.training.text_space import fit_text_space
+
+SHARES = (("coco", 0.3), ("mosaic", 0.3), ("camvid", 0.2), ("pets", 0.2))
+IMAGE = ImagePlan(64, (64, 80), 2, SHARES)
+PLAN = MiniPlan(2, 16, IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """Toy data in place of the real, a folder that stands for the repository, made-up sentence embeddings."""
+    sources = make_sources(tmp_path)
+    (tmp_path / "checkpoints" / "mini").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "mini" / "mini.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "recipe.json").write_text(json.dumps(dataclasses.asdict(PLAN)))
+    monkeypatch.setattr(train, "_ROOT", tmp_path)
+    monkeypatch.setattr(mini, "fit_text_space", functools.partial(fit_text_space, sentences=fake_sentences))
+    return sources
+
+
+def arguments(root, *more):
+    pairs = [f"--data={name}={root / name}" for name in ("pretrained", "wordnet", "coco", "camvid", "pets")]
+    pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet")]
+    return ["mini", *pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, capsys):
+    out = tmp_path / "out"
+    save_outdoor_maps(out)
+    assert train.main(arguments(tmp_path)) == 0
+    assert capsys.readouterr().out == f"{out / 'mini.safetensors'}\n"
+    assert plan_from_json(json.loads((out / "recipe.json").read_text())) == PLAN
+    shipped = read_state(out / "mini.safetensors")
+    assert "attn_mask" not in shipped
+    assert {value.dtype for value in shipped.values()} == {torch.float16}
+    build_mini(CONFIG).load_state_dict(shipped, strict=False)
+    assert {path.name for path in out.iterdir()} == {
+        *("recipe.json", "outdoor.npz", "text", "image", "tune"),
+        *("1-text.safetensors", "2-image.safetensors", "3-tune.safetensors", "mini.safetensors"),
+    }
+    first = digest(out / "mini.safetensors")
+    text_lines = (out / "text" / "log.jsonl").read_text()
+    for name in ("2-image.safetensors", "3-tune.safetensors", "mini.safetensors"):
+        (out / name).unlink()
+    assert train.main(arguments(tmp_path)) == 0
+    assert (out / "text" / "log.jsonl").read_text() == text_lines  # that stage was skipped
+    assert digest(out / "mini.safetensors") == first
+
+
+def test_another_recipe_in_the_same_folder_is_refused(world, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "recipe.json").write_text("{}\n")
+    assert train.main(arguments(tmp_path)) == 2
+    assert "another recipe" in only_line(capsys)
+
+
+def test_missing_teacher_is_one_line(world, tmp_path, capsys, monkeypatch):
+    def learn_nothing(model, everyday, *_):
+        assert "dog" in everyday
+
+    monkeypatch.setattr(mini, "_learn_text", learn_nothing)
+    save_outdoor_maps(tmp_path / "out")
+    (tmp_path / "pretrained" / "deeplabv3_mobilenetv2_voc.safetensors").unlink()
+    assert train.main(arguments(tmp_path)) == 2
+    assert "deeplabv3_mobilenetv2_voc.safetensors" in only_line(capsys)
+
+
+def only_line(capsys):
+    """What was said on stderr, which must be one line besides the log's."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = [line for line in captured.err.splitlines() if line.startswith("train: ")]
+    assert "Traceback" not in captured.err
+    return line
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (["coco"], "is not NAME=DIR"),
+        (["movies=."], "with NAME one of pretrained"),
+        (["coco=/no/such/folder"], "--data coco: /no/such/folder is not a folder"),
+        (["coco=.", "wordnet=."], "--data is needed for pretrained"),
+        ([], "--data is needed for pretrained, wordnet, coco"),
+    ],
+)
+def test_bad_data_is_one_line(tmp_path, capsys, data, said):
+    options = [f"--data={pair}" for pair in data]
+    assert train.main(["mini", *options, "--out", str(tmp_path)]) == 2
+    assert said in only_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "must hold a JSON object"),
+        ('{"steps": 3}', "unknown settings: steps"),
+        ('{"image": {"sides": 3}}', "unknown settings: sides"),
+        (None, "No such file"),
+    ],
+)
+def test_bad_recipe_is_one_line(tmp_path, capsys, recipe, said):
+    config = tmp_path / "recipe.json"
+    if recipe is not None:
+        config.write_text(recipe)
+    data = [f"--data={name}={tmp_path}" for name in ("pretrained", "wordnet", "coco")]
+    assert train.main(["mini", *data, "--config", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert said in only_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipe_survives_json():
+    plan = MiniPlan(image_steps=7, image=ImagePlan(short_side=(100, 200)), seed=3)
+    assert plan_from_json(json.loads(json.dumps(dataclasses.asdict(plan)))) == plan
+    assert plan_from_json({}) == MiniPlan()
+
+
+def test_what_a_part_leaves_out_keeps_the_default_of_that_part():
+    plan = plan_from_json({"tune": {"side": 64}})
+    assert plan.tune == dataclasses.replace(MiniPlan().tune, side=64)
+    assert plan.tune.trunk_rate > 0
+    assert plan.image == MiniPlan().image
+
+
+def test_word_table_asks_for_each_name_once(monkeypatch):
+    asked = []
+
+    def encode(model, names, templates):
+        asked.append(tuple(names))
+        return torch.arange(len(names), dtype=torch.float32)[:, None] + 10 * len(asked)
+
+    monkeypatch.setattr(mini, "encode_words", encode)
+    words = word_table(None)
+    assert words(("dog", "cat", "dog")).flatten().tolist() == [10, 11, 10]
+    assert words(("cat", "hat")).flatten().tolist() == [11, 20]
+    assert asked == [("dog", "cat"), ("hat",)]
+
+
+def test_stage_that_is_there_is_not_learnt_again(world, tmp_path, monkeypatch):
+    """All three stages lie in the folder: only the file to ship is made."""
+    out = tmp_path / "out"
+    save_outdoor_maps(out)
+    model = build_mini(CONFIG)
+    for name in ("1-text", "2-image", "3-tune"):
+        mini._save(model.state_dict(), out / f"{name}.safetensors")
+    for name in ("train_text", "train_image", "start_image_tower"):
+        monkeypatch.setattr(mini, name, None)  # calling it would fail
+    shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, PLAN, out))
+    assert torch.equal(shipped["visual.proj"], model.visual.proj.detach().half())
+
+
+def test_help_names_the_data(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["--help"])
+    assert stop.value.code == 0
+    assert "pretrained, wordnet, coco, camvid" in " ".join(capsys.readouterr().out.split())
+
+
+def test_wrong_use_is_one_line(capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main(["maxi", "--out", "x"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,209 @@
+"""Readers of photo folders: what is known of each pixel, and crops."""
+
+import numpy as np
+import pytest
+from training_toys import (
+    make_caltech,
+    make_camvid,
+    make_coco,
+    make_pets,
+    save_photo,
+)
+
+from ovs_core.training.data import (
+    CAMVID_NAMES,
+    IGNORE,
+    MID_GREY,
+    OTHER,
+    CamVid,
+    Coco,
+    Mosaic,
+    Named,
+    Pets,
+    Sample,
+    crop_sample,
+)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def draw(source, wanted, tries=60):
+    """The first sample, by seed, that `wanted` accepts."""
+    return next(sample for sample in (source.sample(rng(seed)) for seed in range(tries)) if wanted(sample))
+
+
+def test_coco_masks_captions_and_absent_names(tmp_path):
+    sample = draw(Coco(make_coco(tmp_path), {}), lambda s: s.groups)
+    assert sample.pixels.shape == (40, 56, 3)
+    assert sample.labels.shape == (40, 56)
+    assert (sample.labels[:, :28] == 0).all()
+    assert (sample.labels[:, 28:] == OTHER).all()
+    assert sample.groups[0][0] in ("dog", "puppy")
+    assert sample.absent == ("person", "cell phone")
+    assert sample.hints == ("grass", "tree")  # lawn, trees
+    assert sample.placed
+
+
+def test_coco_uses_another_word_now_and_then(tmp_path):
+    coco = Coco(make_coco(tmp_path), {})
+    said = [sample.groups[0][0] for sample in map(coco.sample, map(rng, range(60))) if sample.groups]
+    assert 0 < said.count("puppy") < said.count("dog")
+
+
+def test_coco_teacher_speaks_where_no_mask_is(tmp_path):
+    teacher = np.zeros((2, 2), np.int8)
+    teacher[0], teacher[1, 1] = 1, 2  # sky above, plants at the bottom right
+    coco = Coco(make_coco(tmp_path), {"000000000007": teacher})
+    sample = draw(coco, lambda s: len(s.groups) == 3)
+    assert (sample.labels[:, :28] == 0).all()
+    assert (sample.labels[:20, 28:] == 1).all()
+    assert (sample.labels[20:, 28:] == 2).all()
+    assert sample.groups[1] == ("sky",)
+    assert "tree" in sample.groups[2]
+
+
+def test_coco_teacher_is_not_heard_on_a_speck(tmp_path):
+    teacher = np.zeros((40, 56), np.int8)
+    teacher[:1, 28:] = 1  # 28 of 2,240 pixels, less than 2 %
+    sample = draw(Coco(make_coco(tmp_path), {"000000000007": teacher}), lambda s: s.groups)
+    assert len(sample.groups) == 1
+    assert (sample.labels[:, 28:] == OTHER).all()
+
+
+def test_camvid_void_is_ignored(tmp_path):
+    sample = CamVid(make_camvid(tmp_path)).sample(rng())
+    assert sample.labels.shape == (32, 48)
+    assert (sample.labels[:16, :-1] == 0).all()
+    assert (sample.labels[16:, :-1] == 3).all()
+    assert (sample.labels[:, -1] == IGNORE).all()
+    assert len(sample.groups) == 11
+    assert all(group[0] in names for group, names in zip(sample.groups, CAMVID_NAMES, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("stem", "words", "absent"),
+    [
+        (
+            "yorkshire_terrier_12",
+            {"dog", "yorkshire terrier", "yorkshire terrier dog", "pet"},
+            ("cat",),
+        ),
+        ("Maine_Coon_3", {"cat", "maine coon", "maine coon cat", "pet"}, ("dog",)),
+    ],
+)
+def test_pets_go_by_kind_or_breed(tmp_path, stem, words, absent):
+    pets = Pets(make_pets(tmp_path, stem))
+    samples = [pets.sample(rng(seed)) for seed in range(40)]
+    assert {sample.groups[0][0] for sample in samples} == words
+    assert samples[0].absent == absent
+    assert (samples[0].labels[:10] == 0).all()
+    assert (samples[0].labels[10:12] == IGNORE).all()
+    assert (samples[0].labels[12:] == OTHER).all()
+
+
+def named(tmp_path):
+    paths = sorted(make_caltech(tmp_path).glob("*/*.jpg"))
+    names = (("airplane",), ("antelope",), ("lamp", "light"), ("water lily",))
+    return [
+        Named(path, words, ("thing",) if i == 2 else ())
+        for i, (path, words) in enumerate(zip(paths, names, strict=True))
+    ]
+
+
+def test_mosaic_has_four_tiles_or_one(tmp_path):
+    mosaic = Mosaic(named(tmp_path), 32)
+    four = draw(mosaic, lambda s: len(s.groups) == 4)
+    assert four.pixels.shape == (32, 32, 3)
+    assert not four.placed
+    assert [four.labels[y, x] for y, x in ((0, 0), (0, 16), (16, 0), (31, 31))] == [0, 1, 2, 3]
+    assert (four.labels[:16, :16] == 0).all()
+    assert len(set(four.groups)) == 4
+    one = draw(mosaic, lambda s: len(s.groups) == 1)
+    assert (one.labels == 0).all()
+
+
+def test_mosaic_never_shows_two_things_that_share_a_name(tmp_path):
+    for name in ("a", "b", "c", "d", "e"):
+        save_photo(tmp_path / f"{name}.jpg", 20, 30)
+    words = {
+        "a": ("dog", "animal"),
+        "b": ("cat", "animal"),
+        "c": ("car", ""),
+        "d": ("hat", ""),
+        "e": ("cup", ""),
+    }
+    photos = [
+        Named(tmp_path / f"{key}.jpg", (name,), (kind,) if kind else ())
+        for key, (name, kind) in words.items()
+    ]
+    for seed in range(60):
+        sample = Mosaic(photos, 16).sample(rng(seed))
+        said = {group[0] for group in sample.groups}
+        assert not ("animal" in said and said & {"dog", "cat"})
+        assert not said & set(sample.absent)
+        assert not ("animal" in said and set(sample.absent) & {"dog", "cat"})
+
+
+def picture(height, width, placed=True):
+    """Left half label 0, right half OTHER; red rises with the column."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0] = np.linspace(0, 250, width).astype(np.uint8)
+    labels = np.full((height, width), OTHER, np.int16)
+    labels[:, : width // 2] = 0
+    return Sample(pixels, labels, (("dog",),), ("cat",), ("sky",), placed)
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 60), (90, 50), (30, 200)])
+def test_crop_has_its_side_and_keeps_what_was_said(height, width):
+    crop = crop_sample(picture(height, width), 48, (64, 80), rng())
+    assert crop.pixels.shape == (48, 48, 3)
+    assert crop.pixels.dtype == np.uint8
+    assert crop.labels.shape == (48, 48)
+    assert (crop.labels != IGNORE).all()  # the shorter side is longer than the crop
+    assert (crop.groups, crop.absent, crop.hints, crop.placed) == ((("dog",),), ("cat",), ("sky",), True)
+
+
+def test_crop_outside_the_photo_is_grey_and_ignored():
+    crop = crop_sample(picture(30, 60), 48, (24, 24), rng(1))  # becomes 24 x 48
+    assert (crop.labels[24:] == IGNORE).all()
+    assert (crop.labels[:24] != IGNORE).all()
+    ground = crop.pixels[24:].reshape(-1, 3).astype(int)
+    assert (ground == ground[0]).all()
+    assert (abs(ground - MID_GREY) < 60).all()  # colours are shifted after filling
+
+
+def test_pixels_and_labels_are_flipped_together():
+    sides = set()
+    for seed in range(12):
+        crop = crop_sample(picture(32, 32), 32, (32, 32), rng(seed))
+        thing_left = bool(crop.labels[0, 0] == 0)
+        red = crop.pixels[..., 0].mean(axis=0)
+        assert (red[0] < red[-1]) == thing_left
+        sides.add(thing_left)
+    assert sides == {True, False}
+
+
+def test_a_tile_without_place_is_not_resized():
+    crop = crop_sample(picture(48, 48, placed=False), 48, (500, 500), rng())
+    assert sorted(np.unique(crop.labels)) == [OTHER, 0]
+    assert (crop.labels == 0).sum() == 48 * 24
+
+
+@pytest.mark.parametrize("make", [make_coco, make_camvid, make_pets])
+def test_the_seed_decides_everything(tmp_path, make):
+    root = make(tmp_path)
+    source = {
+        make_coco: lambda: Coco(root, {}),
+        make_camvid: lambda: CamVid(root),
+        make_pets: lambda: Pets(root),
+    }
+    one, same, other = (
+        crop_sample(source[make]().sample(generator), 32, (32, 60), generator)
+        for generator in (rng(4), rng(4), rng(5))
+    )
+    np.testing.assert_array_equal(one.pixels, same.pixels)
+    np.testing.assert_array_equal(one.labels, same.labels)
+    assert one.groups == same.groups
+    assert not np.array_equal(one.pixels, other.pixels)
