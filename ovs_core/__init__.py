@@ -11,6 +11,7 @@ library.
 from __future__ import annotations
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ __all__ = [
     "read_vocabulary",
 ]
 
-_ROOMS = {
-    "engine": ("Cancelled", "Engine", "Progress", "Request"),
-    "image": ("Photo", "read_photo"),
-    "types": ("Preset", "Result", "Vocabulary"),
-    "vocabulary": ("parse_vocabulary", "read_vocabulary"),
-}
+_ROOMS = MappingProxyType(
+    {
+        "engine": ("Cancelled", "Engine", "Progress", "Request"),
+        "image": ("Photo", "read_photo"),
+        "types": ("Preset", "Result", "Vocabulary"),
+        "vocabulary": ("parse_vocabulary", "read_vocabulary"),
+    }
+)
 
 
 def __getattr__(name: str) -> Any:

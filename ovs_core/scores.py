@@ -18,8 +18,7 @@ from torch import Tensor
 from ovs_core.types import ClassSummary, Preset, ScoreMap, Vocabulary
 
 # A tile that stays in a processor's cache is several times faster than one that does not.
-_TILE_BYTES = {"cpu": 4 << 20}
-_TILE_BYTES_ELSEWHERE = 64 << 20
+_TILE_BYTES_CPU, _TILE_BYTES_ELSEWHERE = 4 << 20, 64 << 20
 _TILE_WIDTH = 512  # pixels
 
 
@@ -171,7 +170,8 @@ def _logit_tiles(
     names, h, w = score_map.evidence.shape
     device = score_map.evidence.device
     scaled = score_map.evidence.to(torch.float32) * scale
-    room = max(1, _TILE_BYTES.get(device.type, _TILE_BYTES_ELSEWHERE) // (4 * names))  # pixels
+    budget = _TILE_BYTES_CPU if device.type == "cpu" else _TILE_BYTES_ELSEWHERE
+    room = max(1, budget // (4 * names))  # pixels
     columns = min(width, room, _TILE_WIDTH)
     rows = max(1, room // columns)
     strips = [

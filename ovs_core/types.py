@@ -1,11 +1,12 @@
-"""The values that travel through the house. Frozen and shape-checked; no behaviour beyond names for what they hold.
+"""The values that travel through the house: frozen, shape-checked, no behaviour.
 
 Axis letters, used everywhere in this package:
     B batch, C channels, D joint image-text width, H W photo pixels, h w token grid, K classes as typed,
-    S names (all synonyms of all classes, then the "everything else" names; S >= K), N mask proposals, T heads,
-    L tokens (1 class token + h*w patch tokens, row-major).
+    S names (all synonyms of all classes, then the "everything else" names; S >= K), N mask proposals,
+    T heads, L tokens (1 class token + h*w patch tokens, row-major).
 
-Class numbering, used everywhere: label 0 is "other" (nothing the user typed), label k is the k-th class as typed.
+Class numbering, used everywhere: label 0 is "other" (nothing the user typed), label k is the k-th class as
+typed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ViewKind = Literal["similarity", "attention"]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the user typed: classes in order, each with one or more names, and the hidden names that mean "none of these".
+    """What the user typed, in order, and the hidden names that mean "none of these".
 
     Attributes:
         classes: one tuple of synonyms per class; the first one is the name shown.
@@ -76,7 +77,7 @@ class Window:
     """What the image tower says about one rectangle of the frame.
 
     Attributes:
-        top, left: position on the token grid of the whole frame, in tokens (windows always start on that grid).
+        top, left: position on the token grid of the whole frame, in tokens (windows start on that grid).
         grid: (h, w) of this window, in tokens.
         tokens: what enters the last transformer block, (1 + h*w, C), class token first.
     """
@@ -143,7 +144,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
-    """Evidence for every name on the token grid; labels, shares and margins come from it tile by tile (`ovs_core.scores`).
+    """Evidence for every name on the token grid; `ovs_core.scores` makes labels of it tile by tile.
 
     Nothing of size K x H x W is ever held: rows stay on the grid and are interpolated one tile at a time.
 

@@ -213,7 +213,7 @@ def _vocabulary(groups: Iterable[Sequence[str]], background: str | None, unique:
 
 
 def _background(background: str | None, typed: Sequence[str]) -> tuple[str, ...]:
-    """Names of "everything else" that do not say the same as a typed name or its last word, also in the plural."""
+    """Names of "everything else" not said by a typed name or its last word, also in the plural."""
     wanted = (background or "none").strip() or "none"
     if wanted.casefold() == "none":
         return ()

@@ -78,7 +78,7 @@ def test_the_whole_map_rule_holds_at_every_size(grid, size):
 def test_tiles_equal_the_whole(monkeypatch, tile_bytes, tile_width):
     score_map = _score_map(PETS, (4, 6), (31, 47))
     labels, share = decide(score_map, (40.0, 0.3))
-    monkeypatch.setattr(scores, "_TILE_BYTES", {"cpu": tile_bytes})
+    monkeypatch.setattr(scores, "_TILE_BYTES_CPU", tile_bytes)
     monkeypatch.setattr(scores, "_TILE_WIDTH", tile_width)
     tiled_labels, tiled_share = decide(score_map, (40.0, 0.3))
     assert np.array_equal(labels, tiled_labels)
