@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovs_core.ui.words import STOPPED, Status, status_html
+from ovs_core.ui.words import Status, status_html
 
 # A step of work: what to say, and new values for the outputs (None leaves all of them as they are).
 Step = tuple[Status, tuple[Any, ...] | None]
@@ -86,9 +86,9 @@ def wire(
             shown = [gr.skip()] * len(outputs) if new_values is None else list(new_values)
             yield [*_controls(status), *shown]
 
-    def stop(token: threading.Event | None) -> list[Any]:
+    def stop(token: threading.Event | None) -> Any:
         stop_work(token)
-        return _controls(Status(STOPPED, "warning"))
+        return gr.update(interactive=False)
 
     armed = [gr.on([bar.start.click, *triggers], arm, None, [bar.token, *controls], queue=False, **quiet)]
     armed += [chain.then(arm, None, [bar.token, *controls], queue=False, **quiet) for chain in after]
@@ -106,7 +106,9 @@ def wire(
     ]
     for event in running:
         event.failure(lambda: _controls(Status(BROKE, "error")), None, controls, queue=False, **quiet)
-    bar.stop.click(stop, [bar.token], controls, cancels=running, queue=False, **quiet)
+    # No `cancels=`: gradio would call the work failed and free its place in the line while it still runs.
+    # The work itself sees the event within a moment, says so and gives the buttons back.
+    bar.stop.click(stop, [bar.token], [bar.stop], queue=False, **quiet)
 
 
 def _controls(status: Status) -> list[Any]:

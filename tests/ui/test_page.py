@@ -274,3 +274,20 @@ def test_the_real_engine_answers(open_page: OpenPage, tmp_path: Path) -> None:
         page.click("#segment-start")
         finished(page)
         expect(page.locator("#summary")).to_contain_text("cat")
+
+
+def test_a_mistake_in_the_program_frees_the_page(
+    open_page: OpenPage, tmp_path: Path, photo_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError("internal detail")
+
+    engine = FakeEngine(tmp_path)
+    monkeypatch.setattr(engine, "run", break_down)
+    with served(build_ui(engine)) as url:
+        page = open_page(url)
+        choose(page, photo_file, "dog")
+        page.click("#segment-start")
+        expect(finished(page, kind="error")).to_contain_text("unexpected")
+        expect(page.locator("body")).not_to_contain_text("internal detail")
+        expect(page.locator("#segment-start")).to_be_enabled()
