@@ -22,6 +22,7 @@ from ovs_core.training.data import (
     Pets,
     Sample,
     crop_sample,
+    start_of_crop,
 )
 
 
@@ -44,6 +45,31 @@ def test_coco_masks_captions_and_absent_names(tmp_path):
     assert sample.absent == ("person", "cell phone")
     assert sample.hints == ("grass", "tree")  # lawn, trees
     assert sample.placed
+
+
+def test_coco_class_first_shows_that_class(tmp_path):
+    coco = Coco(make_coco(tmp_path), {})
+    for seed in range(10):
+        sample = coco.sample(rng(seed), rare_share=1.0)
+        row, column = sample.focus
+        assert sample.labels[int(row * 40), int(column * 56)] == 0  # the dog's half
+        crop = crop_sample(sample, 8, (40, 41), rng(seed))
+        assert (crop.labels == 0).any()
+
+
+@pytest.mark.parametrize(
+    ("length", "side", "focus", "starts"),
+    [
+        (10, 4, None, range(7)),
+        (10, 4, 0.0, range(1)),
+        (10, 4, 0.5, range(2, 6)),  # pixel 5 lies in [2, 6) .. [5, 9)
+        (10, 4, 0.99, range(6, 7)),
+        (3, 4, 0.5, range(1)),
+    ],
+)
+def test_crops_hold_their_focus(length, side, focus, starts):
+    found = {start_of_crop(length, side, focus, rng(seed)) for seed in range(200)}
+    assert found == set(starts)
 
 
 def test_coco_uses_another_word_now_and_then(tmp_path):

@@ -102,6 +102,7 @@ class Sample:
         absent: names known not to be in the picture, for distractors.
         hints: names said to be somewhere among the OTHER pixels (captions).
         placed: True where labels are drawn masks; False where label i only says "somewhere in this tile".
+        focus: (row, column) in [0, 1] that a crop must hold, or None.
     """
 
     pixels: NDArray[np.uint8]
@@ -110,6 +111,7 @@ class Sample:
     absent: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     placed: bool = True
+    focus: tuple[float, float] | None = None
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -138,15 +140,27 @@ class Coco:
         self.names = tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
         self.photos = tuple(sorted((root / "images" / "train2017").glob("*.jpg")))
         self.masks, self.outdoor = root / "masks" / "train2017", outdoor
+        self.having: dict[int, list[Path]] = {}
+        for path in self.photos:
+            for k in np.unique(read_mask(self.masks / f"{path.stem}.png")):
+                if 0 < k <= len(self.names):
+                    self.having.setdefault(int(k), []).append(path)
+        self.found = tuple(sorted(self.having))
         captions = json.loads((root / "captions.json").read_text(encoding="utf-8"))["annotations"]
         self.captions: dict[int, set[str]] = {}
         for entry in captions:
             words = entry["caption"].lower().replace(".", " ").replace(",", " ").split()
             self.captions.setdefault(int(entry["image_id"]), set()).update(words)
 
-    def sample(self, rng: np.random.Generator) -> Sample:
-        """A whole photo with masks; the caller crops."""
-        path = self.photos[rng.integers(len(self.photos))]
+    def sample(self, rng: np.random.Generator, rare_share: float = 0.0) -> Sample:
+        """A whole photo with masks; the caller crops.
+
+        Args:
+            rng: draws the photo and its words.
+            rare_share: how often the class is drawn first and a photo that has it second, in [0, 1]; then the
+                crop holds a pixel of that class. mIoU counts rare classes like common ones.
+        """
+        path, wanted = self._draw(rng, rare_share)
         mask = read_mask(self.masks / f"{path.stem}.png")
         present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names)]
         groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
@@ -156,7 +170,20 @@ class Coco:
         hints = self._hints(path)
         self._mark_outdoor(path, labels, groups)
         absent = tuple(name for k, name in enumerate(self.names, start=1) if k not in present)
-        return Sample(read_rgb(path), labels, tuple(groups), absent, hints)
+        focus = None
+        if wanted:
+            rows, columns = np.nonzero(mask == wanted)
+            at = rng.integers(len(rows))
+            focus = (rows[at] / mask.shape[0], columns[at] / mask.shape[1])
+        return Sample(read_rgb(path), labels, tuple(groups), absent, hints, focus=focus)
+
+    def _draw(self, rng: np.random.Generator, rare_share: float) -> tuple[Path, int]:
+        """A photo, and the class that its crop must show (0 = any)."""
+        if rng.random() >= rare_share:
+            return self.photos[rng.integers(len(self.photos))], 0
+        wanted = self.found[rng.integers(len(self.found))]
+        having = self.having[wanted]
+        return having[rng.integers(len(having))], wanted
 
     def _hints(self, path: Path) -> tuple[str, ...]:
         words = self.captions.get(int(path.stem), set())
@@ -289,7 +316,8 @@ def crop_sample(sample: Sample, side: int, short_side: tuple[int, int], rng: np.
     """
     pixels, labels = sample.pixels, sample.labels
     if sample.placed:
-        pixels, labels = _resize_crop(pixels, labels, side, rng.uniform(*short_side), rng)
+        short = rng.uniform(*short_side)
+        pixels, labels = _resize_crop(pixels, labels, side, short, sample.focus, rng)
     if rng.random() < 0.5:
         pixels, labels = pixels[:, ::-1], labels[:, ::-1]
     gain = rng.uniform(0.7, 1.3) * rng.uniform(0.93, 1.07, size=3)
@@ -301,7 +329,12 @@ def crop_sample(sample: Sample, side: int, short_side: tuple[int, int], rng: np.
 
 
 def _resize_crop(
-    pixels: NDArray[np.uint8], labels: NDArray[np.int16], side: int, short: float, rng: np.random.Generator
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.int16],
+    side: int,
+    short: float,
+    focus: tuple[float, float] | None,
+    rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
     """Resize to shorter side `short`, cut (side, side) out, fill up what the photo does not cover."""
     factor = short / min(labels.shape)
@@ -311,10 +344,20 @@ def _resize_crop(
         Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST), dtype=np.int16
     )
     h, w = mask.shape
-    top, left = rng.integers(max(h - side, 0) + 1), rng.integers(max(w - side, 0) + 1)
+    row, column = (None, None) if focus is None else focus
+    top, left = start_of_crop(h, side, row, rng), start_of_crop(w, side, column, rng)
     out = np.full((side, side, 3), MID_GREY, np.uint8)
     out_labels = np.full((side, side), IGNORE, np.int16)
     part = mask[top : top + side, left : left + side]
     out[: part.shape[0], : part.shape[1]] = photo[top : top + side, left : left + side]
     out_labels[: part.shape[0], : part.shape[1]] = part
     return out, out_labels
+
+
+def start_of_crop(length: int, side: int, focus: float | None, rng: np.random.Generator) -> int:
+    """Where a crop of `side` pixels starts on an axis of `length`, holding `focus` (in [0, 1]) if given."""
+    last = max(length - side, 0)
+    if focus is None:
+        return int(rng.integers(last + 1))
+    at = int(focus * length)
+    return int(rng.integers(min(max(at - side + 1, 0), last), min(at, last) + 1))

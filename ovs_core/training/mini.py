@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,7 +76,7 @@ class MiniPlan:
     text_batch: int = 640
     image: ImagePlan = field(default_factory=ImagePlan)
     image_steps: int = 1000
-    tune: ImagePlan = field(default_factory=lambda: ImagePlan(rate=1e-4, trunk_rate=3e-5))
+    tune: ImagePlan = field(default_factory=lambda: ImagePlan(rate=1e-4, trunk_rate=3e-5, rare_share=0.0))
     tune_steps: int = 150
     seed: int = 0
 
@@ -140,17 +141,18 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         model, out / "1-text.safetensors", lambda: _learn_text(model, everyday, sources, plan, out / "text")
     )
     words = word_table(model)
-    photos = photo_sources(sources, plan.image.side, out)
 
     def first() -> None:
         # Where the text stage leaves the generator: a run that skips that stage must draw the same numbers.
         seed_torch(plan.seed, plan.text_steps - 1)
         start_image_tower(model, sources.pretrained, *_head_words(sources.pretrained, words))
         schedule = Schedule(steps=plan.image_steps, ema=0.995, seed=plan.seed)
+        photos = photo_sources(sources, plan.image, out)
         train_image(model, words, photos, _having(plan.image, photos), schedule, out / "image")
 
     def second() -> None:
         schedule = Schedule(steps=plan.tune_steps, warmup=20, ema=0.99, seed=plan.seed + 1, save_every=50)
+        photos = photo_sources(sources, plan.tune, out)
         train_image(model, words, photos, _having(plan.tune, photos), schedule, out / "tune")
 
     _stage(model, out / "2-image.safetensors", first)
@@ -221,7 +223,7 @@ def _having(plan: ImagePlan, photos: Mapping[str, object]) -> ImagePlan:
     )
 
 
-def photo_sources(sources: Sources, side: int, out: Path) -> dict[str, Sampler]:
+def photo_sources(sources: Sources, plan: ImagePlan, out: Path) -> dict[str, Sampler]:
     """Samplers by name for the folders that are there; the teacher's maps are kept in `out`."""
     maps = out / "outdoor.npz"
     if not maps.exists():
@@ -231,14 +233,16 @@ def photo_sources(sources: Sources, side: int, out: Path) -> dict[str, Sampler]:
         np.savez_compressed(maps, **found_maps)
     with np.load(maps) as stored:
         outdoor = dict(stored)
-    found: dict[str, Sampler] = {"coco": Coco(sources.coco, outdoor).sample}
+    found: dict[str, Sampler] = {
+        "coco": partial(Coco(sources.coco, outdoor).sample, rare_share=plan.rare_share)
+    }
     if sources.camvid:
         found["camvid"] = CamVid(sources.camvid).sample
     if sources.pets:
         found["pets"] = Pets(sources.pets).sample
     named = [*_imagenet_photos(sources), *_caltech_photos(sources)]
     if named:
-        found["mosaic"] = Mosaic(named, side).sample
+        found["mosaic"] = Mosaic(named, plan.side).sample
     return found
 
 

@@ -58,6 +58,7 @@ class ImagePlan:
         batch: pictures a step.
         shares: how often each source is drawn.
         rate: peak learning rate of the transformer and the stem's last layers.
+        rare_share: part of the COCO samples that are drawn class first, photo second.
         trunk_rate: peak learning rate of the stem's trunks and heads; 0 keeps them as they are.
     """
 
@@ -67,6 +68,7 @@ class ImagePlan:
     shares: tuple[tuple[str, float], ...] = (("coco", 0.5), ("mosaic", 0.3), ("camvid", 0.1), ("pets", 0.1))
     rate: float = 4e-4
     trunk_rate: float = 0.0
+    rare_share: float = 0.6
 
 
 def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc_words: Tensor) -> None:
