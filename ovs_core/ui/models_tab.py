@@ -134,8 +134,9 @@ def _ways_to_get(
 
     status, token = status_line(f"get-{name}")
     if not store.offline:
+        label = "Download" if entry.bytes is None else f"Download {size_text(entry.bytes)}"
         with gr.Row():
-            start, stop = run_bar(f"Download {size_text(entry.bytes)}", f"get-{name}")
+            start, stop = run_bar(label, f"get-{name}")
         wire(
             RunBar(start, stop, status, token),
             lambda token: steps(fetch_steps(store, name, token)),

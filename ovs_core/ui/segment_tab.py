@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -46,8 +47,12 @@ HINT = (
 SCALE_MAX = 200  # of the slider
 NO_ANSWER = "There is nothing to save yet: press Segment first."
 OPACITY_JS = "(v) => { document.documentElement.style.setProperty('--ovs-opacity', v); }"
-DOWNLOADS = {"labels": "Label map PNG", "overlay": "Overlay PNG", "json": "JSON", "zip": "ZIP"}
-ENDINGS = {"labels": ".labels.png", "overlay": ".overlay.png", "json": ".json"}
+DOWNLOADS: Mapping[str, str] = MappingProxyType(
+    {"labels": "Label map PNG", "overlay": "Overlay PNG", "json": "JSON", "zip": "ZIP"}
+)
+ENDINGS: Mapping[str, str] = MappingProxyType(
+    {"labels": ".labels.png", "overlay": ".overlay.png", "json": ".json"}
+)
 CLICK_LINK_JS = "() => { setTimeout(() => document.querySelector('#file-link').click(), 150); }"
 
 

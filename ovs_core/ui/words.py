@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Literal
 
 from ovs_core.render.legend import percent
@@ -22,14 +23,16 @@ NOTHING_WON = (
 
 
 # Stage of the engine -> (while it runs, in a sum of seconds).
-STAGES = {
-    "load": ("Loading the model", "loading"),
-    "text": ("Reading the words", "words"),
-    "encode": ("Looking at the photo", "photo"),
-    "method": ("Matching patches and words", "method"),
-    "refine": ("Refining edges", "edges"),
-    "decide": ("Labelling pixels", "labels"),
-}
+STAGES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "load": ("Loading the model", "loading"),
+        "text": ("Reading the words", "words"),
+        "encode": ("Looking at the photo", "photo"),
+        "method": ("Matching patches and words", "method"),
+        "refine": ("Refining edges", "edges"),
+        "decide": ("Labelling pixels", "labels"),
+    }
+)
 
 
 @dataclass(frozen=True)

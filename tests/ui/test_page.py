@@ -269,11 +269,12 @@ def test_missing_weights_are_explained(open_page: OpenPage, tmp_path: Path, phot
 def test_the_real_engine_answers(open_page: OpenPage, tmp_path: Path) -> None:
     with served(build_ui(Engine(device="cpu", text_dir=tmp_path))) as url:
         page = open_page(url)
-        page.click("#example-1")
+        page.get_by_role("button", name="Temple").click()
         expect(page.locator("#photo img")).to_be_visible()
         page.click("#segment-start")
         finished(page)
-        expect(page.locator("#summary")).to_contain_text("cat")
+        expect(page.locator("#summary")).to_contain_text("temple")
+        expect(page.locator("#overlay img.mask").first).to_be_visible()
 
 
 def test_a_mistake_in_the_program_frees_the_page(
