@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ovs_core.build import ENCODERS, METHODS, PRESETS
+from ovs_core.build import ENCODERS, METHODS
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import stop_if_cancelled
 from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request
@@ -24,6 +24,7 @@ from ovs_core.types import Preset, Result, ScoreMap, Segmentation, View, Vocabul
 
 GRID_SIDE = 24
 WINDOWS = 6
+PRESET = Preset(scale=40, threshold=0, short_side=64, window=None, stride=0, templates="single1")
 
 
 class FakeEngine:
@@ -48,7 +49,7 @@ class FakeEngine:
         return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
 
     def preset(self, method: str = "naclip", encoder: str = "mini") -> Preset:
-        return PRESETS[method, ENCODERS[encoder].family]
+        return PRESET
 
     def run(self, request: Request, cancel: Event | None = None) -> Iterator[Progress | Result]:
         if self.missing:
