@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS, REFINERS
+from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.engine import Engine, NotEnoughMemory
 from ovs_core.export.files import FORMATS, save_result
 from ovs_core.export.names import safe_name
@@ -22,8 +23,6 @@ from ovs_core.types import Preset, Result, Vocabulary
 from ovs_core.vocabulary import read_vocabulary
 
 _EXIT_SOME_FAILED = 1
-_EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130  # the shell's number for Ctrl-C
 _SUFFIXES = frozenset(
     {
         *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
@@ -79,25 +78,20 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
             done += _segment(source, task, engine)
     except ValueError as error:
         _say(str(error))
-        return _EXIT_BAD_INPUT
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         _say(f"Stopped; {done} of {len(sources)} photos are done.")
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     if done < len(sources):
         _say(f"{len(sources) - done} of {len(sources)} photos could not be done.")
         return _EXIT_SOME_FAILED
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of a page."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(_EXIT_BAD_INPUT, f"{message}. See --help.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m ovs_core.cli.segment", description="Segment photos by typed classes.")
+    parser = OneLineParser(
+        prog="python -m ovs_core.cli.segment", description="Segment photos by typed classes."
+    )
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')

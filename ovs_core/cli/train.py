@@ -8,16 +8,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ovs_core.checkpoints import CheckpointError
+from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.training.mini import MiniPlan, Sources, plan_from_json, train_mini
 
 _ROOT = Path(__file__).resolve().parents[2]
 _DATA = ("pretrained", "wordnet", "coco", "camvid", "pets", "caltech", "imagenet")
 _NEEDED = ("pretrained", "wordnet", "coco")
-_EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130  # the shell's number for Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,27 +26,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources, plan = _sources(arguments.data), _plan(arguments.config)
     except (ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
-        return _EXIT_BAD_INPUT
+        return EXIT_BAD_INPUT
     try:
         print(train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, arguments.out))
     except (CheckpointError, FileNotFoundError, FileExistsError, ModuleNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
-        return _EXIT_BAD_INPUT
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to continue.", file=sys.stderr)
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of a page."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(_EXIT_BAD_INPUT, f"{message}. See --help.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m ovs_core.cli.train", description="Make the weights that are shipped.")
+    parser = OneLineParser(
+        prog="python -m ovs_core.cli.train", description="Make the weights that are shipped."
+    )
     add = parser.add_argument
     add("method", choices=("mini",), help="what to train; mini is the embedded dual encoder")
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")

@@ -7,12 +7,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore
+from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 
-_EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130  # the shell's number for Ctrl-C
 _BAR_WIDTH = 30
 _SECONDS_BETWEEN_REDRAWS = 0.1
 
@@ -32,22 +30,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             _where(store)
     except CheckpointError as error:
         print(error, file=sys.stderr)
-        return _EXIT_BAD_INPUT
+        return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to continue where it ended.", file=sys.stderr)
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of a page."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(_EXIT_BAD_INPUT, f"{message}. See --help.\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m ovs_core.cli.weights", description="Weights of OVS Lens.")
+    parser = OneLineParser(prog="python -m ovs_core.cli.weights", description="Weights of OVS Lens.")
     _add_common(parser, None, False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|get|verify|where")
     for name, text in (
