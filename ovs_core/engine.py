@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +129,7 @@ class Engine:
         background: str = "default",
         refine: str = "none",
         preset: Preset | None = None,
+        switches: Collection[str] = (),
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -141,12 +142,14 @@ class Engine:
                 `classes` is a Vocabulary.
             refine: registry name.
             preset: settings; None takes those that suit method and encoder.
+            switches: optional parts of the method to turn on (`methods()` lists them).
 
         Raises:
             ValueError: bad photo, vocabulary, name or setting, missing or wrong weights, too little memory;
                 one sentence each.
         """
         request = make_request(image, classes, method, encoder, background, refine, preset)
+        request = replace(request, switches=frozenset(switches))
         return self._answer(request, Job(lambda _: None, None))
 
     def run(
@@ -315,6 +318,7 @@ class Engine:
             refine=request.refine,
             seconds=dict(job.seconds),
             segmentation=segmentation,
+            switches=tuple(sorted(request.switches)),
         )
 
     def _evidence(self, request: Request, tower: Tower, job: Job) -> tuple[Segmentation, Preset]:

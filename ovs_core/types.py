@@ -104,12 +104,15 @@ class Features:
         image_size: (H, W) of the photo in its own pixels.
         grid: (h, w) tokens of the whole frame.
         windows: one for the whole image, or overlapping ones that cover the grid.
+        shares: how finer positions take after tokens, (9, 4h, 4w), from a tower that knows
+            (`ovs_core.encoders.upsampling`); None leaves evidence on the token grid.
     """
 
     encoder: str
     image_size: tuple[int, int]
     grid: tuple[int, int]
     windows: tuple[Window, ...]
+    shares: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.windows:
@@ -118,7 +121,8 @@ class Features:
     @property
     def nbytes(self) -> int:
         """Bytes held, for the cache budget."""
-        return sum(window.tokens.nbytes for window in self.windows)
+        shares = 0 if self.shares is None else self.shares.nbytes
+        return shares + sum(window.tokens.nbytes for window in self.windows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +246,7 @@ class Result:
         weights: file name -> SHA-256 of every weight file that made this answer.
         preset: settings used.
         refine: "none" or the refiner's registry name.
+        switches: optional parts of the method that were on, by name.
         seconds: stage name -> seconds spent; a stage answered from a cache is absent.
         segmentation: the evidence behind the labels; re-labelling starts here.
     """
@@ -257,6 +262,7 @@ class Result:
     refine: str
     seconds: Mapping[str, float]
     segmentation: Segmentation
+    switches: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.image.shape[:2]:

@@ -92,6 +92,7 @@ def test_report_holds_every_promised_field():
             "templates": "single1",
         },
         "refine": "none",
+        "switches": [],
         "vocabulary": {"classes": [["dog"], ["grass"]], "other": ["sky"]},
         "classes": [
             {"id": 1, "names": ["dog"], "color": [0, 158, 115], "area_share": 2 / 6, "mean_score": 0.5},

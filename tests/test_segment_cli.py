@@ -27,14 +27,14 @@ class StandIn:
     def preset(self, method, encoder):
         return Preset(40.0, 0.1, 336, None, 0, "single1")
 
-    def segment(self, photo, vocabulary, *, method, encoder, refine, preset):
+    def segment(self, photo, vocabulary, *, method, encoder, refine, preset, switches):
         if self.trouble is not None and len(self.asked) >= self.after:
             raise self.trouble
         self.asked.append((photo.name, method, encoder, refine, preset))
         labels = np.zeros(photo.pixels.shape[:2], np.uint8)
         labels[:, : labels.shape[1] // 2] = 1
         made = make_result(labels, photo.pixels, vocabulary.names, vocabulary.other, method)
-        return replace(made, vocabulary=vocabulary, refine=refine)
+        return replace(made, vocabulary=vocabulary, refine=refine, switches=tuple(switches))
 
 
 @pytest.fixture
@@ -94,6 +94,23 @@ def test_methods_settings_and_exports_reach_the_engine_and_the_disk(photos, tmp_
     report = json.loads((out / "a.clip.json").read_text())
     assert report["source"] == "a.png"
     assert report["vocabulary"]["other"] == []
+
+
+def test_switches_go_to_the_methods_that_have_them(photos, tmp_path, capsys):
+    switch = ("--switch", "key_smoothing")
+    both = ("--method", "naclip", "--method", "maskclip")
+    code, _ = run(photos / "a.png", "--classes", "dog", "--out", tmp_path, *both, *switch)
+    assert code == 0
+    reports = {
+        method: json.loads((tmp_path / f"a.{method}.json").read_text()) for method in ("naclip", "maskclip")
+    }
+    assert {name: report["switches"] for name, report in reports.items()} == {
+        "naclip": [],
+        "maskclip": ["key_smoothing"],
+    }
+    code, engine = run(photos / "a.png", "--classes", "dog", "--out", tmp_path, *switch)
+    assert (code, engine.asked) == (2, [])
+    assert "--switch key_smoothing belongs to maskclip" in capsys.readouterr().err
 
 
 def test_without_settings_the_engine_chooses(photos, tmp_path):

@@ -52,6 +52,7 @@ class _Task:
     refine: str
     formats: tuple[str, ...]
     out: Path
+    switches: dict[str, tuple[str, ...]]  # by method: its own among those asked for
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -108,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(REFINERS),
         default="none",
         help="default: %(default)s",
+    )
+    add(
+        "--switch",
+        action="append",
+        default=[],
+        choices=sorted({name for spec in METHODS.values() for name in spec.switches}),
+        help="optional part of a method, for those methods that have it; may be repeated",
     )
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
     add("--scale", type=float, metavar="X", help="default: the method's own")
@@ -170,9 +178,16 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
         method: replace(engine.preset(method, arguments.encoder), **changes) if changes else None
         for method in arguments.method or (DEFAULT_METHOD,)
     }
-    return _Task(
-        vocabulary, presets, arguments.encoder, arguments.refine, tuple(arguments.export), arguments.out
-    )
+    switches = {
+        method: tuple(name for name in arguments.switch if name in METHODS[method].switches)
+        for method in presets
+    }
+    for name in arguments.switch:
+        if not any(name in own for own in switches.values()):
+            owners = ", ".join(method for method, spec in METHODS.items() if name in spec.switches)
+            raise ValueError(f"--switch {name} belongs to {owners}; choose it with --method.")
+    formats = tuple(arguments.export)
+    return _Task(vocabulary, presets, arguments.encoder, arguments.refine, formats, arguments.out, switches)
 
 
 def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
@@ -188,6 +203,7 @@ def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
                 encoder=task.encoder,
                 refine=task.refine,
                 preset=preset,
+                switches=task.switches[method],
             )
             save_result(result, task.out, source.stem, task.formats, source.title)
             _write(_summary(source.stem, result), sys.stdout)

@@ -28,6 +28,7 @@ def report(result: Result, source: str = "") -> dict[str, Any]:
         "weights": {name: {"sha256": digest} for name, digest in result.weights.items()},
         "preset": asdict(result.preset),
         "refine": result.refine,
+        "switches": list(result.switches),
         "vocabulary": {
             "classes": [list(names) for names in result.vocabulary.classes],
             "other": list(result.vocabulary.other),

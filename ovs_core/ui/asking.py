@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 from ovs_core.engine import Cancelled, Engine, Progress, Request
@@ -42,8 +42,22 @@ class Question:
             raise ValueError(NO_PHOTO)
         return read_photo(self.photo), parse_vocabulary(self.classes or "", self.background)
 
-    def request(self, engine: Engine, method: str, scale: float | None, threshold: float | None) -> Request:
+    def request(
+        self,
+        engine: Engine,
+        method: str,
+        scale: float | None,
+        threshold: float | None,
+        switches: Collection[str] = (),
+    ) -> Request:
         """Ask one method with its own preset, but this scale and threshold where they are not None.
+
+        Args:
+            engine: whose presets they are.
+            method: registry name.
+            scale: see `Preset`.
+            threshold: see `Preset`.
+            switches: optional parts of the method to turn on.
 
         Raises:
             ValueError: as `read`, an unknown name, or a setting out of range.
@@ -55,7 +69,9 @@ class Question:
             scale=preset.scale if scale is None else scale,
             threshold=preset.threshold if threshold is None else threshold,
         )
-        return Request(photo, vocabulary, method, self.encoder, self.refine, preset)
+        return Request(
+            photo, vocabulary, method, self.encoder, self.refine, preset, switches=frozenset(switches)
+        )
 
 
 def answers(ask: Callable[[], Iterator[Progress | Result]], count: int = 1) -> Iterator[Status | Result]:

@@ -33,13 +33,14 @@ def api_segment(
     method: str,
     scale: float | None = None,
     threshold: float | None = None,
+    switches: Sequence[str] = (),
 ) -> tuple[str, Report]:
     """Segment a photo; gives the path of the indexed label PNG and the report.
 
     Raises:
         ValueError: anything wrong with the photo, the words or a name; one sentence.
     """
-    request = question.request(engine, method, scale, threshold)
+    request = question.request(engine, method, scale, threshold, switches)
     result = results_of(lambda: engine.run(request))[0]
     return saved(result, request.photo.name)
 
@@ -146,6 +147,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         refine = gr.Textbox("none", label="refine")
         scale = gr.Number(None, label="scale")
         threshold = gr.Number(None, label="threshold")
+        switches = gr.JSON([], label="switches")
         across = gr.Number(0.5, label="across")
         down = gr.Number(0.5, label="down")
         files = gr.File(file_count="multiple", label="pictures")
@@ -162,10 +164,11 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         refine: str,
         scale: float | None = None,
         threshold: float | None = None,
+        switches: list[str] | None = None,
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
         question = Question(image, classes, background, encoder, refine)
-        return refusing(lambda: api_segment(engine, question, method, scale, threshold))
+        return refusing(lambda: api_segment(engine, question, method, scale, threshold, switches or []))
 
     def compare(
         image: str | None, classes: str, methods: list[str] | None, encoder: str, background: str, refine: str
@@ -194,7 +197,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     }
     press.click(
         segment,
-        [image, classes, method, encoder, background, refine, scale, threshold],
+        [image, classes, method, encoder, background, refine, scale, threshold, switches],
         [file, report],
         api_name="segment",
         **common,

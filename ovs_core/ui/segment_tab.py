@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from ovs_core.build import DEFAULT_METHOD
-from ovs_core.engine import Engine
+from ovs_core.engine import Engine, MethodInfo
 from ovs_core.export.files import FORMATS, result_files, zip_result
 from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
@@ -93,10 +93,11 @@ def segment_steps(
     method: str,
     scale: float,
     threshold: float,
+    switches: Collection[str] = (),
 ) -> Iterator[tuple[Status, Answer | None]]:
     """Answer a question with one method; progress first, then the answer, or a sentence saying why not."""
     try:
-        request = question.request(engine, method, scale, threshold)
+        request = question.request(engine, method, scale, threshold, switches)
     except ValueError as error:
         yield Status(str(error), "error"), None
         return
@@ -190,6 +191,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         )
         start, stop = run_bar("Segment", "segment")
     about = gr.HTML(note_html(methods[DEFAULT_METHOD].description), padding=False)
+    switches = gr.CheckboxGroup([], label="Optional parts of this method", elem_id="switches", visible=False)
     status, token = status_line("segment")
     hint = gr.HTML(HINT, padding=False, elem_id="hint")
     with gr.Column(visible=False, elem_id="result") as area:
@@ -203,27 +205,36 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         _downloads(engine, answer, scale, threshold)
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, method, scale, threshold = values
-        for status, new in segment_steps(engine, token, Question(*asked), method, scale, threshold):
+        *asked, method, scale, threshold, switches = values
+        for status, new in segment_steps(engine, token, Question(*asked), method, scale, threshold, switches):
             shown = [gr.update(visible=False), gr.update(visible=True)]
             yield status, None if new is None else (new, *shown, *shown_result(new, DISPLAY_SIDE))
 
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.question, method, scale, threshold],
+        [*inputs.question, method, scale, threshold, switches],
         [answer, hint, area, *panel.components],
         triggers=[inputs.classes.submit],
         postprocess=False,  # see `overlay_update`
     )
     method.change(
-        lambda name: note_html(methods[name].description),
+        lambda name: [note_html(methods[name].description), _switches_update(methods[name])],
         [method],
-        [about],
+        [about, switches],
         show_progress="hidden",
         queue=False,
         api_visibility="private",
     )
+
+
+def _switches_update(info: MethodInfo) -> Any:
+    """Show a method's switches, all off; nothing where it has none."""
+    choices = [
+        (f"{name.replace('_', ' ').capitalize()}: {sentence}", name)
+        for name, sentence in info.switches.items()
+    ]
+    return gr.update(choices=choices, value=[], visible=bool(choices))
 
 
 def _result_panel() -> ResultPanel:

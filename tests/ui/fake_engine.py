@@ -77,6 +77,7 @@ class FakeEngine:
             segmentation=Segmentation(
                 ScoreMap(evidence, request.vocabulary, size), views_of(request, evidence)
             ),
+            switches=tuple(sorted(request.switches)),
         )
         yield self.relabel(result)
 

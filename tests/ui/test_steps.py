@@ -300,3 +300,14 @@ def test_examples_are_read_and_may_be_absent(tmp_path: Path) -> None:
 
 def test_the_shipped_examples_are_complete() -> None:
     assert len(load_examples()) == 6
+
+
+def test_switches_reach_the_engine_and_belong_to_their_method(engine, photo_file):
+    steps = segment_steps(engine, None, question(photo_file), "maskclip", 40, 0, ["key_smoothing"])
+    *_, (_, found) = steps
+    assert found.result.switches == ("key_smoothing",)
+    [(status, nothing)] = segment_steps(
+        engine, None, question(photo_file), "naclip", 40, 0, ["key_smoothing"]
+    )
+    assert (status.kind, nothing) == ("error", None)
+    assert "switches of naclip" in status.text
