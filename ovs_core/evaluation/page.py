@@ -33,9 +33,9 @@ h3 { margin: 1.75rem 0 .5rem; font-size: 1.05rem; }
 p.lead, .small { color: #5f6368; }
 .small { font-size: .85rem; }
 table { border-collapse: collapse; }
-th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 2px solid #ccc; font-weight: 600; }
+thead th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid #ccc; font-weight: 600; }
 tbody tr:nth-child(even) { background: #f6f7f8; }
 .wide { overflow-x: auto; }
 td b { font-weight: 650; }
@@ -186,8 +186,11 @@ def _settings(about: Mapping[str, object], summary: Summary) -> list[tuple[str, 
 
 
 def _bars(classes: Sequence[ClassNumbers]) -> str:
-    """A bar for each class, the best first; classes that are only in answers come last."""
-    ranked = sorted(classes, key=lambda one: (one.iou is None, -(one.iou or 0.0), one.label))
+    """A bar for each class in the truth, the best first, and a line for those that are only in answers."""
+    ranked = sorted(
+        (one for one in classes if one.iou is not None), key=lambda one: (-(one.iou or 0.0), one.label)
+    )
+    wrong = sorted((one for one in classes if one.iou is None), key=lambda one: -one.answer_share)
     rows = []
     for one in ranked:
         bars = "".join(
@@ -206,9 +209,11 @@ def _bars(classes: Sequence[ClassNumbers]) -> str:
         f"<th>{text}</th>"
         for text in ("class", "", "IoU %", "boundary IoU %", "area % in truth → answer", "photos")
     )
+    only = ", ".join(f"{escape(one.name)} {percent(one.answer_share)}" for one in wrong)
+    last = f'<p class="small">Only in answers, per cent of the area: {only}.</p>' if wrong else ""
     return (
         f'<div class="wide"><table class="bars"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>{last}"
     )
 
 

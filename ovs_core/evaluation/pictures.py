@@ -20,6 +20,7 @@ _SIDE = 360  # pixels of the longer side of each picture
 _VOID_COLOR: Color = (255, 255, 255)
 _LARGEST_MATRIX = 24  # classes; the others are summed up in one row and column
 _CELL, _MARGIN = 26, 150  # pixels
+_LONGEST_NAME = 20  # letters; longer ones do not fit into the margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,49 +72,54 @@ def confusion_svg(matrix: Counts, names: Sequence[str]) -> str:
     """Rows of a confusion matrix as shares of their truth, as an SVG picture with a title on every cell.
 
     Args:
-        matrix: pixels by (truth, answer), (n, n); of many classes the largest are drawn, the others summed.
+        matrix: pixels by (truth, answer), (n, n). A class without truth has no row, one without pixels no
+            column; of many classes the largest are drawn, the others summed.
         names: of its rows and columns.
     """
     matrix, names = _largest(matrix, names)
-    truth = matrix.sum(axis=1, keepdims=True)
-    shares = np.divide(matrix, truth, out=np.zeros(matrix.shape), where=truth > 0)
-    side = _MARGIN + _CELL * len(names)
+    rows = [int(row) for row in np.flatnonzero(matrix.sum(axis=1))]
+    shares = matrix[rows] / matrix[rows].sum(axis=1, keepdims=True)
+    width, height = (_MARGIN + _CELL * count for count in (len(names), len(rows)))
     parts = [
-        f'<svg class="confusion" viewBox="0 0 {side} {side}" width="{side}" height="{side}" role="img" '
+        f'<svg class="confusion" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         'aria-label="Confusion of classes, rows are the truth">'
     ]
-    for row, name in enumerate(names):
-        middle = _MARGIN + _CELL * (row + 0.5)
-        label = escape(name if len(name) <= 20 else f"{name[:19]}…")
-        parts.append(f'<text x="{_MARGIN - 6}" y="{middle + 4}" text-anchor="end">{label}</text>')
-        parts.append(f'<text transform="translate({middle + 4},{_MARGIN - 6}) rotate(-90)">{label}</text>')
-    for row, column in np.ndindex(*shares.shape):
-        parts.append(_cell(row, column, float(shares[row, column]), bool(truth[row]), names))
+    for place, row in enumerate(rows):
+        middle = _MARGIN + _CELL * (place + 0.5) + 4
+        parts.append(f'<text x="{_MARGIN - 6}" y="{middle}" text-anchor="end">{_short(names[row])}</text>')
+    for place, name in enumerate(names):
+        middle = _MARGIN + _CELL * (place + 0.5) + 4
+        parts.append(f'<text transform="translate({middle},{_MARGIN - 6}) rotate(-90)">{_short(name)}</text>')
+    for place, column in np.ndindex(*shares.shape):
+        title = f"{names[rows[place]]} called {names[column]}"
+        parts.append(_cell(place, column, float(shares[place, column]), title))
     return "\n".join([*parts, "</svg>"])
 
 
-def _cell(row: int, column: int, value: float, known: bool, names: Sequence[str]) -> str:
+def _short(name: str) -> str:
+    return escape(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
+
+
+def _cell(row: int, column: int, value: float, title: str) -> str:
     """One cell, with its share written in it where that is at least 1 %."""
     red, green, blue = (int(level) for level in colormaps["viridis"](value, bytes=True)[:3])
-    fill = f"rgb({red},{green},{blue})" if known else "#eee"
     left, top = _MARGIN + _CELL * column, _MARGIN + _CELL * row
-    title = f"{escape(names[row])} called {escape(names[column])}: {100 * value:.1f} %"
-    square = f'<rect x="{left}" y="{top}" width="{_CELL - 1}" height="{_CELL - 1}" fill="{fill}">'
-    square += f"<title>{title}</title></rect>"
-    if not known or value < 0.01:
+    place = f'x="{left}" y="{top}" width="{_CELL - 1}" height="{_CELL - 1}"'
+    square = f'<rect {place} fill="rgb({red},{green},{blue})">'
+    square += f"<title>{escape(title)}: {100 * value:.1f} %</title></rect>"
+    if value < 0.01:
         return square
     ink = "#000" if text_color((red, green, blue)) == (0, 0, 0) else "#fff"
-    place = f'x="{left + _CELL / 2 - 0.5}" y="{top + _CELL / 2 + 4}"'
-    return f'{square}<text class="share" {place} fill="{ink}">{100 * value:.0f}</text>'
+    middle = f'x="{left + _CELL / 2 - 0.5}" y="{top + _CELL / 2 + 4}"'
+    return f'{square}<text class="share" {middle} fill="{ink}">{100 * value:.0f}</text>'
 
 
 def _largest(matrix: Counts, names: Sequence[str]) -> tuple[Counts, tuple[str, ...]]:
     """Classes with any pixel, the largest ones of many, and a sum of the others."""
     size = matrix.sum(axis=1) * 2 + matrix.sum(axis=0)  # what the truth has comes before what it has not
     ranked = [int(index) for index in np.argsort(-size, kind="stable") if size[index]]
-    kept = sorted(ranked[:_LARGEST_MATRIX])
-    rest = ranked[_LARGEST_MATRIX:]
+    kept, rest = sorted(ranked[:_LARGEST_MATRIX]), ranked[_LARGEST_MATRIX:]
     groups = [[index] for index in kept] + ([rest] if rest else [])
     summed = np.array([[matrix[np.ix_(rows, columns)].sum() for columns in groups] for rows in groups])
     last = (f"{len(rest)} more classes",) if rest else ()
-    return summed.reshape(len(groups), len(groups)), (*(names[index] for index in kept), *last)
+    return summed, (*(names[index] for index in kept), *last)
