@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -170,21 +171,20 @@ def _open_benchmark(
     name: str, benchmark: Benchmark, root: Path, split: str | None, class_list: Path | None
 ) -> Dataset:
     """Find a benchmark's photos, whichever way they lie there."""
-    split = split or benchmark.split
+    splits = (split,) if split else benchmark.splits
     classes, background = _classes(benchmark, class_list)
-    for place in benchmark.places:
-        for layout in benchmark.layouts:
-            keys = layout.find(root / place, split)
-            if not keys:
-                continue
-            photos, masks = (root / place / one.format(split=split) for one in (layout.photos, layout.masks))
-            examples = tuple(
-                Example(key, photos / f"{key}{layout.photo_end}", masks / f"{key}{layout.mask_end}")
-                for key in keys
-            )
-            table = layout.codes(len(classes), benchmark.background)
-            return Dataset(name, benchmark.title, split, classes, background, table, examples)
-    expected = benchmark.expected.format(split=split)
+    for place, layout, found in product(benchmark.places, benchmark.layouts, splits):
+        keys = layout.find(root / place, found)
+        if not keys:
+            continue
+        photos, masks = (root / place / one.format(split=found) for one in (layout.photos, layout.masks))
+        examples = tuple(
+            Example(key, photos / f"{key}{layout.photo_end}", masks / f"{key}{layout.mask_end}")
+            for key in keys
+        )
+        table = layout.codes(len(classes), benchmark.background)
+        return Dataset(name, benchmark.title, found, classes, background, table, examples)
+    expected = benchmark.expected.format(split=splits[0])
     raise ValueError(f'"{root}" is not laid out like {benchmark.title}: it must hold {expected}.')
 
 

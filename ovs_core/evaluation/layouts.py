@@ -67,7 +67,7 @@ class Benchmark:
         title: as papers call it.
         classes: name of its class list (`ovs_core.vocabulary.BENCHMARKS`); None for CamVid's 11 names.
         background: whether "none of the classes" is a class that counts.
-        split: the one papers measure on.
+        splits: the one papers measure on, under every name it has in a layout; the first is the usual one.
         places: folders below the given one that are looked into, in this order.
         layouts: ways it may be laid out there; the first one that fits is taken.
         expected: for the error message, what the folder must hold.
@@ -76,7 +76,7 @@ class Benchmark:
     title: str
     classes: str | None
     background: bool
-    split: str
+    splits: tuple[str, ...]
     places: tuple[str, ...]
     layouts: tuple[Layout, ...]
     expected: str
@@ -96,17 +96,24 @@ def _listed(path: Path) -> list[str]:
     return [line.split()[0] for line in lines if line.strip()]
 
 
+_VAL = ("val", "validation")  # FC-CLIP's scripts call it by the longer name
 _VOC_PLACES = ("", "VOC2012", "VOCdevkit/VOC2012", "pascal_voc_d2")
 _VOC_FILES = Layout(
     "JPEGImages", ".jpg", "SegmentationClass", ".png", from_one, "list", "ImageSets/Segmentation/{split}.txt"
 )
-_VOC_EXPECTED = "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{split}.txt"
+_VOC_EXPECTED = (
+    "JPEGImages/, SegmentationClass/ and ImageSets/Segmentation/{split}.txt "
+    "(or what FC-CLIP's script makes of it)"
+)
 _CONTEXT_PLACES = ("", "VOC2010", "VOCdevkit/VOC2010", "pascal_ctx_d2")
 _CONTEXT_FILES = Layout(
     *("JPEGImages", ".jpg", "SegmentationClassContext", ".png"),
     *(from_one, "list", "ImageSets/SegmentationContext/{split}.txt"),
 )
-_CONTEXT_EXPECTED = "JPEGImages/, SegmentationClassContext/ and ImageSets/SegmentationContext/{split}.txt"
+_CONTEXT_EXPECTED = (
+    "JPEGImages/, SegmentationClassContext/ and ImageSets/SegmentationContext/{split}.txt, "
+    "as mmsegmentation's converter writes them (for 59 classes FC-CLIP's or CAT-Seg's will do)"
+)
 _ADE_EXPECTED = "images/{split}/*.jpg and annotations/{split}/*.png"
 _COCO_PLACES = ("", "coco_stuff164k", "coco")
 _COCO_MAPS = ("annotations/{split}", "stuffthingmaps/{split}")
@@ -121,7 +128,7 @@ def _coco(masks: str, end: str, table: Callable[[int, bool], Codes]) -> tuple[La
 
 
 def _detectron2(masks: str, end: str, table: Callable[[int, bool], Codes]) -> Layout:
-    """What FC-CLIP's scripts make of VOC and Context; they call the val split "validation"."""
+    """What FC-CLIP's scripts make of VOC and Context."""
     return Layout("images/{split}", ".jpg", masks, end, table)
 
 
@@ -147,22 +154,22 @@ CAMVID_NAMES = (
 BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
     {
         "voc21": Benchmark(
-            *("PASCAL VOC 2012 with background", "voc21", True, "val", _VOC_PLACES),
+            *("PASCAL VOC 2012 with background", "voc21", True, _VAL, _VOC_PLACES),
             (_VOC_FILES, _detectron2("annotations_pascal21/{split}", ".png", from_one)),
             _VOC_EXPECTED,
         ),
         "voc20": Benchmark(
-            *("PASCAL VOC 2012 without background", "voc20", False, "val", _VOC_PLACES),
+            *("PASCAL VOC 2012 without background", "voc20", False, _VAL, _VOC_PLACES),
             (_VOC_FILES, _detectron2("annotations_pascal20/{split}", ".png", from_zero)),
             _VOC_EXPECTED,
         ),
         "context60": Benchmark(
-            *("PASCAL Context 59 with background", "context60", True, "val", _CONTEXT_PLACES),
+            *("PASCAL Context 59 with background", "context60", True, _VAL, _CONTEXT_PLACES),
             (_CONTEXT_FILES,),
             _CONTEXT_EXPECTED,
         ),
         "context59": Benchmark(
-            *("PASCAL Context 59", "context59", False, "val", _CONTEXT_PLACES),
+            *("PASCAL Context 59", "context59", False, _VAL, _CONTEXT_PLACES),
             (
                 _CONTEXT_FILES,
                 _detectron2("annotations_ctx59/{split}", ".png", from_zero),
@@ -173,7 +180,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             _CONTEXT_EXPECTED,
         ),
         "context459": Benchmark(
-            *("PASCAL Context 459", "context459", False, "val", _CONTEXT_PLACES),
+            *("PASCAL Context 459", "context459", False, _VAL, _CONTEXT_PLACES),
             (
                 _detectron2("annotations_ctx459/{split}", ".tif", from_zero),
                 Layout(
@@ -184,7 +191,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             "or JPEGImages/ and annotations_detectron2/pc459_{split}/*.tif (from CAT-Seg's)",
         ),
         "ade150": Benchmark(
-            *("ADE20K 150", "ade150", False, "validation", ("", "ADEChallengeData2016")),
+            *("ADE20K 150", "ade150", False, ("validation",), ("", "ADEChallengeData2016")),
             (
                 Layout("images/{split}", ".jpg", "annotations/{split}", ".png", from_one),
                 Layout("images/{split}", ".jpg", "annotations_detectron2/{split}", ".png", from_zero),
@@ -192,7 +199,7 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             _ADE_EXPECTED,
         ),
         "ade847": Benchmark(
-            *("ADE20K 847 (full)", "ade847", False, "validation", ("", "ADE20K_2021_17_01")),
+            *("ADE20K 847 (full)", "ade847", False, ("validation",), ("", "ADE20K_2021_17_01")),
             (
                 Layout(
                     "images_detectron2/{split}", ".jpg", "annotations_detectron2/{split}", ".tif", from_zero
@@ -202,24 +209,24 @@ BENCHMARKS: Mapping[str, Benchmark] = MappingProxyType(
             "MaskFormer's and FC-CLIP's prepare_ade20k_full_sem_seg.py write them",
         ),
         "cocostuff171": Benchmark(
-            "COCO-Stuff 164k", "cocostuff171", False, "val2017", _COCO_PLACES, _STUFF, _COCO_EXPECTED
+            "COCO-Stuff 164k", "cocostuff171", False, ("val2017",), _COCO_PLACES, _STUFF, _COCO_EXPECTED
         ),
         "cocoobject81": Benchmark(
-            *("COCO-Object with background", "cocoobject81", True, "val2017", _COCO_PLACES),
+            *("COCO-Object with background", "cocoobject81", True, ("val2017",), _COCO_PLACES),
             _OBJECT,
             _COCO_EXPECTED,
         ),
         "cocoobject80": Benchmark(
-            "COCO-Object", "cocoobject80", False, "val2017", _COCO_PLACES, _OBJECT, _COCO_EXPECTED
+            "COCO-Object", "cocoobject80", False, ("val2017",), _COCO_PLACES, _OBJECT, _COCO_EXPECTED
         ),
         "cityscapes19": Benchmark(
-            *("Cityscapes", "cityscapes19", False, "val", ("", "cityscapes")),
+            *("Cityscapes", "cityscapes19", False, ("val",), ("", "cityscapes")),
             _CITYSCAPES,
             "leftImg8bit/{split}/CITY/*_leftImg8bit.png and gtFine/{split}/CITY/*_gtFine_labelIds.png "
             "(or *_labelTrainIds.png)",
         ),
         "camvid11": Benchmark(
-            *("CamVid 11", None, False, "val", ("", "CamVid")),
+            *("CamVid 11", None, False, ("val",), ("", "CamVid")),
             (
                 Layout("{split}", ".png", "{split}annot", ".png", from_zero),
                 Layout("images/{split}", ".jpg", "masks/{split}", ".png", from_zero),

@@ -34,16 +34,19 @@ LAYOUTS = [
      row(0, 1, 20, 21, 255), [0, 1, 20, -1, -1]),
     ("voc20", "JPEGImages", ".jpg", "SegmentationClass", ".png", "ImageSets/Segmentation/val.txt",
      row(0, 1, 20, 255), [-1, 1, 20, -1]),
-    ("voc21", "images/val", ".jpg", "annotations_pascal21/val", ".png", None, row(0, 20, 255), [0, 20, -1]),
-    ("voc20", "images/val", ".jpg", "annotations_pascal20/val", ".png", None, row(0, 19, 255), [1, 20, -1]),
+    ("voc21", "images/validation", ".jpg", "annotations_pascal21/validation", ".png", None,
+     row(0, 20, 255), [0, 20, -1]),
+    ("voc20", "images/validation", ".jpg", "annotations_pascal20/validation", ".png", None,
+     row(0, 19, 255), [1, 20, -1]),
     ("context60", "JPEGImages", ".jpg", "SegmentationClassContext", ".png",
      "ImageSets/SegmentationContext/val.txt", row(0, 1, 59, 60), [0, 1, 59, -1]),
     ("context59", "JPEGImages", ".jpg", "SegmentationClassContext", ".png",
      "ImageSets/SegmentationContext/val.txt", row(0, 1, 59, 60), [-1, 1, 59, -1]),
-    ("context59", "images/val", ".jpg", "annotations_ctx59/val", ".png", None, row(0, 58, 255), [1, 59, -1]),
+    ("context59", "images/validation", ".jpg", "annotations_ctx59/validation", ".png", None,
+     row(0, 58, 255), [1, 59, -1]),
     ("context59", "JPEGImages", ".jpg", "annotations_detectron2/pc59_val", ".png", None,
      row(0, 58, 255), [1, 59, -1]),
-    ("context459", "images/val", ".jpg", "annotations_ctx459/val", ".tif", None,
+    ("context459", "images/validation", ".jpg", "annotations_ctx459/validation", ".tif", None,
      row(0, 458, 459, 65535, kind=BIG), [1, 459, -1, -1]),
     ("context459", "JPEGImages", ".jpg", "annotations_detectron2/pc459_val", ".tif", None,
      row(0, 458, 65535, kind=BIG), [1, 459, -1]),
@@ -91,8 +94,8 @@ def test_every_layout(tmp_path, name, photos, photo_end, masks, mask_end, listin
         listed(root, listing, "b", "a")
     elif "pc" not in masks:  # without a list the photos say what belongs to the split, here the masks do
         (root / photos / f"unlisted{photo_end}").unlink()
-    split = "val" if "val" in (photos + masks).replace("validation", "").replace("val2017", "") else None
-    dataset = open_dataset(name, tmp_path, split=split)
+    dataset = open_dataset(name, tmp_path)
+    assert dataset.split in (photos + masks + str(listing))
     assert [example.key.split("/")[-1] for example in dataset.examples] == ["a", "b"]
     photo, truth = read_example(dataset, dataset.examples[0])
     assert photo.size == truth.shape == SIZE
