@@ -158,7 +158,7 @@ def near_boundary(labels: NDArray[np.integer], width: int) -> NDArray[np.bool_]:
     down = np.zeros_like(across)
     across[1:, 2:] = labels[:, 1:] != labels[:, :-1]  # at x: the pair (x - 1, x)
     down[2:, 1:] = labels[1:] != labels[:-1]
-    across, down = (table.cumsum(0).cumsum(1) for table in (across, down))
+    across, down = (table.cumsum(0, np.int32).cumsum(1, np.int32) for table in (across, down))
     near = np.ones(labels.shape, bool)
     if min(height, width_px) <= 2 * width:
         return near

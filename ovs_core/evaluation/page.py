@@ -106,7 +106,7 @@ def _question(report: Report) -> str:
 def _overview(report: Report) -> str:
     """A line for each subject, a column for each metric."""
     shown = [name for name in MEANINGS if any(name in one.metrics for one in report.summaries.values())]
-    heads = ["", *(_TITLES[name] for name in shown), "s / photo", "peak GB", "photos"]
+    heads = ["", *(_TITLES[name] for name in shown), "s&nbsp;/ photo", "peak GB", "photos"]
     rows = []
     for name, summary in report.summaries.items():
         peak = "-" if summary.peak_bytes is None else f"{summary.peak_bytes / 1e9:.2f}"
@@ -151,7 +151,8 @@ def _subject(
             f"<li><b>{escape(photo)}</b>: {escape(why)}</li>" for photo, why in summary.left_out.items()
         )
         parts.append(f"<h3>Left out: {len(summary.left_out)}</h3><ul>{rows}</ul>")
-    parts.append(f"<h3>Classes</h3>{_bars(summary.classes)}")
+    parts.append('<h3>Classes</h3><p class="small">Thick bar: IoU. Thin bar: boundary IoU.</p>')
+    parts.append(_bars(summary.classes))
     names = ("background" if report.dataset.background else "no class", *report.dataset.names)
     parts.append("<h3>What is called what</h3>")
     parts.append('<p class="small">Rows: truth. Columns: answer. Per cent of the row; hover for names.</p>')
@@ -207,7 +208,14 @@ def _bars(classes: Sequence[ClassNumbers]) -> str:
         )
     head = "".join(
         f"<th>{text}</th>"
-        for text in ("class", "", "IoU %", "boundary IoU %", "area % in truth → answer", "photos")
+        for text in (
+            "class",
+            "",
+            "IoU&nbsp;%",
+            "boundary IoU&nbsp;%",
+            "area&nbsp;% in truth&nbsp;→&nbsp;answer",
+            "photos",
+        )
     )
     only = ", ".join(f"{escape(one.name)} {percent(one.answer_share)}" for one in wrong)
     last = f'<p class="small">Only in answers, per cent of the area: {only}.</p>' if wrong else ""
