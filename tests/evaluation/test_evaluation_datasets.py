@@ -5,7 +5,7 @@ import pytest
 from labelled import halves, make_folder, save_mask, save_photo
 from PIL import Image
 
-from ovs_core.evaluation.codes import read_mask
+from ovs_core.evaluation.codes import cityscapes_ids, coco_object_ids, coco_stuff_ids, read_mask
 from ovs_core.evaluation.datasets import DATASETS, open_dataset, read_classes, read_example
 from ovs_core.evaluation.layouts import BENCHMARKS
 from ovs_core.evaluation.questions import pose, present
@@ -136,6 +136,29 @@ def test_contexts_59_classes_stand_in_the_order_of_the_converters():
     assert [(one, other) for one, other in pairs if not {*one} & {*other}] == [
         (("computer",), ("computer case",))
     ]
+
+
+def test_cocos_pixel_maps_are_one_below_the_official_ids():
+    lines = CLASS_LISTS["cocostuff171"].read_text(encoding="utf-8").splitlines()
+    official = [int(line.split(":")[0]) for line in lines]
+    expected = np.full(256, -1)
+    expected[[number - 1 for number in official]] = range(1, 172)
+    assert coco_stuff_ids(171, False)[:256].tolist() == expected.tolist()
+    things = np.where(expected > 80, 0, expected)
+    assert coco_object_ids(80, True)[:256].tolist() == things.tolist()
+    assert (coco_object_ids(80, True)[256:] == -1).all()
+
+
+def test_cityscapes_ids_are_those_of_its_scripts():
+    names = {
+        7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",
+        20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky", 24: "person", 25: "rider", 26: "car",
+        27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle",
+    }  # fmt: skip
+    classes, _, _ = read_classes(CLASS_LISTS["cityscapes19"])
+    table = cityscapes_ids(19, False)
+    assert [value for value in range(len(table)) if table[value] >= 0] == list(names)
+    assert all(name in classes[table[value] - 1] for value, name in names.items())
 
 
 def test_voc_knows_its_own_background():
