@@ -3,11 +3,12 @@
     python -m benchmarks.embedded_model --coco DIR --camvid DIR --methods clip naclip --json numbers.json
     python -m benchmarks.embedded_model --coco DIR --methods naclip --sweep   # settings, on training photos
 
-Folders are laid out as `benchmarks.labelled_photos` says; the metrics are its rules. Labels are compared at
-the size of the photo, in one confusion matrix over all photos. The mean is over the classes that occur in
-the truth, background included where it counts; intervals are 95 %, from 1,000 resamples of the photos. A
-photo goes through the image tower once per frame size and window plan, and through each method once, with
-the names of all questions together.
+Folders hold `images/SPLIT`, `masks/SPLIT` and `classes.txt`, as `ovs_core.evaluation.datasets` reads them;
+what is asked about a photo stands in `benchmarks.labelled_photos`.
+Labels are compared at the size of the photo, in one confusion matrix over all photos. The mean is over the
+classes that occur in the truth, background included where it counts; intervals are 95 %, from 1,000 resamples
+of the photos. A photo goes through the image tower once per frame size and window plan, and through each
+method once, with the names of all questions together: that is what `ovs_core.cli.evaluate` cannot do.
 """
 
 import argparse
@@ -22,12 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.confusion import class_iou, confusion, interval, margins, mean_iou
-from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Folder, Question, Rule, open_folder
+from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Photos, Rule, open_photos, questions_about
 from ovs_core.build import DEFAULT_METHOD, ENCODERS, METHODS, Tower, build_method, build_tower, preset_for
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.evaluation.metrics import class_iou, confusion, interval, margins, mean_iou
+from ovs_core.evaluation.questions import Question
 from ovs_core.image import Photo
 from ovs_core.methods.base import Method
 from ovs_core.methods.training_free import TrainingFree
@@ -90,8 +92,8 @@ class Tally:
 
     def add(self, metric: str, question: Question, labels: NDArray[np.integer], classes: int) -> None:
         """Count an answer (H, W) of labels; `classes` are the folder's, background included."""
-        answer = question.classes[labels]
-        self.photos.setdefault(metric, []).append(margins(confusion(question.truth, answer, classes)))
+        matrix = confusion(question.truth, question.answer(labels), classes)
+        self.photos.setdefault(metric, []).append(margins(matrix))
 
     def report(self, names: Sequence[str]) -> Report:
         """Numbers of all photos so far; `names` of the folder's classes."""
@@ -119,13 +121,13 @@ class Bench:
         return features, time.perf_counter() - started
 
     def measure(
-        self, folder: Folder, rules: Mapping[str, Rule], presets: Mapping[str, Preset]
+        self, photos: Photos, rules: Mapping[str, Rule], presets: Mapping[str, Preset]
     ) -> dict[str, Tally]:
         """Ask every method (with its preset) every question about every photo."""
         methods = {name: build_method(name, self.tower.vision.visual) for name in presets}
         tallies = {name: Tally() for name in presets}
-        for photo, truth in folder.read():
-            questions = _questions(folder, rules, truth)
+        for photo, truth in photos.read():
+            questions = questions_about(photos.dataset, rules, truth)
             if not questions:
                 continue
             encoded: dict[str, tuple[Features, float]] = {}
@@ -141,17 +143,17 @@ class Bench:
                     labels, _ = decide(maps[metric], (preset.scale, threshold))
                     if metric == next(iter(questions)):
                         tallies[name].seconds.append(seconds + time.perf_counter() - started)
-                    tallies[name].add(metric, question, labels, len(folder.names) + 1)
+                    tallies[name].add(metric, question, labels, len(photos.dataset.names) + 1)
         return tallies
 
-    def sweep(self, folder: Folder, name: str, preset: Preset) -> dict[str, dict[Settings, float]]:
+    def sweep(self, photos: Photos, name: str, preset: Preset) -> dict[str, dict[Settings, float]]:
         """Mean IoU in [0, 1] by metric and settings, on every second row and column of the photos."""
         method = build_method(name, self.tower.vision.visual)
         rules = {metric: COCO_RULES[metric] for metric in SWEEP_METRICS}
         tallies = {(threshold, scale): Tally() for threshold in SWEEP_THRESHOLDS for scale in SWEEP_SCALES}
-        for photo, whole in folder.read():
+        for photo, whole in photos.read():
             truth = whole[::2, ::2]
-            questions = _questions(folder, rules, truth)
+            questions = questions_about(photos.dataset, rules, truth)
             features, _ = self.encode(photo, preset)
             maps = score_maps(method, features, self.tower.text, preset.templates, questions)
             for metric, question in questions.items():
@@ -159,7 +161,7 @@ class Bench:
                     labels, share = decide(maps[metric], (scale, 0.0), truth.shape)
                     for threshold in SWEEP_THRESHOLDS:
                         kept = labels * (share >= np.float32(threshold))
-                        tallies[threshold, scale].add(metric, question, kept, len(folder.names) + 1)
+                        tallies[threshold, scale].add(metric, question, kept, len(photos.dataset.names) + 1)
         return {
             metric: {
                 place: float(mean_iou(np.sum(tally.photos[metric], axis=0)))
@@ -232,11 +234,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _questions(folder: Folder, rules: Mapping[str, Rule], truth: NDArray[np.int16]) -> dict[str, Question]:
-    asked = {metric: folder.ask(rule, truth) for metric, rule in rules.items()}
-    return {metric: question for metric, question in asked.items() if question is not None}
-
-
 def _answers_names_alone(method: Method) -> bool:
     """Whether a name's evidence is the same whatever else is asked: plain cosines are, refined ones not."""
     return isinstance(method, TrainingFree) and method.denoise_floor is None and method.smooth_ceiling is None
@@ -245,13 +242,13 @@ def _answers_names_alone(method: Method) -> bool:
 def _score(photos: NDArray[np.int64], names: Sequence[str]) -> Score:
     """Sum up margins (N, 3, classes)."""
     total = photos.sum(axis=0)
-    low, high = interval(photos)
+    found = interval(photos)
     iou = {
         name: round(100 * float(one), 2)
         for name, one in zip(names, class_iou(total), strict=True)
         if not np.isnan(one)
     }
-    miou, low, high = (round(100 * value, 2) for value in (float(mean_iou(total)), low, high))
+    miou, low, high = (round(100 * value, 2) for value in (found.value, found.low, found.high))
     return Score(miou, low, high, len(photos), len(iou), iou)
 
 
@@ -271,15 +268,15 @@ def _preset(options: argparse.Namespace, method: str, compute: Compute) -> Prese
 
 def _run_measurement(options: argparse.Namespace, bench: Bench, presets: Mapping[str, Preset]) -> None:
     split = options.split or VAL
-    folders = [("coco", open_folder(options.coco, split, options.limit), COCO_RULES)]
+    folders = [("coco", open_photos(options.coco, split, options.limit), COCO_RULES)]
     if options.camvid is not None:
-        folders.append(("camvid", open_folder(options.camvid, "val", options.limit), CAMVID_RULES))
+        folders.append(("camvid", open_photos(options.camvid, "val", options.limit), CAMVID_RULES))
     rules = {metric: rule for _, _, some in folders for metric, rule in some.items()}
     reports: dict[str, dict[str, Report]] = {name: {} for name in presets}
-    for title, folder, some in folders:
-        for name, tally in bench.measure(folder, some, presets).items():
-            reports[name][title] = tally.report(folder.names)
-    left_out = [sentence for _, folder, _ in folders for sentence in folder.skipped]
+    for title, photos, some in folders:
+        for name, tally in bench.measure(photos, some, presets).items():
+            reports[name][title] = tally.report(photos.dataset.names)
+    left_out = [sentence for _, photos, _ in folders for sentence in photos.skipped]
     weights = ", ".join(f"{name} {digest[:12]}" for name, digest in bench.tower.weights.items())
     print(f"{options.encoder} ({weights}) on {split}, mIoU % [95 % interval over photos]\n")
     print(table(reports, rules), end="\n\n")
@@ -307,12 +304,12 @@ def _run_measurement(options: argparse.Namespace, bench: Bench, presets: Mapping
 
 
 def _run_sweep(options: argparse.Namespace, bench: Bench, presets: Mapping[str, Preset]) -> None:
-    folder = open_folder(options.coco, options.split or TRAIN, options.limit)
+    photos = open_photos(options.coco, options.split or TRAIN, options.limit)
     for name, preset in presets.items():
-        values = bench.sweep(folder, name, preset)
+        values = bench.sweep(photos, name, preset)
         if set(values) != set(SWEEP_METRICS):
             raise ValueError("No photo could be measured: none was readable and had a class of classes.txt.")
-        used = len(folder.photos) - len(folder.skipped)
+        used = len(photos.dataset.examples) - len(photos.skipped)
         print(f"{name} on {options.encoder}, {used} training photos, every second row and column, mIoU %\n")
         for metric in SWEEP_METRICS:
             print(sweep_table(metric, values[metric]), end="\n\n")

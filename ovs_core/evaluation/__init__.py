@@ -1,0 +1,1 @@
+"""How good an answer is: labelled photos in, numbers with intervals and one report out."""

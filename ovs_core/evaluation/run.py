@@ -1,0 +1,281 @@
+"""Ask about every photo of a dataset, count, and keep what was counted.
+
+    subject = engine_subject(engine, "naclip", dataset, settings)
+    for step in evaluate([subject], dataset, settings): ...
+
+Several subjects go through the photos side by side, so that methods on one tower share its pass over a photo.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import zlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ovs_core.build import DEFAULT_ENCODER
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.engine import Engine, NotEnoughMemory
+from ovs_core.evaluation.codes import Truth
+from ovs_core.evaluation.datasets import Dataset, Example, read_example
+from ovs_core.evaluation.memory import peak_bytes, start_peak
+from ovs_core.evaluation.questions import Question, pose, present
+from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, counted, read_run
+from ovs_core.image import Photo
+from ovs_core.types import Preset, Vocabulary
+
+_CPU = torch.device("cpu")
+_WARM_UP_SIDE = 64  # pixels
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is typed, and how the engine is set.
+
+    Attributes:
+        classes_in_image: type the photo's own classes only, rather than all of the dataset's.
+        distractors: with `classes_in_image`, so many classes more that are not in the photo.
+        seed: which ones; every photo has its own draw, the same for every method.
+        encoder, refine: registry names.
+        scale, threshold, short_side: instead of the preset's.
+    """
+
+    classes_in_image: bool = False
+    distractors: int = 0
+    seed: int = 0
+    encoder: str = DEFAULT_ENCODER
+    refine: str = "none"
+    scale: float | None = None
+    threshold: float | None = None
+    short_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.distractors < 0:
+            raise ValueError(f"distractors must be 0 or more, got {self.distractors}.")
+        if self.distractors and not self.classes_in_image:
+            raise ValueError(
+                "distractors go with classes_in_image: with all classes typed, absent ones are there already."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Something that labels photos and is measured.
+
+    Attributes:
+        name: what it is called in reports.
+        about: what its answers depend on (method, encoder, weights, preset, ...), ready for JSON; two runs
+            with equal ones can be continued by each other.
+        label: labels (H, W) of a photo, 0 = other, k = k-th class of the vocabulary, and seconds by stage.
+        device: where its memory is measured.
+        frame: subjects with equal ones share the "encode" stage: only the first of them pays for a photo.
+    """
+
+    name: str
+    about: Mapping[str, Any]
+    label: Callable[[Photo, Vocabulary], tuple[NDArray[np.integer], Mapping[str, float]]]
+    device: torch.device = _CPU
+    frame: Hashable = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One photo done by one subject.
+
+    Attributes:
+        subject: its name.
+        record: what was counted.
+        done, total: photos, of all subjects together.
+        resumed: whether it was taken from an earlier run.
+    """
+
+    subject: str
+    record: PhotoRecord
+    done: int
+    total: int
+    resumed: bool = False
+
+
+def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Settings) -> Subject:
+    """One method of an engine, warmed up on an empty picture, so that no photo pays for loading.
+
+    A dataset without background gets the papers' plain argmax: no threshold, no hidden names.
+
+    Raises:
+        ValueError: as `Engine.segment`.
+    """
+    preset = _preset(engine, method, dataset, settings)
+
+    def label(photo: Photo, vocabulary: Vocabulary) -> tuple[NDArray[np.integer], Mapping[str, float]]:
+        result = engine.segment(
+            photo,
+            vocabulary,
+            method=method,
+            encoder=settings.encoder,
+            refine=settings.refine,
+            preset=preset,
+        )
+        return result.labels, result.seconds
+
+    empty = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE), 0, np.int16)
+    vocabulary = pose(dataset, empty, range(1, len(dataset.classes) + 1), bool(dataset.background)).vocabulary
+    grey = Photo(np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8))
+    first = engine.segment(
+        grey, vocabulary, method=method, encoder=settings.encoder, refine=settings.refine, preset=preset
+    )
+    about = {
+        "method": method,
+        "encoder": settings.encoder,
+        "refine": settings.refine,
+        "weights": {name: {"sha256": digest} for name, digest in first.weights.items()},
+        "preset": asdict(preset),
+    }
+    frame = (settings.encoder, preset.short_side, preset.window, preset.stride)
+    return Subject(method, about, label, engine.compute.device, frame)
+
+
+def function_subject(
+    name: str, function: Callable[[Photo, Vocabulary], NDArray[np.integer]], about: Mapping[str, Any]
+) -> Subject:
+    """Any function that labels photos; `about` says what its answers depend on."""
+
+    def label(photo: Photo, vocabulary: Vocabulary) -> tuple[NDArray[np.integer], Mapping[str, float]]:
+        started = time.perf_counter()
+        labels = function(photo, vocabulary)
+        return labels, {"answer": time.perf_counter() - started}
+
+    return Subject(name, {"method": name, **about}, label)
+
+
+def evaluate(
+    subjects: Sequence[Subject],
+    dataset: Dataset,
+    settings: Settings,
+    files: Mapping[str, Path] | None = None,
+    cancel: threading.Event | None = None,
+) -> Iterator[Step]:
+    """Measure every subject on every photo, photo by photo.
+
+    A photo or mask that cannot be used becomes a record with a `problem`; the next run tries it again.
+
+    Args:
+        subjects: what is measured.
+        dataset: the labelled photos.
+        settings: what is typed.
+        files: subject -> file that keeps its records; a run that was stopped continues there.
+        cancel: set it to stop after the photo in work.
+
+    Yields:
+        First the photos that earlier runs have done, then each one as it is done.
+
+    Raises:
+        ValueError: if a file belongs to another run or cannot be written.
+        Cancelled: if `cancel` was set; what was done is in the files.
+    """
+    files = files or {}
+    total = len(subjects) * len(dataset.examples)
+    done = 0
+    known: dict[str, dict[str, PhotoRecord]] = {}
+    headers = {subject.name: header(subject, dataset, settings) for subject in subjects}
+    for subject in subjects:  # all of them are checked before any file is touched
+        earlier = read_run(files[subject.name], headers[subject.name]) if subject.name in files else {}
+        known[subject.name] = {key: record for key, record in earlier.items() if not record.problem}
+    for name, path in files.items():
+        begin_run(path, headers[name])
+    for subject in subjects:
+        for example in dataset.examples:
+            if example.key in known[subject.name]:
+                done += 1
+                yield Step(subject.name, known[subject.name][example.key], done, total, resumed=True)
+    for example in dataset.examples:
+        waiting = [subject for subject in subjects if example.key not in known[subject.name]]
+        if not waiting:
+            continue
+        for subject, record in _measure(waiting, dataset, example, settings, cancel):
+            if subject.name in files:
+                append_record(files[subject.name], record)
+            done += 1
+            yield Step(subject.name, record, done, total)
+
+
+def header(subject: Subject, dataset: Dataset, settings: Settings) -> dict[str, Any]:
+    """What a subject's numbers depend on, ready for JSON; which photos is left to the records."""
+    return {
+        **subject.about,
+        "dataset": dataset.name,
+        "title": dataset.title,
+        "split": dataset.split,
+        "classes": [list(names) for names in dataset.classes],
+        "background": dataset.background,
+        "classes_in_image": settings.classes_in_image,
+        "distractors": settings.distractors,
+        "seed": settings.seed,
+    }
+
+
+def question_for(dataset: Dataset, example: Example, truth: Truth, settings: Settings) -> Question | None:
+    """What is typed about a photo; None where its own classes are asked for and it has none."""
+    everything = range(1, len(dataset.classes) + 1)
+    typed = list(everything)
+    if settings.classes_in_image:
+        own = present(truth)
+        if not own:
+            return None
+        absent = [label for label in everything if label not in own]
+        generator = np.random.default_rng([settings.seed, zlib.crc32(example.key.encode())])
+        extra = generator.choice(len(absent), min(settings.distractors, len(absent)), replace=False)
+        typed = sorted([*own, *(absent[index] for index in extra)])
+    return pose(dataset, truth, typed, bool(dataset.background))
+
+
+def _measure(
+    subjects: Sequence[Subject],
+    dataset: Dataset,
+    example: Example,
+    settings: Settings,
+    cancel: threading.Event | None,
+) -> Iterator[tuple[Subject, PhotoRecord]]:
+    """One photo, all subjects."""
+    stop_if_cancelled(cancel)
+    try:
+        photo, truth = read_example(dataset, example)
+    except ValueError as error:
+        yield from ((subject, PhotoRecord(example.key, problem=str(error))) for subject in subjects)
+        return
+    question = question_for(dataset, example, truth, settings)
+    encoding: dict[Hashable, float] = {}
+    for subject in subjects:
+        if question is None:
+            yield subject, PhotoRecord(example.key)
+            continue
+        stop_if_cancelled(cancel)
+        start_peak(subject.device)
+        try:
+            labels, spent = subject.label(photo, question.vocabulary)
+        except NotEnoughMemory as error:
+            yield subject, PhotoRecord(example.key, problem=str(error))
+            continue
+        peak = peak_bytes(subject.device)
+        seconds = dict(spent)
+        if "encode" in seconds:
+            encoding[subject.frame] = seconds["encode"]
+        elif subject.frame in encoding:
+            seconds["encode"] = encoding[subject.frame]
+        record = counted(example.key, question, labels, len(dataset.classes) + 1)
+        yield subject, replace(record, seconds=seconds, peak_bytes=peak)
+
+
+def _preset(engine: Engine, method: str, dataset: Dataset, settings: Settings) -> Preset:
+    """The method's own preset, without a threshold where there is no background, changed as asked."""
+    preset = engine.preset(method, settings.encoder)
+    if not dataset.background:
+        preset = replace(preset, threshold=0.0)
+    asked = {name: getattr(settings, name) for name in ("scale", "threshold", "short_side")}
+    return replace(preset, **{name: value for name, value in asked.items() if value is not None})

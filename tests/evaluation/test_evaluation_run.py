@@ -1,0 +1,429 @@
+"""From photos to numbers: what is asked, counted, kept, continued, summed up and drawn."""
+
+import base64
+import io
+import json
+import threading
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from labelled import halves, make_folder
+from PIL import Image
+
+from ovs_core.devices import Cancelled
+from ovs_core.engine import NotEnoughMemory
+from ovs_core.evaluation.datasets import open_dataset, read_example
+from ovs_core.evaluation.memory import peak_bytes, start_peak
+from ovs_core.evaluation.metrics import Interval
+from ovs_core.evaluation.page import page
+from ovs_core.evaluation.pictures import confusion_svg
+from ovs_core.evaluation.records import PhotoRecord, counted, read_run
+from ovs_core.evaluation.report import document, examples, make_report, write_json
+from ovs_core.evaluation.run import (
+    Settings,
+    engine_subject,
+    evaluate,
+    function_subject,
+    header,
+    question_for,
+)
+from ovs_core.evaluation.summary import differences, summarise
+
+IN_IMAGE = Settings(classes_in_image=True)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Three photos of cats, dogs and background: halves cat | dog, background | dog, nothing."""
+    masks = {"1": halves(1, 2), "2": halves(0, 2), "3": halves(0, 0)}
+    return open_dataset("folder", make_folder(tmp_path / "set", masks))
+
+
+def always(label, name="always", asked=None):
+    """A subject that gives every pixel one class of the dataset, or other where it was not typed."""
+
+    def function(photo, vocabulary):
+        if asked is not None:
+            asked.append((photo.name, vocabulary))
+        names = ("other", *vocabulary.names)
+        return np.full(photo.size, names.index(label) if label in names else 0)
+
+    return function_subject(name, function, {"label": label})
+
+
+def records_of(subject, dataset, settings=IN_IMAGE, **files):
+    return [step.record for step in evaluate([subject], dataset, settings, **files)]
+
+
+# What is asked and counted.
+
+
+def test_one_photo_is_counted_by_hand(dataset):
+    first, second, third = records_of(always("cat"), dataset)
+    half = 32 * 24
+    assert first.typed == (1, 2)
+    assert set(first.cells) == {(1, 1, half), (2, 1, half)}
+    assert set(second.cells) == {(0, 0, half), (2, 0, half)}
+    assert (third.typed, third.cells, third.problem) == ((), (), "")
+    assert second.confusion(3).tolist() == [[half, 0, 0], [0, 0, 0], [half, 0, 0], [0, 0, 0]]
+    assert first.seconds["answer"] >= 0
+    # Band of 1 pixel: all four edges of the answer; of the truth's halves the cut between them too.
+    rim = 2 * 48 + 2 * 30
+    assert first.boundaries(3)[2].tolist() == [0, rim, 0]
+    assert first.boundaries(3)[1].tolist() == [0, 2 * 24 + 2 * 30, 2 * 24 + 2 * 30]
+
+
+def test_all_classes_are_typed_with_the_background(dataset):
+    asked = []
+    records_of(always("cat", asked=asked), dataset, Settings())
+    assert [photo for photo, _ in asked] == ["1", "2", "3"]
+    assert {vocabulary.names for _, vocabulary in asked} == {("cat", "dog")}
+    assert all("sky" in vocabulary.other for _, vocabulary in asked)
+
+
+def test_without_background_nothing_hidden_is_typed(tmp_path):
+    make_folder(tmp_path, {"1": halves(0, 2)}, ("1 cat", "2 dog"))
+    asked = []
+    (record,) = records_of(always("dog", asked=asked), open_dataset("folder", tmp_path), Settings())
+    assert asked[0][1].other == ()
+    assert set(record.cells) == {(-1, 2, 32 * 24), (2, 2, 32 * 24)}
+
+
+def test_distractors_are_absent_classes_the_same_for_everyone(tmp_path):
+    lines = ("0 background", *(f"{value} thing {value}" for value in range(1, 9)))
+    make_folder(tmp_path, {"1": halves(1, 3), "2": halves(0, 5)}, lines)
+    dataset = open_dataset("folder", tmp_path)
+    settings = Settings(classes_in_image=True, distractors=3)
+    typed = [record.typed for record in records_of(always("thing 1"), dataset, settings)]
+    assert [len(one) for one in typed] == [5, 4]
+    assert {1, 3} <= set(typed[0])
+    assert [record.typed for record in records_of(always("x"), dataset, settings)] == typed
+    everything = Settings(classes_in_image=True, distractors=30)
+    assert records_of(always("x"), dataset, everything)[1].typed == tuple(range(1, 9))
+    other = Settings(classes_in_image=True, distractors=3, seed=1)
+    assert [record.typed for record in records_of(always("x"), dataset, other)] != typed
+
+
+def test_false_area_is_what_absent_classes_win(tmp_path):
+    make_folder(tmp_path, {"1": halves(1, 255)})
+    dataset = open_dataset("folder", tmp_path)
+    records = records_of(always("dog"), dataset, Settings(classes_in_image=True, distractors=1))
+    assert summarise(records, dataset).metrics["false_area"].value == 1.0  # void pixels are not counted
+    records = records_of(always("cat"), dataset, Settings(classes_in_image=True, distractors=1))
+    assert summarise(records, dataset).metrics["false_area"].value == 0.0
+
+
+def test_settings_that_contradict_each_other():
+    with pytest.raises(ValueError, match="go with classes_in_image"):
+        Settings(distractors=3)
+    with pytest.raises(ValueError, match="0 or more"):
+        Settings(classes_in_image=True, distractors=-1)
+
+
+# Broken files, stops and continuations.
+
+
+def test_a_broken_pair_is_named_and_the_others_are_done(dataset, tmp_path):
+    (tmp_path / "set/images/1.jpg").write_bytes(b"no picture")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "set/masks/3.png")
+    records = records_of(always("dog"), dataset)
+    assert [bool(record.problem) for record in records] == [True, False, True]
+    assert "1.jpg" in records[0].problem
+    assert "3.png" in records[2].problem
+    summary = summarise(records, dataset)
+    assert summary.counted == 1
+    assert set(summary.left_out) == {"1", "3"}
+
+
+def test_a_photo_that_does_not_fit_into_memory_is_a_broken_one(dataset):
+    def function(photo, vocabulary):
+        if photo.name == "1":
+            raise NotEnoughMemory("This photo does not fit into memory.")
+        return np.ones(photo.size, int)
+
+    records = records_of(function_subject("tight", function, {}), dataset)
+    assert records[0].problem == "This photo does not fit into memory."
+    assert records[1].cells
+
+
+def test_a_stopped_run_continues_and_ends_with_the_same_records(dataset, tmp_path):
+    whole = [record.cells for record in records_of(always("dog"), dataset)]
+    files = {"always": tmp_path / "run.jsonl"}
+    steps = evaluate([always("dog")], dataset, IN_IMAGE, files)
+    next(steps)
+    steps.close()
+    with files["always"].open("a", encoding="utf-8") as file:
+        file.write('{"photo": "2", "cells": [[0, ')  # a line that a stop cut off
+    asked = []
+    continued = list(evaluate([always("dog", asked=asked)], dataset, IN_IMAGE, files))
+    assert [photo for photo, _ in asked] == ["2"]  # of the third one nothing can be asked
+    assert [step.resumed for step in continued] == [True, False, False]
+    assert [(step.done, step.total) for step in continued] == [(1, 3), (2, 3), (3, 3)]
+    assert [step.record.cells for step in continued] == whole
+    asked.clear()
+    again = list(evaluate([always("dog", asked=asked)], dataset, IN_IMAGE, files))
+    assert asked == []
+    assert {step.record.photo: step.record.cells for step in again} == dict(zip("123", whole, strict=True))
+
+
+def test_a_broken_photo_is_tried_again(dataset, tmp_path):
+    files = {"always": tmp_path / "run.jsonl"}
+    mask = tmp_path / "set/masks/1.png"
+    good = mask.read_bytes()
+    mask.write_bytes(b"")
+    assert records_of(always("dog"), dataset, files=files)[0].problem
+    mask.write_bytes(good)
+    records = {record.photo: record for record in records_of(always("dog"), dataset, files=files)}
+    assert records["1"].cells
+    kept = read_run(files["always"], header(always("dog"), dataset, IN_IMAGE))
+    assert not kept["1"].problem
+
+
+@pytest.mark.parametrize(
+    ("subject", "settings", "message"),
+    [
+        (always("cat"), IN_IMAGE, "another label"),
+        (always("dog"), Settings(), "another classes_in_image"),
+        (always("dog"), Settings(classes_in_image=True, distractors=1), "another distractors"),
+    ],
+)
+def test_a_run_of_other_settings_is_refused_and_its_file_kept(dataset, tmp_path, subject, settings, message):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    before = files["always"].read_bytes()
+    with pytest.raises(ValueError, match=message) as error:
+        records_of(subject, dataset, settings, files=files)
+    assert "\n" not in str(error.value)
+    assert files["always"].read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["photo, iou\n", "{}\n", '["a"]\n', "[[[\n"])
+def test_another_file_is_not_overwritten(dataset, tmp_path, content):
+    path = tmp_path / "notes.txt"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="not a file of an earlier run"):
+        records_of(always("dog"), dataset, files={"always": path})
+    assert path.read_text(encoding="utf-8") == content
+
+
+def test_a_limit_may_be_raised_later(dataset, tmp_path):
+    files = {"always": tmp_path / "run.jsonl"}
+    few = open_dataset("folder", tmp_path / "set", limit=1)
+    records_of(always("dog"), few, files=files)
+    steps = list(evaluate([always("dog")], dataset, IN_IMAGE, files))
+    assert [step.resumed for step in steps] == [True, False, False]
+
+
+def test_cancel_stops_after_the_photo_in_work(dataset, tmp_path):
+    cancel = threading.Event()
+    files = {"always": tmp_path / "run.jsonl"}
+    steps = evaluate([always("dog")], dataset, IN_IMAGE, files, cancel)
+    next(steps)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        next(steps)
+    assert len(files["always"].read_text(encoding="utf-8").splitlines()) == 2
+
+
+# With an engine.
+
+
+def test_an_engine_answers_and_is_described(dataset, engine):
+    subject = engine_subject(engine, "naclip", dataset, Settings(short_side=64, scale=15.0))
+    assert subject.about["preset"]["scale"] == 15.0
+    assert list(subject.about["weights"]) == ["tiny-0.safetensors"]
+    records = records_of(subject, dataset, Settings(short_side=64, scale=15.0))
+    photo, truth = read_example(dataset, dataset.examples[0])
+    question = question_for(dataset, dataset.examples[0], truth, Settings())
+    preset = replace(engine.preset("naclip"), short_side=64, scale=15.0)
+    result = engine.segment(photo, question.vocabulary, method="naclip", preset=preset)
+    assert records[0].cells == counted("1", question, result.labels, 3).cells
+    assert {"encode", "method", "decide"} <= set(records[0].seconds)
+    assert "load" not in records[0].seconds
+    assert records[0].peak_bytes is None or records[0].peak_bytes > 1e6
+
+
+def test_methods_share_a_photos_encoding_and_both_pay_for_it(dataset, engine):
+    settings = Settings(short_side=64)
+    subjects = [engine_subject(engine, method, dataset, settings) for method in ("clip", "naclip")]
+    steps = list(evaluate(subjects, dataset, settings))
+    assert [step.subject for step in steps[:2]] == ["clip", "naclip"]
+    assert steps[0].record.seconds["encode"] == steps[1].record.seconds["encode"] > 0
+
+
+def test_without_background_there_is_no_threshold(tmp_path, engine):
+    make_folder(tmp_path, {"1": halves(1, 2)}, ("1 cat", "2 dog"))
+    dataset = open_dataset("folder", tmp_path)
+    assert engine_subject(engine, "clip", dataset, Settings()).about["preset"]["threshold"] == 0.0
+    assert (
+        engine_subject(engine, "clip", dataset, Settings(threshold=0.2)).about["preset"]["threshold"] == 0.2
+    )
+    (record,) = records_of(engine_subject(engine, "clip", dataset, Settings()), dataset, Settings())
+    assert all(answer > 0 for _, answer, _ in record.cells)
+
+
+def test_memory_is_measured():
+    start_peak(torch.device("cpu"))
+    before = peak_bytes(torch.device("cpu"))
+    block = np.ones(40_000_000, np.uint8)
+    after = peak_bytes(torch.device("cpu"))
+    assert before is None or after - before > 0.5 * block.nbytes
+
+
+# Numbers and reports.
+
+
+def made(photo, cells, typed=(1, 2)):
+    return PhotoRecord(photo, typed, tuple(cells), seconds={"encode": 0.5, "method": 0.25}, peak_bytes=10)
+
+
+def test_summary_by_hand(dataset):
+    records = [
+        made("1", [(1, 1, 6), (1, 0, 2), (2, 2, 2)]),
+        made("2", [(0, 0, 4), (0, 1, 4), (2, 1, 2)], (2, 1)),
+        PhotoRecord("3"),
+        PhotoRecord("4", problem="broken"),
+    ]
+    summary = summarise(records, dataset, unseen=(2,))
+    # background 4 of 4 + 4 + 2, cat 6 of 8 + 12 - 6 = 14, dog 2 of 4
+    iou = [0.4, 6 / 14, 0.5]
+    assert summary.metrics["miou_truth"].value == pytest.approx(np.mean(iou))
+    assert summary.metrics["miou_either"].value == pytest.approx(np.mean(iou))
+    assert summary.metrics["pixel_accuracy"].value == pytest.approx(12 / 20)
+    assert summary.metrics["seen_miou"].value == pytest.approx(np.mean(iou[:2]))
+    assert summary.metrics["unseen_miou"].value == pytest.approx(0.5)
+    # Photo 2 has no cat, and 6 of all 20 pixels are called one.
+    assert summary.metrics["false_area"].value == pytest.approx(6 / 20)
+    # Photo 1: cat 6/8 and dog 2/2 match, background is extra. Photo 2: background 4/8 does not, nor does dog.
+    # Background: nothing matched; cat: 0.75 / (1 + 1/2); dog: 1 / (1 + 1/2).
+    assert summary.metrics["pq"].value == pytest.approx((0 + 0.5 + 1 / 1.5) / 3)
+    assert summary.metrics["sq"].value == pytest.approx((0 + 0.75 + 1) / 3)
+    assert summary.metrics["rq"].value == pytest.approx((0 + 1 / 1.5 + 1 / 1.5) / 3)
+    assert [(one.name, one.photos, one.truth_share, one.answer_share) for one in summary.classes] == [
+        ("background", 1, 0.4, 0.3),
+        ("cat", 1, 0.4, 0.6),
+        ("dog", 2, 0.2, 0.1),
+    ]
+    assert summary.photo_iou == {"1": pytest.approx((0.75 + 1) / 2), "2": pytest.approx(0.25)}
+    assert (summary.counted, summary.nothing_to_ask, summary.left_out) == (2, ("3",), {"4": "broken"})
+    assert summary.seconds == {"encode": 0.5, "method": 0.25, "total": 0.75, "total_p90": 0.75}
+    assert (summary.peak_bytes, summary.typed) == (10, 2.0)
+
+
+def test_without_background_unlabelled_pixels_are_wrong_and_no_class(tmp_path):
+    make_folder(tmp_path, {"1": halves(1, 2)}, ("1 cat", "2 dog"))
+    dataset = open_dataset("folder", tmp_path)
+    summary = summarise([made("1", [(1, 1, 6), (1, 0, 2), (2, 2, 8)])], dataset)
+    assert summary.metrics["miou_truth"].value == summary.metrics["miou_either"].value == (0.75 + 1) / 2
+    assert summary.metrics["pixel_accuracy"].value == 14 / 16
+    assert summary.metrics["pq"].value == (0.75 + 1) / 2
+    assert [one.name for one in summary.classes] == ["cat", "dog"]
+
+
+def test_nothing_counted_is_no_summary(dataset):
+    with pytest.raises(ValueError, match="No photo could be measured"):
+        summarise([PhotoRecord("1", problem="broken")], dataset)
+
+
+def test_paired_differences_use_photos_that_both_answered(dataset):
+    one = [made("1", [(1, 1, 8), (1, 0, 2)]), made("2", [(1, 1, 10)]), made("3", [(1, 0, 10)])]
+    other = [made("2", [(1, 1, 9), (1, 0, 1)]), made("1", [(1, 1, 7), (1, 0, 3)])]
+    found = differences(one, other, dataset)
+    assert found["pixel_accuracy"] == Interval(*(pytest.approx(0.1) for _ in range(3)))
+    assert differences(one, [PhotoRecord("1", problem="broken")], dataset) == {}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and texts of a page; every tag must be closed."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.images, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def make_page(dataset, subjects, settings=IN_IMAGE, unseen=()):
+    records = {subject.name: [] for subject in subjects}
+    for step in evaluate(subjects, dataset, settings):
+        records[step.subject].append(step.record)
+    report = make_report(subjects, records, dataset, settings, unseen)
+    pictures = {
+        subject.name: examples(subject, report.summaries[subject.name], dataset, settings)
+        for subject in subjects
+    }
+    parsed = Page()
+    parsed.feed(page(report, pictures))
+    parsed.close()
+    assert parsed.open == []
+    return report, parsed
+
+
+def test_the_page_holds_everything_and_needs_no_other_file(dataset, tmp_path):
+    (tmp_path / "set/masks/2.png").write_bytes(b"")
+    report, parsed = make_page(dataset, [always("cat", "one"), always("dog", "two")], unseen=(2,))
+    text = " ".join(parsed.text)
+    for words in ("mIoU, classes in truth", "harmonic mIoU", "Paired differences", "Best photos", "2.png"):
+        assert words in text
+    assert parsed.tags.count("svg") == 2
+    assert len(parsed.images) == 2 * 3  # one photo each, which is the best one: photo, truth, answer
+    for source in parsed.images:
+        kind, data = source.split(",", 1)
+        assert kind == "data:image/jpeg;base64"
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (48, 32)
+    assert set(report.differences) == {"two"}
+
+
+def test_names_are_text_in_the_page(tmp_path):
+    make_folder(tmp_path, {"1": halves(1, 2)}, ("1 <script>alert(1)</script>", "2 a&b"))
+    dataset = open_dataset("folder", tmp_path)
+    _, parsed = make_page(dataset, [always("a&b", "<b>bold")])
+    assert "script" not in parsed.tags
+    assert "<script>alert(1)</script>" in parsed.text
+    assert "<b>bold" in parsed.text
+
+
+def test_the_document_is_plain_json(dataset, tmp_path):
+    report, _ = make_page(dataset, [always("cat", "one"), always("dog", "two")])
+    write_json(report, tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content == json.loads(json.dumps(document(report)))
+    one = content["subjects"]["one"]
+    assert one["photos"] == {"counted": 2, "nothing_to_ask": ["3"], "left_out": {}}
+    assert one["metrics"]["miou_truth"].keys() == {"value", "low", "high"}
+    assert {"truth": "dog", "answer": "cat", "pixels": 32 * 24} in one["confusion"]
+    assert content["differences"][0]["second"] == "two"
+    assert content["settings"]["classes_in_image"] is True
+
+
+def test_confusion_of_many_classes_is_summed_up():
+    matrix = np.diag(np.arange(1, 41))
+    names = [f"class {index}" for index in range(40)]
+    svg = confusion_svg(matrix, names)
+    assert svg.count("<rect") == 25 * 25
+    assert "16 more classes" in svg
+    assert "class 39 called class 39: 100.0 %" in svg
+    assert "class 3 " not in svg
+
+
+def test_classes_that_are_only_in_answers_have_no_row():
+    svg = confusion_svg(np.array([[5, 5, 0], [0, 0, 0], [0, 0, 0]]), ["cat", "dog", "cow"])
+    assert svg.count("<rect") == 2
+    assert "cat called dog: 50.0 %" in svg
+    assert "cow" not in svg
