@@ -23,9 +23,9 @@ from ovs_core.methods.mvp_seg_formulas import (
     context_cosines,
     fused_scores,
     log_gate,
+    log_shares,
     orthogonality,
     pooling_weights,
-    refined_shares,
     view_scores,
 )
 from ovs_core.scores import decide
@@ -63,11 +63,11 @@ def test_formulas_equal_the_papers(golden):
     maps = view_scores(g["F"], g["t"])
     equal(maps, g["m"])
     fused = fused_scores(g["F"], g["t"][1:])
-    equal(refined_shares(fused, g["tau1"], None), g["m_f"])
+    equal(log_shares(fused, g["tau1"], None).exp(), g["m_f"])
     gate = log_gate(maps[0], float(g["gamma"]), g["tau2"])
     equal((maps[0] * pooling_weights(maps[0], float(g["gamma"]))).sum(dim=(1, 2)), g["pooled"])
     equal(gate.exp(), g["g"])
-    equal(refined_shares(fused, g["tau1"], gate), g["m_c"])
+    equal(log_shares(fused, g["tau1"], gate).exp(), g["m_c"])
     equal(orthogonality(g["P"][1:]), g["L_oc"])
 
 
@@ -76,7 +76,7 @@ def test_formulas_work_on_batches(golden):
     features = torch.stack([g["F"], g["F"].flip(-1)])
     maps = view_scores(features, g["t"])
     fused, gates = fused_scores(features, g["t"][1:]), log_gate(maps[:, 0], gamma, g["tau2"])
-    shares = refined_shares(fused, g["tau1"], gates)
+    shares = log_shares(fused, g["tau1"], gates).exp()
     equal(shares, torch.stack([g["m_c"], g["m_c"].flip(-1)]))
 
 
@@ -168,7 +168,7 @@ def test_shares_are_the_papers_m_renormalised(model, vision, text, pixels, prese
         maps[:, :, rows, columns] += view_scores(dense_features(model.visual, window), prompts)
         counts[rows, columns] += 1
     maps = maps / counts
-    m_c = refined_shares(maps[1:].sum(dim=0), contexts.tau1, log_gate(maps[0], 100.0, 0.07))
+    m_c = log_shares(maps[1:].sum(dim=0), contexts.tau1, log_gate(maps[0], 100.0, 0.07)).exp()
     shares = (EVIDENCE_SCALE * found.evidence).softmax(dim=0)
     torch.testing.assert_close(shares, m_c / m_c.sum(dim=0), atol=1e-5, rtol=0)
     assert len(features.windows) == (1 if preset is WHOLE else 8)

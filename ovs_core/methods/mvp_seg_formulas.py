@@ -31,22 +31,26 @@ def pooling_weights(scores: Tensor, gamma: float) -> Tensor:
     return (gamma * scores).flatten(-2).softmax(dim=-1).reshape(scores.shape)
 
 
+def gate_logits(scores: Tensor, gamma: float, tau2: float | Tensor) -> Tensor:
+    """pooled_c / tau2, (..., S), from the global prompt's cosines (..., S, h, w); g_c is its sigmoid."""
+    return (scores * pooling_weights(scores, gamma)).sum(dim=(-2, -1)) / tau2
+
+
 def log_gate(scores: Tensor, gamma: float, tau2: float | Tensor) -> Tensor:
     """Logarithm of g_c, (..., S), from the global prompt's cosines (..., S, h, w)."""
-    pooled = (scores * pooling_weights(scores, gamma)).sum(dim=(-2, -1))
-    return F.logsigmoid(pooled / tau2)
+    return F.logsigmoid(gate_logits(scores, gamma, tau2))
 
 
-def refined_shares(fused: Tensor, tau1: float | Tensor, log_gates: Tensor | None) -> Tensor:
-    """m_c = softmax_c(tau1 * fused) * g_c, (..., S, h, w); plain m_f without gates.
+def log_shares(fused: Tensor, tau1: float | Tensor, log_gates: Tensor | None) -> Tensor:
+    """Logarithm of m_c = softmax_c(tau1 * fused) * g_c, (..., S, h, w); of plain m_f without gates.
 
     Args:
         fused: sums of the views' cosines, (..., S, h, w).
         tau1: temperature.
         log_gates: log g_c, (..., S), or None.
     """
-    shares = (tau1 * fused).softmax(dim=-3)
-    return shares if log_gates is None else shares * log_gates.exp()[..., None, None]
+    shares = (tau1 * fused).log_softmax(dim=-3)
+    return shares if log_gates is None else shares + log_gates[..., None, None]
 
 
 def context_cosines(contexts: Tensor) -> Tensor:
