@@ -127,9 +127,11 @@ class DeepLabV2Head(nn.Module):
 class _TimmTrunk(nn.Module):
     """The last stage of a timm network at stride 8."""
 
+    net: Any
+
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.net: Any = timm.create_model(
+        self.net = timm.create_model(
             name, pretrained=False, features_only=True, output_stride=OUTPUT_STRIDE, out_indices=(-1,)
         )
         self.channels: int = self.net.feature_info.channels()[-1]
