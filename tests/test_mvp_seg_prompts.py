@@ -1,6 +1,7 @@
 """Learned contexts through the text tower: CoOp's official tensors, caching, nearest words, files."""
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_clip import make_model
 from torch import nn
 
 from ovs_core.checkpoints import CheckpointError, read_metadata
+from ovs_core.devices import Cancelled
 from ovs_core.encoders.contexts import Contexts, load_contexts, save_contexts
 from ovs_core.encoders.prompts import clip_tokenizer, context_prompts, insert_context, whole_words
 from ovs_core.encoders.text import TextEncoder, TextTower
@@ -120,6 +122,18 @@ def test_encoder_remembers_by_contexts_position_and_name(tmp_path):
     assert all(not torch.allclose(first, other) for other in others)
     assert len(list(tmp_path.glob("*.row"))) == 8
     assert torch.equal(first[:, 1:], encoder.embed_contexts(("cat",), vectors))
+
+
+def test_encoder_tells_progress_and_stops():
+    encoder, vectors, seen, stop = make_encoder(), make_vectors(), [], threading.Event()
+
+    def progress(done, total):
+        seen.append((done, total))
+        stop.set()
+
+    with pytest.raises(Cancelled):
+        encoder.embed_contexts(("dog", "cat"), vectors, progress=progress, cancel=stop)
+    assert seen == [(1, 2)]
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 16), (3, 32)])

@@ -383,6 +383,13 @@ def test_a_whole_run_gives_a_file_for_its_tower(tmp_path, photos, vision, model)
             train_mvp_seg(vision, model, tower, photos, plan, out)
 
 
+def test_a_run_freezes_the_model_it_is_given(tmp_path, photos, vision):
+    free = make_model().requires_grad_(True)
+    train_mvp_seg(vision, free, TOWER, photos, dataclasses.replace(PLAN, steps=1), tmp_path / "out")
+    assert not any(parameter.requires_grad for parameter in free.parameters())
+    assert all(parameter.grad is None for parameter in free.parameters())
+
+
 # Recipes.
 
 

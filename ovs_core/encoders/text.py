@@ -197,7 +197,13 @@ class TextEncoder:
         return TextBank(vocabulary, torch.stack(rows).to(self._device))
 
     def embed_contexts(
-        self, names: Sequence[str], vectors: Tensor, position: ClassPosition = "end"
+        self,
+        names: Sequence[str],
+        vectors: Tensor,
+        position: ClassPosition = "end",
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
     ) -> Tensor:
         """Unit embeddings (V, S, D), float32, of names S in each of V learned contexts.
 
@@ -205,16 +211,24 @@ class TextEncoder:
             names: class names; each is encoded once per set of contexts and then remembered.
             vectors: the contexts, (V, M, C) with C the width of this tower's tokens.
             position: where the class name stands.
+            progress: called with (names done, names in all) after each name.
+            cancel: looked at before each name.
 
         Raises:
             ValueError: if the contexts are of another width or too long.
+            Cancelled: if `cancel` was set; names done by then are remembered.
         """
         width = self._tower.positions.shape[1]
         if vectors.ndim != 3 or vectors.shape[2] != width:
             raise ValueError(f"contexts must be (V, M, {width}), got {tuple(vectors.shape)}")
         vectors = vectors.detach().to(self._device, torch.float32).contiguous()
         digest = hashlib.sha256(vectors.cpu().numpy().tobytes()).hexdigest()
-        rows = [self._context_rows(name, vectors, digest, position) for name in names]
+        rows: list[Tensor] = []
+        for done, name in enumerate(names, start=1):
+            stop_if_cancelled(cancel)
+            rows.append(self._context_rows(name, vectors, digest, position))
+            if progress is not None:
+                progress(done, len(names))
         return torch.stack(rows, dim=1).to(self._device)
 
     def nearest_words(self, vectors: Tensor) -> tuple[tuple[tuple[str, ...], ...], Tensor]:

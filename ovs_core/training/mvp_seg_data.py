@@ -6,6 +6,7 @@ Context: numbers of the two are not comparable); `coco_mini` is this project's, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -203,7 +204,7 @@ def cache_crops(
     equal settings share them and others do not find them.
     """
     names = [path.name for path in photos.paths]
-    settings = [vision.identity, plan.__dict__, photos.seen, photos.unseen, names]
+    settings = [vision.identity, dataclasses.asdict(plan), photos.seen, photos.unseen, names]
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     features, labels = (folder / f"{what}-{digest}.npy" for what in ("features", "labels"))
