@@ -23,7 +23,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -360,6 +360,19 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if all(key.startswith("module.") for key in state):  # saved from torch's DataParallel
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Notes that a safetensors file carries beside its tensors; empty where it has none.
+
+    Raises:
+        CheckpointError: if the file is absent, damaged or of another kind.
+    """
+    with _one_sentence(path):
+        if _head(path)[8:9] != b"{":
+            raise CheckpointError(f"{path} carries no notes: it is not a safetensors file.")
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return dict(file.metadata() or {})
 
 
 def read_training_state(path: Path) -> dict[str, Any]:

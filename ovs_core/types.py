@@ -21,7 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-ViewKind = Literal["similarity", "attention"]
+ViewKind = Literal[
+    "similarity",
+    "attention",
+    # MVP-SEG (`ovs_core.methods.mvp_seg_views`)
+    "view_maps",
+    "view_wins",
+    "global_map",
+    "pooling_weights",
+    "class_gates",
+    "refining",
+    "context_cosines",
+    "prompt_cosines",
+    "context_words",
+]
 
 
 @dataclass(frozen=True)
@@ -134,16 +147,22 @@ class View:
         title: what a caption says.
         maps: (M, h, w) low-resolution maps, one per entry of `labels`.
         labels: what each map belongs to (a class name, a point, a head).
+        limits: (lowest, highest) value of one colour scale for all maps; None leaves each map its own.
+        words: a name for every cell of every map, row-major, where cells are no places in the photo.
     """
 
     kind: ViewKind
     title: str
     maps: Tensor
     labels: tuple[str, ...]
+    limits: tuple[float, float] | None = None
+    words: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.maps.ndim != 3 or self.maps.shape[0] != len(self.labels):
             raise ValueError(f"maps must be ({len(self.labels)}, h, w), got {tuple(self.maps.shape)}")
+        if self.words and [len(row) for row in self.words] != [self.maps[0].numel()] * len(self.maps):
+            raise ValueError(f"words must be one per cell of {tuple(self.maps.shape)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Make the weights that are shipped: `python -m ovs_core.cli.train mini --data NAME=DIR ... --out DIR`."""
+"""Make the weights that are shipped: `python -m ovs_core.cli.train METHOD --data NAME=DIR ... --out DIR`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,58 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from ovs_core.checkpoints import CheckpointError
+import torch
+
+from ovs_core.build import ENCODERS, LoadedModel, Tower, build_tower, lookup
+from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.training.mini import MiniPlan, Sources, plan_from_json, train_mini
+from ovs_core.devices import Compute
+from ovs_core.encoders.contexts import load_contexts
+from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.training.mini import Sources, plan_from_json, train_mini
+from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
+from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
+from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 
 _ROOT = Path(__file__).resolve().parents[2]
-_DATA = ("pretrained", "wordnet", "coco", "camvid", "pets", "caltech", "imagenet")
-_NEEDED = ("pretrained", "wordnet", "coco")
+_PART = "train2017"  # sub-folder of images and masks that is trained on
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """One thing that can be trained.
+
+    Attributes:
+        data: names that --data may give.
+        needed: those it must give.
+        one_of: of these exactly one.
+        prepare: from the recipe's values and the folders, checked, the work to do in a folder.
+    """
+
+    data: tuple[str, ...]
+    needed: tuple[str, ...]
+    one_of: tuple[str, ...]
+    prepare: Callable[[Mapping[str, Any], Mapping[str, Path]], Callable[[Path], Path]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code: 0, 2 with one line on stderr, or 130 after Ctrl-C."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    recipe = _RECIPES[arguments.method]
     try:
-        sources, plan = _sources(arguments.data), _plan(arguments.config)
+        work = recipe.prepare(_values(arguments.config), _folders(arguments.data, recipe))
     except (ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     try:
-        print(train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, arguments.out))
+        print(work(arguments.out))
     except (CheckpointError, FileNotFoundError, FileExistsError, ModuleNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -38,19 +67,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _prepare_mini(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+    sources, plan = Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders), plan_from_json(values)
+    return lambda out: train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, out)
+
+
+def _prepare_mvp_seg(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+    plan = mvp_seg_plan(values)
+    photos = _photos(folders)
+    tower, loaded = _tower(plan.encoder)
+
+    def work(out: Path) -> Path:
+        return train_mvp_seg(tower.vision, loaded.model, _sha256(tower), photos, plan, out)
+
+    return work
+
+
+def _prepare_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+    values = dict(values)
+    encoder = values.pop("encoder", "mini")
+    plan = plus_plan(values)
+    photos = _photos(folders)
+    tower, _ = _tower(encoder)
+    contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
+    method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
+    return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
+
+
+_PHOTOS = tuple(SPLITS)
+_RECIPES: Mapping[str, _Recipe] = MappingProxyType(
+    {
+        "mini": _Recipe(
+            ("pretrained", "wordnet", "coco", "camvid", "pets", "caltech", "imagenet"),
+            ("pretrained", "wordnet", "coco"),
+            (),
+            _prepare_mini,
+        ),
+        "mvp-seg": _Recipe(_PHOTOS, (), _PHOTOS, _prepare_mvp_seg),
+        "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
+    }
+)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m ovs_core.cli.train", description="Make the weights that are shipped."
     )
     add = parser.add_argument
-    add("method", choices=("mini",), help="what to train; mini is the embedded dual encoder")
+    add(
+        "method",
+        choices=tuple(_RECIPES),
+        help="what to train: mini is the embedded dual encoder, mvp-seg its learned contexts, "
+        "mvp-seg-plus their student",
+    )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
+    known = "; ".join(f"{name}: {', '.join(recipe.data)}" for name, recipe in _RECIPES.items())
+    needed = ", ".join(_RECIPES["mini"].needed)
     add(
         "--data",
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help=f"once per folder; NAME is one of {', '.join(_DATA)}; {', '.join(_NEEDED)} are needed",
+        help=f"once per folder; names of {known}; mini needs {needed}, mvp-seg one data set, "
+        "which also names its split of seen and unseen classes",
     )
     add(
         "--out",
@@ -62,33 +141,53 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _plan(config: Path | None) -> MiniPlan:
+def _values(config: Path | None) -> Mapping[str, Any]:
     """Read the recipe; raises ValueError or OSError with one sentence."""
     if config is None:
-        return MiniPlan()
+        return {}
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"--config {config} is not JSON: {error}.") from error
     if not isinstance(values, dict):
         raise ValueError(f"--config {config} must hold a JSON object.")  # noqa: TRY004 (it is the user's file)
-    return plan_from_json(values)
+    return values
 
 
-def _sources(pairs: Sequence[str]) -> Sources:
+def _folders(pairs: Sequence[str], recipe: _Recipe) -> dict[str, Path]:
     """Read NAME=DIR pairs; raises ValueError with one sentence."""
     folders: dict[str, Path] = {}
     for pair in pairs:
         name, separator, folder = pair.partition("=")
-        if not separator or name not in _DATA:
-            raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(_DATA)}.")
+        if not separator or name not in recipe.data:
+            raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(recipe.data)}.")
         folders[name] = Path(folder).expanduser()
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
-    missing = [name for name in _NEEDED if name not in folders]
+    missing = [name for name in recipe.needed if name not in folders]
     if missing:
         raise ValueError(f"--data is needed for {', '.join(missing)}.")
-    return Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders)
+    if recipe.one_of and len(set(recipe.one_of) & set(folders)) != 1:
+        raise ValueError(f"--data is needed for exactly one of {', '.join(recipe.one_of)}.")
+    return folders
+
+
+def _photos(folders: Mapping[str, Path]) -> Photos:
+    """Training photos of the one data set that was given, with its split."""
+    (name,) = set(SPLITS) & set(folders)
+    return open_photos(folders[name], SPLITS[name], _PART)
+
+
+def _tower(encoder: str) -> tuple[Tower, LoadedModel]:
+    """A pair of towers on the CPU in float32, from weights that are on this machine."""
+    spec = lookup("encoder", ENCODERS, encoder)
+    loaded = spec.load(WeightStore(offline=True))
+    return build_tower(spec, loaded, Compute(torch.device("cpu"), torch.float32), None), loaded
+
+
+def _sha256(tower: Tower) -> str:
+    """SHA-256 of the file that stands for the tower."""
+    return next(iter(tower.weights.values()))
 
 
 if __name__ == "__main__":

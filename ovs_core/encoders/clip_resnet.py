@@ -7,11 +7,23 @@ output projections. The tower is open_clip's `ModifiedResNet`; it is only read.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor
+
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.image import frame_size, to_frame
+from ovs_core.types import Features, Preset, Window
+
+STRIDE = 32  # frame pixels per position of the last stage
 
 
 class ValuePath(NamedTuple):
@@ -41,3 +53,63 @@ def value_path(visual: ModifiedResNet, last: Tensor) -> ValuePath:
         F.conv2d(last, layer.weight[..., None, None], layer.bias) for layer in (pool.v_proj, pool.k_proj)
     )
     return ValuePath(F.conv2d(values, pool.c_proj.weight[..., None, None], pool.c_proj.bias), keys)
+
+
+@dataclass(frozen=True, eq=False)
+class ResNetEncoder:
+    """CLIP's ResNet as a slow half: what enters its attention pool, for any H x W; takes the tower over.
+
+    The whole frame is one window, as MaskCLIP runs it. Row 0 of the tokens is the mean over positions, which
+    the attention pool has for a class token; the value path does not read it.
+
+    Attributes:
+        name: registry name.
+        identity: name, weights and precision in one string (`ovs_core.encoders.clip_vit.tower_identity`).
+        visual: open_clip's `ModifiedResNet`.
+        mean, std: per RGB channel of [0, 1].
+        device, dtype: of `visual`.
+    """
+
+    name: str
+    identity: str
+    visual: ModifiedResNet
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    device: torch.device
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.visual, ModifiedResNet):
+            raise ValueError(f"visual must be open_clip's ModifiedResNet, got {type(self.visual).__name__}")  # noqa: TRY004
+        self.visual.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Features:
+        """Last-stage map of a photo (H, W, 3) in 0..255 whose shorter side becomes `preset.short_side`.
+
+        Raises:
+            Cancelled: if `cancel` was set before the tower ran.
+        """
+        height, width = pixels.shape[:2]
+        frame = to_frame(pixels, frame_size((height, width), preset.short_side, STRIDE)).to(self.device)
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
+        stop_if_cancelled(cancel)
+        last = pyramid(self.visual, ((frame - mean) / std).to(self.dtype)[None])[-1]  # (1, C, h, w)
+        grid = (last.shape[2], last.shape[3])
+        places = last[0].flatten(1).T  # (h*w, C)
+        tokens = torch.cat([places.mean(dim=0, keepdim=True), places])
+        if progress is not None:
+            progress(1, 1)
+        identity = self.features_identity(preset)
+        return Features(identity, (height, width), grid, (Window(0, 0, grid, tokens),))
+
+    def features_identity(self, preset: Preset) -> str:
+        """What presets of equal features agree on; the cache key."""
+        return f"{self.identity}|{preset.short_side}|whole"

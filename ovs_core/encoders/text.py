@@ -18,7 +18,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ from torch import Tensor, nn
 
 from ovs_core.cache import ByteCache
 from ovs_core.devices import stop_if_cancelled
-from ovs_core.encoders.prompts import Tokenizer, clip_tokenizer, fill
+from ovs_core.encoders.prompts import (
+    ClassPosition,
+    Tokenizer,
+    clip_tokenizer,
+    context_prompts,
+    fill,
+    insert_context,
+    whole_words,
+)
 from ovs_core.types import TextBank, Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -78,11 +86,26 @@ class TextTower:
         Equal to open_clip's `encode_text` on the same prompts, whose ids are never cut.
         """
         ends = self.read_at(ids)
-        length = int(ends.max()) + 1
-        ids = ids[:, :length]
-        x = self.token_embedding(ids).to(self.positions.dtype) + self.positions[:length]  # (B, L, C)
+        return self._read(self.token_embedding(ids[:, : int(ends.max()) + 1]), ends)
+
+    def embed_context(self, ids: Tensor, context: Tensor, position: ClassPosition = "end") -> Tensor:
+        """Embeddings (B, D), not normalised, of prompts with learned vectors in them.
+
+        Args:
+            ids: of `ovs_core.encoders.prompts.context_prompts`, (B, L).
+            context: the vectors, (M, C) for all prompts or (B, M, C); gradients flow to them.
+            position: where the class name stands.
+        """
+        ends = self.read_at(ids)
+        tokens = self.token_embedding(ids[:, : int(ends.max()) + 1])  # (B, L, C)
+        return self._read(insert_context(tokens, context, ends, position), ends)
+
+    def _read(self, tokens: Tensor, ends: Tensor) -> Tensor:
+        """Embeddings (B, D) of embedded prompts (B, L, C), read at `ends` (B,)."""
+        length = tokens.shape[1]
+        x = tokens.to(self.positions.dtype) + self.positions[:length]  # (B, L, C)
         x = self.transformer(x, attn_mask=self.mask[:length, :length].to(x.dtype))
-        x = self.ln_final(x[torch.arange(len(ids), device=ids.device), ends])  # (B, C)
+        x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (B, C)
         if self.projection is None:
             return x
         return self.projection(x) if isinstance(self.projection, nn.Module) else x @ self.projection
@@ -173,15 +196,87 @@ class TextEncoder:
                 progress(done, len(vocabulary.rows))
         return TextBank(vocabulary, torch.stack(rows).to(self._device))
 
+    def embed_contexts(
+        self,
+        names: Sequence[str],
+        vectors: Tensor,
+        position: ClassPosition = "end",
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Tensor:
+        """Unit embeddings (V, S, D), float32, of names S in each of V learned contexts.
+
+        Args:
+            names: class names; each is encoded once per set of contexts and then remembered.
+            vectors: the contexts, (V, M, C) with C the width of this tower's tokens.
+            position: where the class name stands.
+            progress: called with (names done, names in all) after each name.
+            cancel: looked at before each name.
+
+        Raises:
+            ValueError: if the contexts are of another width or too long.
+            Cancelled: if `cancel` was set; names done by then are remembered.
+        """
+        width = self._tower.positions.shape[1]
+        if vectors.ndim != 3 or vectors.shape[2] != width:
+            raise ValueError(f"contexts must be (V, M, {width}), got {tuple(vectors.shape)}")
+        vectors = vectors.detach().to(self._device, torch.float32).contiguous()
+        digest = hashlib.sha256(vectors.cpu().numpy().tobytes()).hexdigest()
+        rows: list[Tensor] = []
+        for done, name in enumerate(names, start=1):
+            stop_if_cancelled(cancel)
+            rows.append(self._context_rows(name, vectors, digest, position))
+            if progress is not None:
+                progress(done, len(names))
+        return torch.stack(rows, dim=1).to(self._device)
+
+    def nearest_words(self, vectors: Tensor) -> tuple[tuple[tuple[str, ...], ...], Tensor]:
+        """The word whose token lies nearest to each context vector, and how far away it is.
+
+        Euclidean distance to the token table, as in CoOp's section 4.4; only tokens that are whole words.
+
+        Args:
+            vectors: contexts, (V, M, C).
+
+        Returns:
+            Words, one tuple of M per context, and distances (V, M).
+        """
+        ids, words = whole_words()
+        index = torch.tensor(ids, device=self._device)
+        table = self._tower.token_embedding(index).float()  # (W, C)
+        distances = torch.cdist(vectors.to(table).flatten(0, 1), table)  # (V*M, W)
+        nearest = distances.min(dim=1)
+        length = vectors.shape[1]
+        spelled = [words[index] for index in nearest.indices.tolist()]
+        rows = tuple(tuple(spelled[at : at + length]) for at in range(0, len(spelled), length))
+        return rows, nearest.values.reshape(vectors.shape[:2])
+
+    @torch.no_grad()
+    def _context_rows(self, name: str, vectors: Tensor, digest: str, position: ClassPosition) -> Tensor:
+        """Unit embeddings (V, D) of one name on the CPU: remembered, or on disk, or from the tower."""
+
+        def encode() -> Tensor:
+            ids = context_prompts(self._tokenize, [name], vectors.shape[1]).to(self._device)
+            found = self._tower.embed_context(ids.expand(len(vectors), -1), vectors, position)
+            return F.normalize(found.float(), dim=-1).cpu().flatten()
+
+        key = row_key(self.identity, ("learned context", digest, str(tuple(vectors.shape)), position), name)
+        return self._remembered(key, encode).reshape(len(vectors), -1)
+
     def _row(self, name: str, templates: tuple[str, ...]) -> Tensor:
         """Unit embedding (D,) of one name on the CPU: remembered, or on disk, or from the tower."""
         key = row_key(self.identity, templates, name)
+        return self._remembered(key, lambda: self._encode(name, templates))
+
+    def _remembered(self, key: str, encode: Callable[[], Tensor]) -> Tensor:
+        """A row by its key: from memory, from disk, or made by `encode` and kept in both."""
         row: Tensor | None = self._memory.get("text", key)
         if row is not None:
             return row
         row = None if self._disk is None else self._disk.read(key)
         if row is None:
-            row = self._encode(name, templates)
+            row = encode()
             if self._disk is not None:
                 self._disk.write(key, row)
         self._memory.put("text", key, row, row.nbytes)

@@ -1,0 +1,268 @@
+"""Seen and unseen classes as data, and frozen features of a fixed set of crops, made once and kept on disk.
+
+Splits: MaskCLIP+ and ZegCLIP's for VOC 2012, COCO-Stuff and Pascal-Context (Cascade-CLIP uses another ten of
+Context: numbers of the two are not comparable); `coco_mini` is this project's, for a few hundred photos.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+
+from ovs_core.encoders.clip_resnet import ResNetEncoder
+from ovs_core.encoders.clip_vit import VisionEncoder
+from ovs_core.methods.mvp_seg import dense_features
+from ovs_core.training.data import IGNORE, Sample, crop_sample, read_mask, read_rgb
+from ovs_core.types import Preset
+
+log = logging.getLogger(__name__)
+
+UNSEEN = -1  # in labels: a pixel of an unseen class, to be left out or guessed
+_MOST_VALUES = 256
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which classes of a data set are never learnt.
+
+    Attributes:
+        unseen: names, as the data set writes them.
+        classes: how many classes there are in all, background not counted.
+    """
+
+    unseen: tuple[str, ...]
+    classes: int
+
+
+SPLITS: Mapping[str, Split] = MappingProxyType(
+    {
+        "voc": Split(("pottedplant", "sheep", "sofa", "train", "tvmonitor"), 20),
+        "coco_stuff": Split(
+            (
+                *("cow", "giraffe", "suitcase", "frisbee", "skateboard", "carrot", "scissors", "cardboard"),
+                *("clouds", "grass", "playingfield", "river", "road", "tree", "wall-concrete"),
+            ),
+            171,
+        ),
+        "context": Split(
+            (
+                *("cow", "motorbike", "sofa", "cat", "boat"),
+                *("fence", "bird", "tvmonitor", "keyboard", "aeroplane"),
+            ),
+            59,
+        ),
+        "coco_mini": Split(
+            (
+                *("zebra", "giraffe", "elephant", "bear", "pizza", "donut", "laptop", "umbrella", "truck"),
+                *("bed", "toilet", "suitcase", "teddy bear", "refrigerator", "broccoli"),
+            ),
+            80,
+        ),
+    }
+)
+_PLAIN_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "aeroplane": "airplane",
+        "diningtable": "dining table",
+        "pottedplant": "potted plant",
+        "tvmonitor": "tv monitor",
+        "playingfield": "playing field",
+        "waterdrops": "water drops",
+        "window-blind": "window blind",
+        "bedclothes": "bed clothes",
+    }
+)
+
+
+def spoken_name(name: str) -> str:
+    """What to say for a data set's name: "tv monitor" for "tvmonitor", "brick wall" for "wall-brick".
+
+    MaskCLIP words names for people, ZegCLIP takes them raw; results differ.
+    """
+    if name in _PLAIN_WORDS:
+        return _PLAIN_WORDS[name]
+    thing, mark, kind = name.partition("-")
+    if not mark:
+        return name
+    return thing if kind in ("other", "stuff") else f"{kind} {thing}"
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """Labelled photos of a data set with its split.
+
+    Attributes:
+        seen, unseen: names, in the data set's order.
+        becomes: mask value -> index into `seen`, or len(seen) + index into `unseen`, or IGNORE, (256,).
+        paths: the photos.
+        masks: folder of their masks.
+    """
+
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    becomes: NDArray[np.int16]
+    paths: tuple[Path, ...]
+    masks: Path
+
+    def sample(self, index: int, *, unseen: int) -> Sample:
+        """Photo `index` whole; pixels of unseen classes are labelled `unseen`, the others by their class."""
+        path = self.paths[index]
+        labels = self.becomes[read_mask(self.masks / f"{path.stem}.png")]
+        labels = np.where(labels >= len(self.seen), unseen, labels).astype(np.int16)
+        return Sample(read_rgb(path), labels, ())
+
+
+def open_photos(root: Path, split: Split, part: str) -> Photos:
+    """Find labelled photos.
+
+    Args:
+        root: folder with `classes.txt` (lines "VALUE NAME"), `images/PART/*.jpg` and `masks/PART/*.png`;
+            values named "background" or "void" and values without a line do not count.
+        split: seen and unseen.
+        part: e.g. "train2017".
+
+    Raises:
+        ValueError: if the classes are not the split's, a line cannot be read or there is no photo.
+        OSError: if there is no classes.txt.
+    """
+    becomes = np.full(_MOST_VALUES, IGNORE, np.int16)
+    named: dict[int, str] = {}
+    for line in filter(str.strip, (root / "classes.txt").read_text(encoding="utf-8").splitlines()):
+        value, _, name = line.strip().partition(" ")
+        if not value.isdecimal() or int(value) >= _MOST_VALUES or not name.strip():
+            raise ValueError(f'{root / "classes.txt"} must hold lines like "1 person"; got {line!r}.')
+        if not name.startswith(("background", "void")):
+            named[int(value)] = name.strip()
+    missing = set(split.unseen) - set(named.values())
+    if missing or len(named) != split.classes:
+        expected = f"{split.classes} classes, {', '.join(sorted(missing)) or 'all unseen ones'} among them"
+        raise ValueError(f"{root / 'classes.txt'} must name {expected}; it names {len(named)}.")
+    seen = tuple(name for name in named.values() if name not in split.unseen)
+    unseen = tuple(name for name in named.values() if name in split.unseen)
+    place = {name: index for index, name in enumerate((*seen, *unseen))}
+    becomes[list(named)] = [place[name] for name in named.values()]
+    paths = tuple(sorted((root / "images" / part).glob("*.jpg")))
+    if not paths:
+        raise ValueError(f"{root / 'images' / part} holds no .jpg photo.")
+    return Photos(seen, unseen, becomes, paths, root / "masks" / part)
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """Which crops to cache; all inferred, the paper's data pipeline is unknown.
+
+    Attributes:
+        side: of a square crop, pixels, a multiple of the tower's patch.
+        short_side: range of a photo's shorter side before cropping, pixels.
+        per_photo: crops of each photo.
+        label_stride: pixels per label that the loss sees, both ways.
+        seed: of the crops.
+    """
+
+    side: int = 512
+    short_side: tuple[int, int] = (512, 768)
+    per_photo: int = 2
+    label_stride: int = 8
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class CachedCrops:
+    """What training reads instead of photos.
+
+    Attributes:
+        features: MaskCLIP's unit features, (N, D, h, w) float16, mapped from disk.
+        labels: index of a seen class or IGNORE, (N, H', W') int16 at every `label_stride`-th pixel.
+    """
+
+    features: NDArray[np.float16]
+    labels: NDArray[np.int16]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def cache_crops(
+    vision: VisionEncoder | ResNetEncoder, photos: Photos, plan: CropPlan, folder: Path
+) -> CachedCrops:
+    """Features and labels of `plan.per_photo` crops of each photo, read from `folder` if they are there.
+
+    Only seen classes are in the labels. The file names carry a digest of tower, plan and photos, so runs of
+    equal settings share them and others do not find them.
+    """
+    names = [path.name for path in photos.paths]
+    settings = [vision.identity, dataclasses.asdict(plan), photos.seen, photos.unseen, names]
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    features, labels = (folder / f"{what}-{digest}.npy" for what in ("features", "labels"))
+    if not (features.exists() and labels.exists()):
+        _write_crops(vision, photos, plan, features, labels)
+    return CachedCrops(np.load(features, mmap_mode="r"), np.load(labels))
+
+
+def _write_crops(
+    vision: VisionEncoder | ResNetEncoder, photos: Photos, plan: CropPlan, features: Path, labels: Path
+) -> None:
+    """Make both files; neither gets its name before it is whole."""
+    count = len(photos.paths) * plan.per_photo
+    side = -(-plan.side // plan.label_stride)
+    found = np.full((count, side, side), IGNORE, np.int16)
+    partial = features.with_suffix(".part")
+    stored: np.memmap[Any, np.dtype[np.float16]] | None = None
+    for index in range(count):
+        rng = np.random.default_rng((plan.seed, index))
+        sample = photos.sample(index // plan.per_photo, unseen=IGNORE)
+        crop = crop_sample(sample, plan.side, plan.short_side, rng)
+        dense = encode_crop(vision, crop.pixels)
+        if stored is None:
+            shape = (count, *dense.shape)
+            stored = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        stored[index] = dense
+        start = plan.label_stride // 2
+        rows = crop.labels[start :: plan.label_stride, start :: plan.label_stride]
+        found[index, : rows.shape[0], : rows.shape[1]] = rows
+        if (index + 1) % 50 == 0:
+            log.info("features of %d of %d crops", index + 1, count)
+    if stored is not None:
+        stored.flush()
+    partial.replace(features)
+    np.save(labels, found)
+
+
+@torch.no_grad()
+def encode_crop(vision: VisionEncoder | ResNetEncoder, pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """MaskCLIP's unit features (D, h, w) of a square crop (side, side, 3), in half precision.
+
+    Raises:
+        ValueError: if the crop is too large for one window of the tower.
+    """
+    preset = Preset(1.0, 0.0, pixels.shape[0], None, 0, "single1")
+    windows = vision.encode(pixels, preset).windows
+    if len(windows) != 1:
+        raise ValueError(f"side must fit one window of the tower, got {pixels.shape[0]} pixels")
+    visual: VisionTransformer | ModifiedResNet = vision.visual
+    found: NDArray[np.float16] = dense_features(visual, windows[0]).half().cpu().numpy()
+    return found
+
+
+def draw_classes(
+    present: Sequence[int], classes: int, limit: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Classes of a training step, sorted: all that are present, filled up at random to `limit`."""
+    others = np.setdiff1d(np.arange(classes), present)
+    room = max(0, min(limit, classes) - len(present))
+    chosen = rng.permutation(others)[:room]
+    return np.sort(np.concatenate([np.asarray(present, np.int64), chosen]))
