@@ -118,9 +118,11 @@ class DecoderLayer(nn.Module):
         """
         heads = self.cross_attn.num_heads
         every_head = blocked[:, None].expand(-1, heads, -1, -1).flatten(0, 1)  # (B*T, N, L)
-        looked, share = self.cross_attn(
-            x + query_positions, keys, values, attn_mask=every_head, need_weights=weights
-        )
+        asking = x + query_positions
+        looked, _ = self.cross_attn(asking, keys, values, attn_mask=every_head, need_weights=False)
+        share = None
+        if weights:  # another kernel, which rounds otherwise: looking twice, views change no answer
+            share = self.cross_attn(asking, keys, values, attn_mask=every_head)[1]
         return self.cross_norm(x + looked), share
 
     def mix(self, x: Tensor, query_positions: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class PixelDecoderConfig:
 
     Attributes:
         inputs: channels of the tower's four maps, finest first (strides 4, 8, 16, 32).
-        width: channels of everything that comes out; divisible by 32.
+        width: channels of everything that comes out; divisible by 32 and above it.
         feedforward: hidden channels of a layer.
         layers: transformer layers.
         heads: attention heads.
@@ -44,9 +44,11 @@ class PixelDecoderConfig:
     points: int = 4
 
     def __post_init__(self) -> None:
-        if self.width % GROUPS or self.width % self.heads:
+        # A group of one channel cannot be normalised on a map of one cell.
+        if self.width % GROUPS or self.width % self.heads or self.width == GROUPS:
             raise ValueError(
-                f"width must be divisible by {GROUPS} and by heads={self.heads}, got {self.width}"
+                f"width must be divisible by {GROUPS} and by heads={self.heads} and above {GROUPS}, "
+                f"got {self.width}"
             )
 
 
