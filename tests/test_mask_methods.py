@@ -20,6 +20,7 @@ from ovs_core.methods.fc_clip import FcClip, geometric_ensemble, seen_classes
 from ovs_core.methods.maft_plus import MaftPlus
 from ovs_core.methods.mask_head import best_names, class_logits, log_shares
 from ovs_core.methods.mask_inference import instance_mask, instances, panoptic
+from ovs_core.methods.mask_views import report_masks, text_shift
 from ovs_core.scores import decide
 from ovs_core.types import MaskProposals, Preset, Vocabulary
 
@@ -88,6 +89,7 @@ def test_photos_of_any_size(model, kind, image_size):
     pyramid = encoder.encode(photo, PRESET)
     assert all(side % 32 == 0 for side in pyramid.padded)
     proposals = method_of(model, kind).propose(pyramid, random_text(CLASSES))
+    assert proposals.resize_masks is (kind == "maft_plus_panoptic")
     labels, share = decide(proposals, (1.0, 0.0))
     assert labels.shape == image_size
     assert set(np.unique(labels)) <= set(range(1, 7))
@@ -238,6 +240,39 @@ def test_instances_worked_by_hand():
     assert [one.score for one in found] == pytest.approx([0.9 * inside, 0.5 * inside, 0], rel=1e-3)
     assert instance_mask(proposals, LEFT).tolist() == [[True, True, False, False]] * 4
     assert instances(proposals, set()) == ()
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_reports_say_what_the_numbers_say(model, kind):
+    vocabulary = Vocabulary((("cat", "kitten"), ("sky",)), ("wall", "road"))
+    found = method_of(model, kind).classify(random_pyramid(), random_text(vocabulary))
+    shares = found.log_shares.softmax(dim=1)
+    columns = {1: [0, 1], 2: [2], 0: [3, 4]}  # rows of each label's names
+    for query, report in enumerate(report_masks(found, vocabulary, top=2)):
+        column = shares[query, :-1].argmax().item()
+        assert report.label == (1, 2, 0)[column]
+        assert report.share == pytest.approx(shares[query, column].item())
+        assert report.void == pytest.approx(shares[query, -1].item())
+        own = {vocabulary.rows[row]: found.name_logits[query, row].item() for row in columns[report.label]}
+        assert report.name == max(own, key=own.get)
+        for ranking, logits in (
+            (report.in_vocabulary, found.proposed.in_vocabulary),
+            (report.out_vocabulary, found.out_vocabulary),
+        ):
+            values, places = logits[query, :-1].softmax(dim=0).topk(2)
+            assert [one.label for one in ranking] == [(1, 2, 0)[place] for place in places.tolist()]
+            assert [one.share for one in ranking] == pytest.approx(values.tolist())
+
+
+def test_text_shift_is_the_cosine_of_before_and_after(model):
+    text = random_text(CLASSES)
+    assert text_shift(method_of(model, "fc_clip").classify(random_pyramid(), text)).tolist() == pytest.approx(
+        [1.0] * 12
+    )
+    found = method_of(model, "maft_plus").classify(random_pyramid(), text)
+    expected = (found.rows[0] @ text.embeddings[0] / found.rows[0].norm()).item()
+    assert text_shift(found)[0].item() == pytest.approx(expected, abs=1e-6)
+    assert text_shift(found).shape == (12,)
 
 
 def test_head_sizes_are_those_asked_for():

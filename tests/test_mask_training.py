@@ -159,6 +159,23 @@ def test_each_true_mask_gets_a_query_of_its_own():
     assert (queries.tolist(), true.tolist()) == ([0, 2], [1, 0])
 
 
+@pytest.mark.parametrize(
+    ("weights", "winner"), [((1, 0, 0), 2), ((0, 1, 0), 0), ((0, 0, 1), 1)], ids=["class", "mask", "dice"]
+)
+def test_every_cost_can_decide(weights, winner):
+    # Truth: the left quarter. Query 0 is unsure everywhere and a little right, query 1 covers the left half
+    # for sure (good overlap, dear mistakes), query 2 has the class and nothing else.
+    truth = torch.zeros(1, 8, 8, dtype=torch.bool)
+    truth[:, :, :2] = True
+    masks = torch.full((3, 8, 8), -0.5)
+    masks[1], masks[1, :, :4], masks[2] = -20, 20, 20
+    logits = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    target = Target(torch.tensor([0]), truth)
+    draw = draw_from(torch.Generator().manual_seed(0), torch.device("cpu"))
+    queries, _ = match(logits, masks, target, 256, MatchWeights(*weights), draw)
+    assert queries.tolist() == [winner]
+
+
 def test_mask_aware_loss_worked_by_hand():
     # Both queries give class 0 one half; IoU with the true mask is about 1 and 0, stretched to 1 and 0.
     masks = torch.tensor([[[[9.0, 9.0]], [[-9.0, -9.0]]]])
@@ -176,6 +193,15 @@ def test_compensation_of_other_shapes(size):
     assert student.grad.abs().sum() > 0
     with pytest.raises(ValueError, match="at least 4 cells wide"):
         compensation_loss(torch.zeros(1, 2, 8, 3), torch.zeros(1, 2, 8, 3))
+
+
+def test_cells_of_portrait_maps_come_from_the_width_before_squaring():
+    maps = torch.rand(1, 1, 8, 4, generator=torch.Generator().manual_seed(0))
+    square = F.interpolate(maps, size=(8, 8), mode="bilinear", align_corners=False)
+    pooled = [F.avg_pool2d(square, cell) for cell in (4, 2, 1)]  # 2, 4 and 8 cells a side
+    lines = torch.cat([one.sum(dim=axis).flatten() for one in pooled for axis in (2, 3)])
+    found = compensation_loss(maps, torch.zeros_like(maps))
+    torch.testing.assert_close(found, F.smooth_l1_loss(lines, torch.zeros_like(lines)))
 
 
 def test_targets_must_fit():

@@ -146,8 +146,9 @@ def propose(
     names = head.with_void(text.embeddings.to(pixels.mask_features))
     last = decoded.predictions[-1]
     known = head.in_vocabulary(last, pixels, names, class_counts(text.vocabulary))[0]
-    pooled = mask_pooling(pyramid.dense[None], last.masks.to(pyramid.dense.dtype))[0]  # (N, C)
-    return Proposed(pixels, decoded, names, known, pooled, to_joint_space(pooled).float())
+    pooled = mask_pooling(pyramid.dense[None].float(), last.masks)[0]  # (N, C)
+    embeddings = to_joint_space(pooled.to(pyramid.dense.dtype)).float()
+    return Proposed(pixels, decoded, names, known, pooled, embeddings)
 
 
 def class_counts(vocabulary: Vocabulary) -> tuple[int, ...]:
