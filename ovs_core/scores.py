@@ -11,6 +11,7 @@ at scale 1 a share is the class's part of the scores of all classes (MaskFormer,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -63,14 +64,14 @@ def decide(
     labels: NDArray[np.uint8] | NDArray[np.uint16]
     labels = np.empty(size, np.uint8 if len(score_map.vocabulary.classes) < 256 else np.uint16)
     share = np.empty(size, np.float32)
-    for top, left, logits in _tiles(score_map, scale, size):
-        logits -= logits.amax(0)
-        # The best name of a pixel is now exactly 0. Few names win anywhere in a tile: painting those, the
-        # first one last, is ten times faster than an argmax over all of them.
-        label = torch.zeros_like(logits[0], dtype=torch.int32)  # (rows, columns)
-        for row in reversed((logits.amax((1, 2)) == 0).nonzero()[:, 0].tolist()):
-            label.masked_fill_(logits[row] == 0, row_label[row])
-        best = logits.exp_().sum(0).reciprocal_()  # (rows, columns): the softmax of the best name
+    for top, left, values, peak in _behind_the_best(score_map, scale, size):
+        # Few names win anywhere in a tile: painting those, the first one last, is ten times faster than an
+        # argmax over all of them.
+        label = torch.zeros_like(values[0], dtype=torch.int32)  # (rows, columns)
+        for row in reversed((values.amax((1, 2)) == peak).nonzero()[:, 0].tolist()):
+            label.masked_fill_(values[row] == peak, row_label[row])
+        ratios = values.pow_(scale) if isinstance(score_map, MaskProposals) else values.exp_()
+        best = ratios.sum(0).reciprocal_()  # (rows, columns): the softmax of the best name
         label.masked_fill_(best < threshold, 0)
         where = (slice(top, top + label.shape[0]), slice(left, left + label.shape[1]))
         labels[where] = label.cpu().numpy()
@@ -178,10 +179,34 @@ def _largest(rows: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.stack([group.amax(0) for group in torch.split(rows, list(counts))])
 
 
-def _tiles(score_map: Evidence, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (top, left, logits) for every tile at `size`; logits (rows of evidence, ...) may be changed."""
+def _behind_the_best(
+    score_map: Evidence, scale: float, size: tuple[int, int]
+) -> Iterator[tuple[int, int, Tensor, float]]:
+    """Yield top, left, values and the value of the best name of a pixel, for every tile at `size`.
+
+    Values (rows of evidence, ...) are logits minus the best one; of masks they are scores over the best one,
+    which spares 847 classes a logarithm and an exponential per pixel.
+    """
+    if not isinstance(score_map, MaskProposals):
+        for top, left, logits in _tiles(score_map, scale, size):
+            logits -= logits.amax(0)
+            yield top, left, logits, 0.0
+        return
+    _check_size(size)
+    for top, left, scores in mask_scores(score_map, size):
+        scores.clamp_(min=_LEAST_SCORE)
+        scores /= scores.amax(0)
+        yield top, left, scores, 1.0
+
+
+def _check_size(size: tuple[int, int]) -> None:
     if min(size) < 1:
         raise ValueError(f"size must be at least 1 x 1 pixels, got {size}")
+
+
+def _tiles(score_map: Evidence, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (top, left, logits) for every tile at `size`; logits (rows of evidence, ...) may be changed."""
+    _check_size(size)
     if not isinstance(score_map, MaskProposals):
         yield from _logit_tiles(score_map, scale, size)
         return
@@ -197,10 +222,12 @@ def mask_scores(proposals: MaskProposals, size: tuple[int, int]) -> Iterator[tup
     """
     weigh = proposals.scores.float().T  # (K, N)
     for top, left, framed, down, across in _frame_tiles(proposals, size, extra_rows=len(weigh)):
-        if proposals.resize_masks:
-            framed = down @ framed @ across.T
-        scores = torch.einsum("kn,nyx->kyx", weigh, framed.sigmoid())
-        yield top, left, scores if proposals.resize_masks else down @ scores @ across.T
+        if proposals.resize_masks or proposals.frame == size:  # nothing to do in the second case
+            chances = (framed if proposals.frame == size else down @ framed @ across.T).sigmoid()
+            yield top, left, (weigh @ chances.flatten(1)).view(-1, *chances.shape[1:])
+        else:
+            scores = (weigh @ framed.sigmoid().flatten(1)).view(-1, *framed.shape[1:])
+            yield top, left, down @ (scores @ across.T)
 
 
 def mask_tiles(proposals: MaskProposals, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
@@ -224,7 +251,8 @@ def _frame_tiles(
     shrink = max(1.0, frame_height / height) * max(1.0, frame_width / width)
     budget = _TILE_BYTES_CPU if device.type == "cpu" else _TILE_BYTES_ELSEWHERE
     room = max(1, int(budget / (4 * shrink * (len(masks) + extra_rows))))  # pixels
-    columns = min(width, room, _TILE_WIDTH)
+    # Square tiles: what is computed twice, at the edges of tiles, is least.
+    columns = min(width, max(1, math.isqrt(room)))
     rows = max(1, room // columns)
     strips = []
     for left in range(0, width, columns):
