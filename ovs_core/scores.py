@@ -3,10 +3,15 @@
 The rule everywhere: interpolate the rows bilinearly (half-pixel centres, edges repeated), multiply by the
 scale, softmax over all names, take the largest name of each class (label 0: of the `other` names), then the
 largest class. Only one tile (S, rows, columns) exists at a time: 847 classes need no more memory than two.
+
+Masks follow the same rule with one row per class, its evidence being the logarithm of its score at the pixel:
+at scale 1 a share is the class's part of the scores of all classes (MaskFormer, arXiv 2107.06278, section
+3.4, for the scores).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.types import ClassSummary, Preset, ScoreMap, Vocabulary
+from ovs_core.types import ClassSummary, MaskProposals, Preset, ScoreMap, Vocabulary
 
 # A tile that stays in a processor's cache is several times faster than one that does not.
 _TILE_BYTES_CPU, _TILE_BYTES_ELSEWHERE = 4 << 20, 64 << 20
 _TILE_WIDTH = 512  # pixels
+_LEAST_SCORE = 1e-12  # of a class that no mask shows; its logarithm is taken
+
+Evidence = ScoreMap | MaskProposals
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +45,12 @@ class Tile:
 
 
 def decide(
-    score_map: ScoreMap, preset: Preset | tuple[float, float], size: tuple[int, int] | None = None
+    score_map: Evidence, preset: Preset | tuple[float, float], size: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.float32]]:
     """Label every pixel.
 
     Args:
-        score_map: evidence of every name.
+        score_map: evidence of every name, or masks and their classes.
         preset: scale and threshold, alone or as part of a preset.
         size: (H, W) of the answer in pixels; the photo's own by default.
 
@@ -52,18 +60,18 @@ def decide(
     """
     scale, threshold = (preset.scale, preset.threshold) if isinstance(preset, Preset) else preset
     size = size or score_map.image_size
-    vocabulary = score_map.vocabulary
+    row_label = _row_labels(score_map)
     labels: NDArray[np.uint8] | NDArray[np.uint16]
-    labels = np.empty(size, np.uint8 if len(vocabulary.classes) < 256 else np.uint16)
+    labels = np.empty(size, np.uint8 if len(score_map.vocabulary.classes) < 256 else np.uint16)
     share = np.empty(size, np.float32)
-    for top, left, logits in _logit_tiles(score_map, scale, size):
-        logits -= logits.amax(0)
-        # The best name of a pixel is now exactly 0. Few names win anywhere in a tile: painting those, the
-        # first one last, is ten times faster than an argmax over all of them.
-        label = torch.zeros_like(logits[0], dtype=torch.int32)  # (rows, columns)
-        for row in reversed((logits.amax((1, 2)) == 0).nonzero()[:, 0].tolist()):
-            label.masked_fill_(logits[row] == 0, vocabulary.row_label[row])
-        best = logits.exp_().sum(0).reciprocal_()  # (rows, columns): the softmax of the best name
+    for top, left, values, peak in _behind_the_best(score_map, scale, size):
+        # Few names win anywhere in a tile: painting those, the first one last, is ten times faster than an
+        # argmax over all of them.
+        label = torch.zeros_like(values[0], dtype=torch.int32)  # (rows, columns)
+        for row in reversed((values.amax((1, 2)) == peak).nonzero()[:, 0].tolist()):
+            label.masked_fill_(values[row] == peak, row_label[row])
+        ratios = values.pow_(scale) if isinstance(score_map, MaskProposals) else values.exp_()
+        best = ratios.sum(0).reciprocal_()  # (rows, columns): the softmax of the best name
         label.masked_fill_(best < threshold, 0)
         where = (slice(top, top + label.shape[0]), slice(left, left + label.shape[1]))
         labels[where] = label.cpu().numpy()
@@ -71,23 +79,23 @@ def decide(
     return labels, share
 
 
-def shares(score_map: ScoreMap, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
+def shares(score_map: Evidence, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
     """Yield the share of every class, tile by tile, at `size` (H, W) in pixels."""
-    lengths = _row_counts(score_map.vocabulary)
-    for top, left, logits in _logit_tiles(score_map, scale, size):
+    lengths = _row_counts(score_map)
+    for top, left, logits in _tiles(score_map, scale, size):
         yield Tile(top, left, _largest(logits.softmax(0), lengths))
 
 
-def share_map(score_map: ScoreMap, scale: float, size: tuple[int, int]) -> Tensor:
+def share_map(score_map: Evidence, scale: float, size: tuple[int, int]) -> Tensor:
     """Shares of every class at once, (K, H, W) or with `other` last (K + 1, H, W); for small `size` only."""
-    whole = score_map.evidence.new_empty(len(_row_counts(score_map.vocabulary)), *size, dtype=torch.float32)
+    whole = torch.empty(len(_row_counts(score_map)), *size, device=_device(score_map))
     for tile in shares(score_map, scale, size):
         rows, columns = tile.shares.shape[1:]
         whole[:, tile.top : tile.top + rows, tile.left : tile.left + columns] = tile.shares
     return whole
 
 
-def margin(score_map: ScoreMap, scale: float, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
+def margin(score_map: Evidence, scale: float, size: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """Share of the best class minus that of the second best, (H, W) in [0, 1]: how sure a label is.
 
     `other` counts as a class. Where nothing competes (one class, no `other`) it is the share itself.
@@ -104,7 +112,7 @@ def margin(score_map: ScoreMap, scale: float, size: tuple[int, int] | None = Non
 
 def class_scores(score_map: ScoreMap) -> Tensor:
     """Evidence of each class on its own grid, (K, h, w) or with `other` last (K + 1, h, w): its best name."""
-    return _largest(score_map.evidence, _row_counts(score_map.vocabulary))
+    return _largest(score_map.evidence, _row_counts(score_map))
 
 
 def summarise(
@@ -146,8 +154,22 @@ def summarise(
     )
 
 
-def _row_counts(vocabulary: Vocabulary) -> list[int]:
+def _device(score_map: Evidence) -> torch.device:
+    return score_map.masks.device if isinstance(score_map, MaskProposals) else score_map.evidence.device
+
+
+def _row_labels(score_map: Evidence) -> tuple[int, ...]:
+    """Label of each row of evidence."""
+    if isinstance(score_map, MaskProposals):
+        return score_map.labels
+    return score_map.vocabulary.row_label
+
+
+def _row_counts(score_map: Evidence) -> list[int]:
     """Number of rows of each class, then of `other` if it has any."""
+    if isinstance(score_map, MaskProposals):
+        return [1] * len(score_map.labels)
+    vocabulary = score_map.vocabulary
     counts = [len(names) for names in vocabulary.classes]
     return [*counts, len(vocabulary.other)] if vocabulary.other else counts
 
@@ -157,6 +179,93 @@ def _largest(rows: Tensor, counts: Sequence[int]) -> Tensor:
     return torch.stack([group.amax(0) for group in torch.split(rows, list(counts))])
 
 
+def _behind_the_best(
+    score_map: Evidence, scale: float, size: tuple[int, int]
+) -> Iterator[tuple[int, int, Tensor, float]]:
+    """Yield top, left, values and the value of the best name of a pixel, for every tile at `size`.
+
+    Values (rows of evidence, ...) are logits minus the best one; of masks they are scores over the best one,
+    which spares 847 classes a logarithm and an exponential per pixel.
+    """
+    if not isinstance(score_map, MaskProposals):
+        for top, left, logits in _tiles(score_map, scale, size):
+            logits -= logits.amax(0)
+            yield top, left, logits, 0.0
+        return
+    _check_size(size)
+    for top, left, scores in mask_scores(score_map, size):
+        scores.clamp_(min=_LEAST_SCORE)
+        scores /= scores.amax(0)
+        yield top, left, scores, 1.0
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if min(size) < 1:
+        raise ValueError(f"size must be at least 1 x 1 pixels, got {size}")
+
+
+def _tiles(score_map: Evidence, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (top, left, logits) for every tile at `size`; logits (rows of evidence, ...) may be changed."""
+    _check_size(size)
+    if not isinstance(score_map, MaskProposals):
+        yield from _logit_tiles(score_map, scale, size)
+        return
+    for top, left, scores in mask_scores(score_map, size):
+        yield top, left, scores.clamp_(min=_LEAST_SCORE).log_().mul_(scale)
+
+
+def mask_scores(proposals: MaskProposals, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (top, left, scores) for every tile at `size` (H, W); scores (K, rows, columns), `other` last.
+
+    The official order of steps: masks upsampled to the padded frame, sigmoid, weighed by their scores, the
+    padding cut off, the sum resized; with `proposals.resize_masks` the last two come before the sigmoid.
+    """
+    weigh = proposals.scores.float().T  # (K, N)
+    for top, left, framed, down, across in _frame_tiles(proposals, size, extra_rows=len(weigh)):
+        if proposals.resize_masks or proposals.frame == size:  # nothing to do in the second case
+            chances = (framed if proposals.frame == size else down @ framed @ across.T).sigmoid()
+            yield top, left, (weigh @ chances.flatten(1)).view(-1, *chances.shape[1:])
+        else:
+            scores = (weigh @ framed.sigmoid().flatten(1)).view(-1, *framed.shape[1:])
+            yield top, left, down @ (scores @ across.T)
+
+
+def mask_tiles(proposals: MaskProposals, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield (top, left, logits) for every tile at `size` (H, W); logits (N, rows, columns) of every mask."""
+    for top, left, framed, down, across in _frame_tiles(proposals, size, extra_rows=0):
+        yield top, left, down @ framed @ across.T
+
+
+def _frame_tiles(
+    proposals: MaskProposals, size: tuple[int, int], extra_rows: int
+) -> Iterator[tuple[int, int, Tensor, Tensor, Tensor]]:
+    """Yield top and left of every tile at `size`, and what it is made of.
+
+    That is: mask logits (N, r, c) on the pixels of the frame around the tile, and the weights that bring them
+    to its rows (rows, r) and columns (columns, c). `extra_rows` are held beside them per pixel.
+    """
+    masks, (height, width) = proposals.masks.float(), size
+    (frame_height, frame_width), padded = proposals.frame, proposals.padded
+    device = masks.device
+    # A tile smaller than the frame's part under it is counted as large as that part.
+    shrink = max(1.0, frame_height / height) * max(1.0, frame_width / width)
+    budget = _TILE_BYTES_CPU if device.type == "cpu" else _TILE_BYTES_ELSEWHERE
+    room = max(1, int(budget / (4 * shrink * (len(masks) + extra_rows))))  # pixels
+    # Square tiles: what is computed twice, at the edges of tiles, is least.
+    columns = min(width, max(1, math.isqrt(room)))
+    rows = max(1, room // columns)
+    strips = []
+    for left in range(0, width, columns):
+        part, across = _bilinear(left, min(left + columns, width), width, frame_width, device)
+        strips.append((left, across, *_bilinear(part.start, part.stop, padded[1], masks.shape[2], device)))
+    for top in range(0, height, rows):
+        part, down = _bilinear(top, min(top + rows, height), height, frame_height, device)
+        cells, up = _bilinear(part.start, part.stop, padded[0], masks.shape[1], device)
+        band = up @ masks[:, cells]  # (N, r, w)
+        for left, across, cells, up in strips:
+            yield top, left, band[:, :, cells] @ up.T, down, across
+
+
 def _logit_tiles(
     score_map: ScoreMap, scale: float, size: tuple[int, int]
 ) -> Iterator[tuple[int, int, Tensor]]:
@@ -164,8 +273,6 @@ def _logit_tiles(
 
     Bilinear sampling is separable: a tile is two small matrix products, with weights of its rows and columns.
     """
-    if min(size) < 1:
-        raise ValueError(f"size must be at least 1 x 1 pixels, got {size}")
     height, width = size
     names, h, w = score_map.evidence.shape
     device = score_map.evidence.device

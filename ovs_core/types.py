@@ -139,6 +139,39 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
+class Pyramid:
+    """What a tower with a pyramid says about one photo, before any word is known; mask methods start here.
+
+    Attributes:
+        encoder: identity of the tower and the frame that made it (cache key, printed in reports).
+        image_size: (H, W) of the photo in its own pixels.
+        frame: (Hf, Wf) in pixels at which the tower looked at the photo.
+        padded: (Hp, Wp) in pixels of that frame with the padding below and to the right of it.
+        maps: four maps (C, h, w) of the padded frame, finest first (strides 4, 8, 16, 32).
+        dense: (C, h, w), what the tower's head takes to the space shared with text, cell by cell.
+    """
+
+    encoder: str
+    image_size: tuple[int, int]
+    frame: tuple[int, int]
+    padded: tuple[int, int]
+    maps: tuple[Tensor, ...]
+    dense: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(one.shape) for one in (*self.maps, self.dense)]
+        if len(self.maps) != 4 or any(len(shape) != 3 for shape in shapes):
+            raise ValueError(f"a pyramid needs four maps (C, h, w) and a dense one, got {shapes}")
+        if any(side > room for side, room in zip(self.frame, self.padded, strict=True)):
+            raise ValueError(f"frame must fit into padded={self.padded}, got {self.frame}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return sum(one.nbytes for one in self.maps) + self.dense.nbytes
+
+
+@dataclass(frozen=True, eq=False)
 class View:
     """One intermediate quantity worth looking at.
 
@@ -190,6 +223,55 @@ class ScoreMap:
     def nbytes(self) -> int:
         """Bytes held, for the cache budget."""
         return self.evidence.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class MaskProposals:
+    """Masks and what each of them shows; `ovs_core.scores` makes labels of them tile by tile.
+
+    Nothing of size K x H x W or N x H x W is ever held. The score of a class at a pixel is the sum over masks
+    of the mask's probability there times its score for the class.
+
+    Attributes:
+        masks: (N, h, w) logits on a grid that covers the padded frame.
+        scores: (N, K), or (N, K + 1) with `other` last, in [0, 1]: share of each class, by its best name.
+        void: (N,) share of "no object", in [0, 1]; a row of `scores` and its `void` sum to 1.
+        vocabulary: what the columns of `scores` mean.
+        image_size: (H, W) the labels are for, in photo pixels.
+        frame: (Hf, Wf) in pixels that the tower looked at.
+        padded: (Hp, Wp) in pixels of that frame with its padding.
+        resize_masks: bring masks to the photo's size before they are weighed, as official code does where it
+            answers panoptically too; otherwise their weighted sum is brought there.
+    """
+
+    masks: Tensor
+    scores: Tensor
+    void: Tensor
+    vocabulary: Vocabulary
+    image_size: tuple[int, int]
+    frame: tuple[int, int]
+    padded: tuple[int, int]
+    resize_masks: bool = False
+
+    def __post_init__(self) -> None:
+        columns = len(self.vocabulary.classes) + bool(self.vocabulary.other)
+        if self.masks.ndim != 3 or not len(self.masks):
+            raise ValueError(f"masks must be (N, h, w) with N at least 1, got {tuple(self.masks.shape)}")
+        if self.scores.shape != (len(self.masks), columns):
+            raise ValueError(f"scores must be ({len(self.masks)}, {columns}), got {tuple(self.scores.shape)}")
+        if self.void.shape != (len(self.masks),):
+            raise ValueError(f"void must be ({len(self.masks)},), got {tuple(self.void.shape)}")
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Label of each column of `scores`: k for the k-th class (from 1), 0 for `other`."""
+        typed = tuple(range(1, len(self.vocabulary.classes) + 1))
+        return (*typed, 0) if self.vocabulary.other else typed
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.masks.nbytes + self.scores.nbytes + self.void.nbytes
 
 
 @dataclass(frozen=True, eq=False)

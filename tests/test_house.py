@@ -17,7 +17,7 @@ LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream"})
 VALUES = GROUND | {"image", "vocabulary", "windows", "scores"}
-MODELS = VALUES | {"checkpoints", "encoders", "methods", "refine"}
+MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
@@ -33,7 +33,8 @@ MAY_SEE = {
     "download": GROUND,
     "checkpoints": GROUND | {"download"},
     "encoders": VALUES | {"checkpoints"},
-    "methods": VALUES | {"encoders"},
+    "decoders": VALUES | {"checkpoints", "encoders"},
+    "methods": VALUES | {"checkpoints", "encoders", "decoders"},
     "refine": VALUES | {"checkpoints"},
     "render": GROUND | {"scores"},
     "views": GROUND | {"scores"},

@@ -36,6 +36,7 @@ class Schedule:
         ema: decay of the weight average that is kept as the result, 0 for none.
         seed: step t draws from generator (seed, t), so a resumed run sees the same batches.
         log_every, save_every: in steps.
+        power: 0 for half a cosine; otherwise the rate falls as (1 - part done) to this power.
     """
 
     steps: int
@@ -46,6 +47,7 @@ class Schedule:
     seed: int = 0
     log_every: int = 25
     save_every: int = 200
+    power: float = 0.0
 
 
 def parameter_groups(
@@ -65,7 +67,13 @@ def parameter_groups(
 
 
 def fit(
-    model: nn.Module, parts: list[tuple[nn.Module, float]], step_loss: StepLoss, plan: Schedule, out: Path
+    model: nn.Module,
+    parts: list[tuple[nn.Module, float]],
+    step_loss: StepLoss,
+    plan: Schedule,
+    out: Path,
+    *,
+    groups: list[dict[str, object]] | None = None,
 ) -> None:
     """Train `model` in place; with `plan.ema` its weights end as the running average.
 
@@ -76,10 +84,10 @@ def fit(
         plan: the schedule.
         out: folder for `log.jsonl` and, while training goes on, `state.pt`. A run that finds that file goes
             on from it and ends with the same weights, bit for bit, as one that was never stopped.
+        groups: AdamW groups instead of those that `parts` make.
     """
     out.mkdir(parents=True, exist_ok=True)
-    groups = parameter_groups(parts, plan.weight_decay)
-    optimizer = torch.optim.AdamW(groups)
+    optimizer = torch.optim.AdamW(groups or parameter_groups(parts, plan.weight_decay))
     factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, plan))
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     average = [p.detach().clone() for p in trained] if plan.ema else []
@@ -123,6 +131,8 @@ def _rate(step: int, plan: Schedule) -> float:
     """Part of the peak learning rate that step `step` takes, in [0, 1]."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
+    if plan.power:
+        return (1 - (step - plan.warmup) / max(1, plan.steps - plan.warmup)) ** plan.power
     return 0.5 * (1 + math.cos(math.pi * (step - plan.warmup) / max(1, plan.steps - plan.warmup)))
 
 

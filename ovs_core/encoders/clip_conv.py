@@ -1,0 +1,143 @@
+"""CLIP's ConvNeXt image towers: from photo pixels to a pyramid of maps, for any H x W.
+
+Tower: open_clip's timm ConvNeXt (convnext_base_w_320, convnext_large_d_320), only read. FC-CLIP (arXiv
+2308.02487) and MAFT+ (2408.00744) use one such tower as backbone of the mask generator and as classifier. The
+frame is normalised first and padded with zeros afterwards, below and to the right, as their official code
+does.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from open_clip.timm_model import TimmModel
+from torch import Tensor
+
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.image import frame_size, to_frame
+from ovs_core.types import Preset, Pyramid
+
+SIZE_DIVISOR = 32  # the coarsest map's stride
+MAX_RATIO = 1333 / 800  # longest side of a frame, in units of its shorter one, as in COCO's evaluations
+# The official numbers, on pixels in 0..255: CLIP's own, rounded to four digits.
+PIXEL_MEAN = (122.7709 / 255, 116.7460 / 255, 104.0937 / 255)
+PIXEL_STD = (68.5005 / 255, 66.6322 / 255, 70.3232 / 255)
+STAGE_CHANNELS = MappingProxyType(
+    {
+        "convnext_base_w_320": (128, 256, 512, 1024),
+        "convnext_large_d_320": (192, 384, 768, 1536),
+    }
+)
+"""Channels of the four maps of each architecture that official weights exist for."""
+
+
+@dataclass(frozen=True, eq=False)
+class ConvEncoder:
+    """A convolutional image tower with all it takes to run it; takes the tower over (evaluation mode).
+
+    Attributes:
+        name: registry name.
+        identity: name, weights and precision in one string; part of every cache key.
+        visual: open_clip's `TimmModel` around a ConvNeXt.
+        device: where `visual` lives.
+        dtype: precision of `visual`; maps come out in it.
+        mean, std: what the tower was trained to have subtracted and divided by, per RGB channel of [0, 1].
+    """
+
+    name: str
+    identity: str
+    visual: TimmModel
+    device: torch.device
+    dtype: torch.dtype
+    mean: tuple[float, float, float] = PIXEL_MEAN
+    std: tuple[float, float, float] = PIXEL_STD
+
+    def __post_init__(self) -> None:
+        check_conv_tower(self.visual)
+        self.visual.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Pyramid:
+        """Everything the tower says about a photo before any word is known.
+
+        Args:
+            pixels: upright RGB photo, (H, W, 3) in 0..255.
+            preset: its `short_side` is the frame's; the longer side is at most 1333 / 800 of it.
+            progress: called with (stages done, stages in all).
+            cancel: looked at after each stage.
+
+        Raises:
+            Cancelled: if `cancel` was set.
+        """
+        size = (pixels.shape[0], pixels.shape[1])
+        frame = frame_size(size, preset.short_side, 1, MAX_RATIO)
+        x = normalise_and_pad(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
+        padded = (x.shape[1], x.shape[2])
+        maps: list[Tensor] = []
+        stop_if_cancelled(cancel)
+        for one in _stages(self.visual, x[None]):
+            maps.append(one[0])
+            if progress is not None:
+                progress(len(maps), len(self.visual.trunk.stages))
+            stop_if_cancelled(cancel)
+        dense = self.visual.trunk.norm_pre(maps[-1][None])[0]
+        return Pyramid(self.features_identity(preset), size, frame, padded, tuple(maps), dense)
+
+    def features_identity(self, preset: Preset) -> str:
+        """What presets of equal pyramids agree on: tower and frame; the cache key."""
+        return f"{self.identity}|{preset.short_side}"
+
+
+def check_conv_tower(visual: TimmModel) -> None:
+    """Return if this image tower has a pyramid and a head that takes single vectors.
+
+    Raises:
+        ValueError: if it is another architecture.
+    """
+    trunk = getattr(visual, "trunk", None)
+    if len(getattr(trunk, "stages", ())) != 4 or not all(
+        hasattr(trunk, part) for part in ("stem", "norm_pre", "head")
+    ):
+        raise ValueError(f"visual must be open_clip's ConvNeXt of four stages, got {type(visual).__name__}")
+
+
+def normalise_and_pad(
+    frame: Tensor, mean: tuple[float, float, float] = PIXEL_MEAN, std: tuple[float, float, float] = PIXEL_STD
+) -> Tensor:
+    """Normalise a frame (3, Hf, Wf) in [0, 1], then add zeros below and right to whole strides of 32."""
+    centre, spread = (torch.tensor(v, device=frame.device).view(3, 1, 1) for v in (mean, std))
+    bottom, right = (-side % SIZE_DIVISOR for side in frame.shape[1:])
+    return F.pad((frame - centre) / spread, (0, right, 0, bottom))
+
+
+def pyramid(visual: TimmModel, pixels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Maps after the four stages (strides 4, 8, 16, 32) and the dense map, of normalised (B, 3, Hp, Wp)."""
+    maps = tuple(_stages(visual, pixels))
+    return maps, visual.trunk.norm_pre(maps[-1])
+
+
+def _stages(visual: TimmModel, pixels: Tensor) -> Iterator[Tensor]:
+    """Map after each stage, as soon as it is there."""
+    x = visual.trunk.stem(pixels)
+    for stage in visual.trunk.stages:
+        x = stage(x)
+        yield x
+
+
+def conv_to_joint_space(visual: TimmModel, vectors: Tensor) -> Tensor:
+    """Take single vectors (n, C) of the dense map through the tower's own head: (n, D), not normalised."""
+    return visual.head(visual.trunk.head(vectors[..., None, None]))

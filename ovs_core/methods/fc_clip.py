@@ -1,0 +1,111 @@
+"""FC-CLIP: a frozen convolutional CLIP as backbone of the mask generator and as second opinion on each mask.
+
+Paper: Yu et al., "Convolutions Die Hard: Open-Vocabulary Segmentation with Single Frozen Convolutional CLIP",
+NeurIPS 2023, arXiv 2308.02487; official code bytedance/fc-clip (Apache-2.0). The trained class
+head and the tower's own pooled features are joined by a geometric mean, which trusts the head more on classes
+it was trained on.
+
+Deviations: none in numbers. Hidden "everything else" names, if there are any, take part as one more class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ovs_core.decoders.text_transfer import ToJointSpace
+from ovs_core.methods.mask_head import (
+    Classified,
+    MaskHead,
+    Proposed,
+    best_names,
+    class_counts,
+    log_shares,
+    name_logits,
+    propose,
+    to_proposals,
+)
+from ovs_core.types import MaskProposals, Pyramid, TextBank, Vocabulary
+
+SEEN_SHARE, UNSEEN_SHARE = 0.4, 0.8  # alpha and beta of the official configurations
+
+
+@dataclass(frozen=True, eq=False)
+class FcClip:
+    """A head on one frozen tower.
+
+    Attributes:
+        name: registry name.
+        head: trained on this tower.
+        to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D), not normalised.
+        logit_scale: logarithm of CLIP's own scale.
+        seen: every name, synonyms included, of the classes that the head was trained on.
+        resize_masks: order of steps of the answer, see `MaskProposals`; True where official code also
+            answers panoptically, as FC-CLIP's COCO weights do.
+    """
+
+    name: str
+    head: MaskHead
+    to_joint_space: ToJointSpace
+    logit_scale: Tensor
+    seen: frozenset[str]
+    resize_masks: bool = False
+
+    def __post_init__(self) -> None:
+        self.head.eval().requires_grad_(False)
+
+    def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
+        """Masks of a photo and the share of each class in each of them.
+
+        Args:
+            pyramid: from the tower this head was trained on.
+            text: unit rows of the ViLD prompts ("vild14") from the same model's text tower.
+
+        Raises:
+            ValueError: if text or maps are of another width than the head.
+        """
+        found = self.classify(pyramid, text)
+        return to_proposals(found, pyramid, text.vocabulary, resize_masks=self.resize_masks)
+
+    @torch.no_grad()
+    def classify(self, pyramid: Pyramid, text: TextBank, *, attention: bool = False) -> Classified:
+        """Everything the answer is made of; with `attention` also where every layer's queries look."""
+        proposed = propose(self.head, self.to_joint_space, pyramid, text, attention=attention)
+        return self.name_masks(proposed, text.vocabulary)
+
+    @torch.no_grad()
+    def name_masks(self, proposed: Proposed, vocabulary: Vocabulary) -> Classified:
+        """Join what the trained head and the tower's own features say of each mask."""
+        logits = name_logits(proposed.embeddings, proposed.names, self.logit_scale.to(proposed.names))
+        classes = best_names(logits, class_counts(vocabulary))
+        seen = seen_classes(vocabulary, self.seen).to(logits.device)
+        joined = geometric_ensemble(proposed.in_vocabulary[:, :-1], classes[:, :-1], seen)
+        void = proposed.in_vocabulary.softmax(dim=1)[:, -1]
+        return Classified(proposed, proposed.names, classes, logits, log_shares(joined, void))
+
+
+def geometric_ensemble(
+    in_vocabulary: Tensor,
+    out_vocabulary: Tensor,
+    seen: Tensor,
+    shares: tuple[float, float] = (SEEN_SHARE, UNSEEN_SHARE),
+) -> Tensor:
+    """Join two opinions on (N, K) classes by p_in^(1 - a) * p_out^a, then a soft-max of their logarithm.
+
+    Args:
+        in_vocabulary: logits of the trained head.
+        out_vocabulary: logits of the tower's features.
+        seen: (K,) True for classes the head was trained on.
+        shares: a for these, a for the others.
+    """
+    weight = torch.where(seen, shares[0], shares[1]).to(in_vocabulary)  # (K,)
+    known, unknown = in_vocabulary.log_softmax(dim=1), out_vocabulary.log_softmax(dim=1)
+    return ((1 - weight) * known + weight * unknown).softmax(dim=1)
+
+
+def seen_classes(vocabulary: Vocabulary, seen: frozenset[str]) -> Tensor:
+    """Whether each class, and last `other` if it has names, shares a name with training, (K,) bool."""
+    groups = [*vocabulary.classes, vocabulary.other] if vocabulary.other else vocabulary.classes
+    return torch.tensor([not seen.isdisjoint(group) for group in groups])

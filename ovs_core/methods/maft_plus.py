@@ -1,0 +1,89 @@
+"""MAFT+: masks from the tower's own pyramid, named by features that were tuned to follow masks.
+
+Paper: Jiao et al., "Collaborative Vision-Text Representation Optimizing for Open-Vocabulary Segmentation",
+ECCV 2024, arXiv 2408.00744; official code jiaosiyu1999/MAFT-Plus fd12806 (MIT). The tower's stride-32 map is
+pooled inside each mask, taken through the tower's own head and compared with names that content-dependent
+transfer adapted to the photo. Of the trained class head only the share of "no object" is used.
+
+Deviations: none in numbers. Hidden "everything else" names, if there are any, take part as one more class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ovs_core.decoders.text_transfer import ImageTokens, ToJointSpace, Transferred, image_tokens
+from ovs_core.methods.mask_head import (
+    Classified,
+    MaskHead,
+    Proposed,
+    best_names,
+    class_counts,
+    log_shares,
+    name_logits,
+    propose,
+    to_proposals,
+)
+from ovs_core.types import MaskProposals, Pyramid, TextBank, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class MaftPlus:
+    """A head with content-dependent transfer, on one tower.
+
+    Attributes:
+        name: registry name.
+        head: trained on this tower.
+        to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D), not normalised.
+        logit_scale: logarithm of CLIP's own scale.
+        image_tokens: "official" for the authors' weights, see `ovs_core.decoders.text_transfer`.
+    """
+
+    name: str
+    head: MaskHead
+    to_joint_space: ToJointSpace
+    logit_scale: Tensor
+    image_tokens: ImageTokens = "official"
+
+    def __post_init__(self) -> None:
+        if self.head.config.transfer is None:
+            raise ValueError("head must have content-dependent transfer; one without it is FC-CLIP's")
+        self.head.eval().requires_grad_(False)
+
+    def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
+        """Masks of a photo and the share of each class in each of them.
+
+        Args:
+            pyramid: from the tower this head was trained on.
+            text: unit rows of the ViLD prompts ("vild14") from the same model's text tower.
+
+        Raises:
+            ValueError: if text or maps are of another width than the head.
+        """
+        panoptic = self.head.config.transfer == "panoptic"
+        found = self.classify(pyramid, text)
+        return to_proposals(found, pyramid, text.vocabulary, resize_masks=panoptic)
+
+    @torch.no_grad()
+    def classify(self, pyramid: Pyramid, text: TextBank, *, attention: bool = False) -> Classified:
+        """Everything the answer is made of; with `attention` also where every layer's queries look."""
+        proposed = propose(self.head, self.to_joint_space, pyramid, text, attention=attention)
+        return self.name_masks(proposed, pyramid.dense, text.vocabulary)
+
+    @torch.no_grad()
+    def name_masks(self, proposed: Proposed, dense: Tensor, vocabulary: Vocabulary) -> Classified:
+        """Compare masks with names adapted to the photo, whose dense map is (C, h, w)."""
+        rows = self.transfer(proposed.names, dense[None]).rows[0]
+        logits = name_logits(proposed.embeddings, rows, self.logit_scale.to(rows))
+        classes = best_names(logits, class_counts(vocabulary))
+        void = proposed.in_vocabulary.softmax(dim=1)[:, -1]
+        shares = log_shares(classes[:, :-1].softmax(dim=1), void)
+        return Classified(proposed, rows, classes, logits, shares)
+
+    def transfer(self, names: Tensor, dense: Tensor) -> Transferred:
+        """Adapt unit rows (S + 1, D) to pictures with dense maps (B, C, h, w)."""
+        tokens = image_tokens(dense, self.to_joint_space, self.image_tokens).float()
+        return self.head.adapt(names, tokens)

@@ -1,0 +1,248 @@
+"""Recipe of FC-CLIP and MAFT+: a mask head on a tower's pyramid, and for MAFT+ the tower tuned along.
+
+Papers: FC-CLIP (arXiv 2308.02487), MAFT+ (2408.00744); numbers as in the configurations of
+jiaosiyu1999/MAFT-Plus fd12806. The head sees the tower's maps without gradient. The tower and the transfer
+learn from two losses of their own: shares follow masks, and features stay near those of the tower as it was.
+
+Deviations: both towers are in evaluation mode (the official teacher's stochastic depth is never turned off,
+which makes its features noisy); the tower runs once a step, not twice, which is the same without stochastic
+depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ovs_core.decoders.mask_pooling import mask_pooling
+from ovs_core.decoders.text_transfer import ImageTokens, ToJointSpace, image_tokens
+from ovs_core.methods.mask_head import MaskHead, class_logits
+from ovs_core.training.loop import Schedule
+from ovs_core.training.losses import (
+    Draw,
+    Target,
+    class_loss,
+    compensation_loss,
+    mask_aware_loss,
+    mask_losses,
+    sample_points,
+    unsure_points,
+)
+from ovs_core.training.matcher import MatchWeights, match
+
+ToMaps = Callable[[Tensor], tuple[tuple[Tensor, ...], Tensor]]  # pixels to four maps and a dense one
+
+
+@dataclass(frozen=True)
+class MaftPlan:
+    """Settings of the recipe; official values.
+
+    Attributes:
+        points: places a mask is compared at.
+        weights: of class, mask and dice losses; in matching too.
+        no_object: weight of queries without a true mask in the class loss.
+        mask_aware: weight of the mask-aware loss; 0 leaves the tower as it is (FC-CLIP).
+        compensation: weight of representation compensation.
+        rate: learning rate of the head.
+        tower_rate: learning rate of the tower.
+        weight_decay: AdamW's, on everything but norms and embeddings.
+        clip: limit of the gradient's norm.
+        power: of the polynomial decay of both rates to 0.
+        batch: pictures a step.
+        short_side: shorter side of a training picture in pixels; the longer is at most 1333 / 800 of it.
+    """
+
+    points: int = 12544
+    weights: MatchWeights = field(default_factory=MatchWeights)
+    no_object: float = 0.1
+    mask_aware: float = 1.0
+    compensation: float = 0.1
+    rate: float = 1e-4
+    tower_rate: float = 1e-5
+    weight_decay: float = 2e-5
+    clip: float = 0.01
+    power: float = 0.9
+    batch: int = 8
+    short_side: int = 800
+
+
+OFFICIAL_STEPS_LARGE, OFFICIAL_STEPS_BASE = 55_000, 60_000
+OFFICIAL_SEED = 123
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingTower:
+    """The tower that is tuned, and how to read it.
+
+    Attributes:
+        maps: normalised padded pixels (B, 3, Hp, Wp) to four maps, finest first, and the dense map.
+        teacher: the same of the tower as it was, dense map only; None leaves compensation out.
+        to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D); not trained.
+        logit_scale: logarithm of CLIP's own scale; not trained.
+        image_tokens: order of tokens for the transfer.
+    """
+
+    maps: ToMaps
+    teacher: Callable[[Tensor], Tensor] | None
+    to_joint_space: ToJointSpace
+    logit_scale: Tensor
+    image_tokens: ImageTokens = "per_pixel"
+
+
+def training_losses(
+    head: MaskHead,
+    tower: TrainingTower,
+    pixels: Tensor,
+    text: Tensor,
+    counts: Sequence[int],
+    targets: Sequence[Target],
+    plan: MaftPlan,
+    draw: Draw,
+) -> dict[str, Tensor]:
+    """Every weighted loss of a batch under its official name; their sum is minimised.
+
+    Args:
+        head: trained; without transfer, names are compared as they are.
+        tower: what reads the pictures.
+        pixels: normalised and padded, (B, 3, Hp, Wp).
+        text: unit name embeddings (S, D).
+        counts: names per class.
+        targets: one per picture; classes are places in `counts`.
+        plan: the recipe.
+        draw: where random points come from.
+    """
+    maps, dense = tower.maps(pixels)
+    losses = head_losses(head, [one.detach().float() for one in maps], text, counts, targets, plan, draw)
+    masks = losses.masks
+    named = dict(losses.losses)
+    if plan.mask_aware:
+        logits = tower_logits(head, tower, dense.float(), masks, text, counts)[..., :-1]
+        named["ranking_loss"] = plan.mask_aware * mask_aware_loss(logits, masks, targets)
+        if tower.teacher is not None:
+            with torch.no_grad():
+                before = tower.teacher(pixels)
+            named["rc_loss"] = plan.compensation * compensation_loss(dense, before)
+    return named
+
+
+@dataclass(frozen=True, eq=False)
+class HeadLosses:
+    """Losses of all predictions of a head, and its last masks (B, N, h, w) without gradient."""
+
+    losses: dict[str, Tensor]
+    masks: Tensor
+
+
+def head_losses(
+    head: MaskHead,
+    maps: Sequence[Tensor],
+    text: Tensor,
+    counts: Sequence[int],
+    targets: Sequence[Target],
+    plan: MaftPlan,
+    draw: Draw,
+) -> HeadLosses:
+    """Class, mask and dice loss of the last prediction, then of those before it in order ("_0" to "_8").
+
+    Args:
+        head: trained.
+        maps: four maps of the tower (B, C, h, w), without gradient.
+        text: unit name embeddings (S, D).
+        counts: names per class.
+        targets: one per picture.
+        plan: the recipe.
+        draw: where random points come from; two calls per picture and prediction of known shapes.
+    """
+    pixels = head.pixel_decoder(maps)
+    *earlier, last = head.mask_decoder(pixels, every_layer=True).predictions
+    names = head.with_void(text)
+    losses: dict[str, Tensor] = {}
+    for ending, prediction in [("", last), *((f"_{i}", one) for i, one in enumerate(earlier))]:
+        logits = head.in_vocabulary(prediction, pixels, names, counts)
+        for name, loss in prediction_losses(logits, prediction.masks, targets, plan, draw).items():
+            losses[name + ending] = loss
+    return HeadLosses(losses, last.masks.detach())
+
+
+def prediction_losses(
+    logits: Tensor, masks: Tensor, targets: Sequence[Target], plan: MaftPlan, draw: Draw
+) -> dict[str, Tensor]:
+    """Match queries with truth, then the three weighted losses of one prediction.
+
+    Args:
+        logits: classes with "no object" last, (B, N, K + 1).
+        masks: logits, (B, N, h, w).
+        targets: one per picture.
+        plan: the recipe.
+        draw: where random points come from.
+    """
+    weights = plan.weights
+    found = [
+        match(logits[i], masks[i], target, plan.points, weights, draw) for i, target in enumerate(targets)
+    ]
+    classes = [(queries, one.classes[true]) for (queries, true), one in zip(found, targets, strict=True)]
+    losses = {"loss_ce": weights.classes * class_loss(logits, classes, plan.no_object)}
+    said = torch.cat([mask[queries] for mask, (queries, _) in zip(masks, found, strict=True)])  # (n, h, w)
+    truth = torch.cat([one.masks[true] for one, (_, true) in zip(targets, found, strict=True)]).to(said)
+    if not len(said):
+        return losses | {"loss_mask": masks.sum() * 0, "loss_dice": masks.sum() * 0}
+    points = unsure_points(said, plan.points, draw)
+    entropy, dice = mask_losses(
+        sample_points(said, points), sample_points(truth, points), max(1, sum(len(t.masks) for t in targets))
+    )
+    return losses | {"loss_mask": weights.mask * entropy, "loss_dice": weights.dice * dice}
+
+
+def tower_logits(
+    head: MaskHead,
+    tower: TrainingTower,
+    dense: Tensor,
+    masks: Tensor,
+    text: Tensor,
+    counts: Sequence[int],
+) -> Tensor:
+    """Logits (B, N, K + 1) of the tower's own features pooled inside masks (B, N, h, w), with gradients."""
+    pooled = mask_pooling(dense, masks)  # (B, N, C)
+    embeddings = tower.to_joint_space(pooled.flatten(0, 1)).view(*pooled.shape[:2], -1)
+    rows = head.with_void(text)
+    if head.config.transfer is not None:
+        rows = head.adapt(rows, image_tokens(dense, tower.to_joint_space, tower.image_tokens)).rows
+    return class_logits(embeddings, rows, tower.logit_scale, counts)
+
+
+def schedule(plan: MaftPlan, steps: int, *, seed: int = OFFICIAL_SEED, save_every: int = 200) -> Schedule:
+    """The recipe's schedule for `ovs_core.training.loop.fit`: no warm-up, polynomial decay."""
+    return Schedule(
+        steps,
+        warmup=0,
+        weight_decay=plan.weight_decay,
+        clip=plan.clip,
+        seed=seed,
+        save_every=save_every,
+        power=plan.power,
+    )
+
+
+def optimiser_groups(head: nn.Module, tower: Iterable[nn.Module], plan: MaftPlan) -> list[dict[str, object]]:
+    """AdamW groups: the head's rate and the tower's; no weight decay on norms and embeddings.
+
+    Args:
+        head: trained at `plan.rate`.
+        tower: parts trained at `plan.tower_rate`; only tensors that ask for gradients.
+        plan: the recipe.
+    """
+    groups: list[dict[str, object]] = []
+    for modules, rate in (([head], plan.rate), (list(tower), plan.tower_rate)):
+        plain: list[nn.Parameter] = []
+        decayed: list[nn.Parameter] = []
+        for module in (inner for outer in modules for inner in outer.modules()):
+            free = isinstance(module, nn.Embedding | nn.LayerNorm | nn.GroupNorm)
+            own = [p for p in module.parameters(recurse=False) if p.requires_grad]
+            (plain if free else decayed).extend(own)
+        for tensors, decay in ((decayed, plan.weight_decay), (plain, 0.0)):
+            if tensors:
+                groups.append({"params": tensors, "lr": rate, "weight_decay": decay})
+    return groups
