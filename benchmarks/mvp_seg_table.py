@@ -29,12 +29,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.confusion import class_iou, confusion, margins
-from benchmarks.labelled_photos import open_folder
+from benchmarks.labelled_photos import open_photos as open_labelled
 from ovs_core.build import ENCODERS, LoadedModel, Tower, build_method, build_tower
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.contexts import Contexts, load_contexts
+from ovs_core.evaluation.metrics import confusion, interval, margins, seen_unseen
 from ovs_core.methods.base import Method
 from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
 from ovs_core.scores import decide
@@ -46,7 +46,6 @@ from ovs_core.vocabulary import TEMPLATES
 SPLIT = "coco_mini"
 TRAIN, VAL = "train2017", "val2017"
 FRAME = Preset(EVIDENCE_SCALE, 0.0, 512, None, 0, "maskclip85")
-RESAMPLES = 1000
 # What differs from the recipe's defaults, for a few hundred photos and a CPU. Words to start from: after five
 # steps L_seg is 0.4 to 0.7 with them and 3.1 from noise. Weight of L_cls: it is a sum over the classes of a
 # step; at 1 its gradient (norm 400) leaves the clipped step nothing of L_seg's.
@@ -82,27 +81,16 @@ def zero_shot_scores(total: NDArray[np.number], unseen: NDArray[np.bool_]) -> ND
         total: margins, background as class 0, which does not count.
         unseen: which classes are unseen, background included, (classes,).
     """
-    iou = class_iou(total)
-    groups = []
-    for wanted in (~unseen, unseen):
-        wanted = wanted.copy()
-        wanted[0] = False
-        counted = np.where(wanted & ~np.isnan(iou), iou, 0).sum(axis=-1)
-        groups.append(counted / np.maximum((wanted & ~np.isnan(iou)).sum(axis=-1), 1))
-    seen, new = groups
-    harmonic = 2 * seen * new / np.maximum(seen + new, 1e-12)
-    return np.stack([seen, new, harmonic], axis=-1)
+    found = seen_unseen(total[..., 1:], np.flatnonzero(unseen[1:]).tolist())
+    return np.moveaxis(found, 0, -1)
 
 
-def row_of(photos: NDArray[np.int64], unseen: NDArray[np.bool_], seed: int = 0) -> Row:
+def row_of(photos: NDArray[np.int64], unseen: NDArray[np.bool_]) -> Row:
     """Scores of all photos with their intervals, from margins (N, 3, classes)."""
-    number = len(photos)
-    drawn = np.random.default_rng(seed).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
-    flat = photos.reshape(number, -1).astype(np.float64)
-    totals = (drawn.astype(np.float64) @ flat).reshape(RESAMPLES, *photos.shape[1:])
-    values = 100 * zero_shot_scores(photos.sum(axis=0), unseen)
-    low, high = np.percentile(100 * zero_shot_scores(totals, unseen), (2.5, 97.5), axis=0)
-    cells = [(float(v), float(a), float(b)) for v, a, b in zip(values, low, high, strict=True)]
+    cells = []
+    for which in range(3):
+        found = interval(photos, lambda total, which=which: zero_shot_scores(total, unseen)[..., which])
+        cells.append((100 * found.value, 100 * found.low, 100 * found.high))
     return Row(*cells)
 
 
@@ -120,18 +108,19 @@ def measure(
     tower: Tower, methods: Mapping[str, Method], root: Path, split: str, limit: int | None
 ) -> tuple[dict[str, Row], int]:
     """A row for each method, and the number of photos."""
-    folder = open_folder(root, split, limit)
-    unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in folder.names)])
-    vocabulary = Vocabulary(tuple((spoken_name(name),) for name in folder.names))
+    labelled = open_labelled(root, split, limit)
+    names = labelled.dataset.names
+    unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in names)])
+    vocabulary = Vocabulary(tuple((spoken_name(name),) for name in names))
     bank = tower.text.embed(vocabulary, TEMPLATES[FRAME.templates])
     counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in methods}
-    for photo, truth in folder.read():
+    for photo, truth in labelled.read():
         features = tower.vision.encode(photo.pixels, FRAME)
         named = np.where(truth > 0, truth, -1)
         for name, method in methods.items():
             labels, _ = decide(method.segment(features, bank).score_map, FRAME)
             answer = labels.astype(np.int64)
-            counted[name].append(margins(confusion(named, answer, len(folder.names) + 1)))
+            counted[name].append(margins(confusion(named, answer, len(names) + 1)))
     rows = {name: row_of(np.stack(photos), unseen) for name, photos in counted.items()}
     return rows, len(next(iter(counted.values())))
 

@@ -367,7 +367,7 @@ class TestSentences:
         [
             ("method", "magic", "method must be one of clip, maskclip, .*, naclip; got 'magic'"),
             ("refine", "magic", "refine must be one of none, pamr; got 'magic'"),
-            ("views", frozenset({"dreams"}), "views must be among similarity, attention; got 'dreams'"),
+            ("views", frozenset({"dreams"}), "views must be among similarity, attention, .*; got 'dreams'"),
             ("switches", frozenset({"turbo"}), r"switches of naclip must be among \(none\); got 'turbo'"),
             ("point", (0.5, 1.5), r"point must be \(row, column\), each in \[0, 1\]; got \(0.5, 1.5\)"),
             ("preset", replace(WHOLE, templates="haiku"), "templates must be one of imagenet80, .*'haiku'"),

@@ -70,6 +70,26 @@ def test_trunk_is_dilated_behind_stride_16():
     assert [block.dilation for block in blocks] == [1] * 14 + [2] * 3
 
 
+def test_trunk_maps_are_of_a_quarter_an_eighth_and_a_sixteenth():
+    maps = MobileNetV2().eval()(torch.rand(1, 3, 32, 64) * 2 - 1)
+    assert [tuple(one.shape[1:]) for one in maps] == [(24, 8, 16), (32, 4, 8), (320, 2, 4)]
+
+
+def test_without_upsampling_there_are_no_shares():
+    stem = ConvStem(6, 3, imagenet_names=2, voc_names=2)
+    tokens, shares = stem.with_shares(torch.zeros(1, 3, 32, 48))
+    assert tokens.shape == (1, 6, 2, 3)
+    assert shares is None
+
+
+def test_shares_come_with_the_same_tokens(model):
+    pixels = torch.rand(2, 3, 48, 80) * 2 - 1
+    tokens, shares = model.visual.conv1.with_shares(pixels)
+    torch.testing.assert_close(tokens, model.visual.conv1(pixels), rtol=0, atol=0)
+    assert shares.shape == (2, 9, 12, 20)
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(2, 12, 20))
+
+
 @pytest.mark.parametrize(("height", "width", "grid"), [(48, 80, (3, 5)), (64, 32, (4, 2)), (40, 33, (3, 3))])
 def test_stem_grid(model, height, width, grid):
     tokens = model.visual.conv1(torch.rand(2, 3, height, width) * 2 - 1)

@@ -11,10 +11,10 @@ from conftest import tiny_spec
 from test_mvp_seg_training import TOY, make_world
 
 from benchmarks import mvp_seg_table
-from benchmarks.confusion import margins
 from benchmarks.mvp_seg_table import Row, maskclip_with_templates, row_of, table, zero_shot_scores
 from ovs_core.build import build_tower
 from ovs_core.devices import choose_compute
+from ovs_core.evaluation.metrics import margins
 from ovs_core.methods.mvp_seg import dense_features
 from ovs_core.types import TextBank, Vocabulary
 

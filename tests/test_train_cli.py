@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -146,12 +147,12 @@ def test_what_a_part_leaves_out_keeps_the_default_of_that_part():
 def test_word_table_asks_for_each_name_once(monkeypatch):
     asked = []
 
-    def encode(model, names, templates):
+    def encode(model, names, templates, tokenize):
         asked.append(tuple(names))
         return torch.arange(len(names), dtype=torch.float32)[:, None] + 10 * len(asked)
 
     monkeypatch.setattr(mini, "encode_words", encode)
-    words = word_table(None)
+    words = word_table(SimpleNamespace(context_length=77))
     assert words(("dog", "cat", "dog")).flatten().tolist() == [10, 11, 10]
     assert words(("cat", "hat")).flatten().tolist() == [11, 20]
     assert asked == [("dog", "cat"), ("hat",)]

@@ -1,5 +1,7 @@
 """Readers of photo folders: what is known of each pixel, and crops."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from training_toys import (
@@ -22,6 +24,8 @@ from ovs_core.training.data import (
     Pets,
     Sample,
     crop_sample,
+    read_rgb,
+    says,
     start_of_crop,
 )
 
@@ -55,6 +59,45 @@ def test_coco_class_first_shows_that_class(tmp_path):
         assert sample.labels[int(row * 40), int(column * 56)] == 0  # the dog's half
         crop = crop_sample(sample, 8, (40, 41), rng(seed))
         assert (crop.labels == 0).any()
+
+
+def test_held_out_classes_are_neither_labelled_nor_named(tmp_path):
+    coco = Coco(make_coco(tmp_path), {}, frozenset({"dog"}))
+    for seed in range(8):
+        sample = coco.sample(rng(seed))
+        assert sample.groups == ()
+        assert sample.absent == ("person", "cell phone")
+        assert set(np.unique(sample.labels)) <= {IGNORE, OTHER}
+    assert coco.found == ()
+
+
+def test_photos_that_say_a_held_out_word_are_told():
+    bear = Named(Path("a.jpg"), ("American black bear",), ("bear", "animal"))
+    assert says(bear, {"bear"})
+    assert says(Named(Path("b.jpg"), ("teddy bear",), ()), {"bear"})
+    assert not says(Named(Path("c.jpg"), ("bearing",), ("machine",)), {"bear"})
+
+
+def test_coco_pastes_a_thing_from_another_photo(tmp_path):
+    """The dog, a block of 40 x 28, in the empty photo: its longer side is 0.2 to 0.8 of 40 pixels."""
+    coco = Coco(make_coco(tmp_path), {})
+    own = read_rgb(coco.photos[1])
+    pasted = 0
+    for seed in range(30):
+        sample = coco.sample(rng(seed), paste_share=1.0)
+        rows, columns = np.nonzero(sample.labels == 0)
+        if not np.array_equal(sample.pixels[sample.labels == OTHER], own[sample.labels == OTHER]):
+            continue  # drawn onto the dog's own photo
+        pasted += 1
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        assert 8 <= height <= 32
+        assert width == pytest.approx(height * 28 / 40, abs=1)
+        assert len(rows) == height * width
+        row, column = sample.focus
+        assert sample.labels[int(row * 40), int(column * 56)] == 0
+        assert not np.array_equal(sample.pixels[rows, columns], own[rows, columns])
+        assert sample.groups[0][0] in ("dog", "puppy")
+    assert pasted > 5
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from training_toys import CONFIG, JOINT_WIDTH, make_teachers, save_photo
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.clip_vit import tokens_before_last_block
 from ovs_core.encoders.mini import build_mini
+from ovs_core.encoders.upsampling import bilinear_shares
 from ovs_core.training.data import IGNORE, OTHER, PLANTS, SKY, Sample
 from ovs_core.training.loop import Schedule
 from ovs_core.training.mini_image import (
@@ -150,6 +151,16 @@ def model():
     return build_mini(CONFIG)
 
 
+def word_table_of(width):
+    """As many unit rows as names, the same each time."""
+
+    def words(names):
+        generator = torch.Generator().manual_seed(len(names))
+        return F.normalize(torch.randn(len(names), width, generator=generator), dim=1)
+
+    return words
+
+
 def word_rows(seed):
     rows = F.normalize(torch.randn(3, JOINT_WIDTH, generator=torch.Generator().manual_seed(seed)), dim=1)
     rows[0] = 0  # background
@@ -163,7 +174,7 @@ def test_stem_starts_with_the_teachers_tensors(teachers, model):
     start_stem(own, folder)
     loaded = own.state_dict()
     for name, value in stem.state_dict().items():
-        if not name.startswith(("mix.", "imagenet_words.", "voc_words.")):
+        if not name.startswith(("mix.", "imagenet_words.", "voc_words.", "shares.")):
             torch.testing.assert_close(loaded[name], value, rtol=0, atol=0)
     assert torch.equal(own.mix.weight, mix)
 
@@ -184,9 +195,9 @@ def test_before_training_a_patch_says_what_its_heads_believe(teachers, model):
         stem.mix.weight[JOINT_WIDTH:] = 0  # leave the words alone in the token
         entering = tokens_before_last_block(visual, pixels)
         found = dense_embeddings(model, entering, (3, 5), "maskclip")[0, 1:]
-        features = stem.imagenet(pixels)
+        features = stem.imagenet(pixels).last
         belief = stem.imagenet_classifier(F.relu6(stem.imagenet_top(features))).softmax(dim=1)
-        trunk = stem.voc(pixels)
+        trunk = stem.voc(pixels).last
         pooled = F.relu(stem.voc_pooling(trunk.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, 3, 5)
         joined = torch.cat([pooled, F.relu(stem.voc_aspp(trunk))], dim=1)
         voc_belief = stem.voc_classifier(F.relu(stem.voc_projection(joined))).softmax(dim=1)
@@ -208,6 +219,37 @@ def test_before_training_the_first_blocks_add_one_constant(teachers, model):
     assert model.logit_scale.exp().item() == pytest.approx(20)
 
 
+def test_before_training_finer_positions_interpolate(teachers, model):
+    start_image_tower(model, teachers[0], word_rows(1), word_rows(2))
+    with torch.no_grad():
+        _, shares = model.visual.conv1.with_shares(torch.rand(1, 3, 32, 48) * 2 - 1)
+    expected = bilinear_shares().repeat(1, 2, 3)
+    torch.testing.assert_close(shares[0], expected)
+
+
+def test_first_blocks_learn_at_every_whole_step_only(teachers, model, tmp_path):
+    start_image_tower(model, teachers[0], word_rows(1), word_rows(2))
+    labels = np.zeros((24, 32), int)
+    sources = {"masks": lambda rng: sample_of(labels, (("dog",),), absent=("hat",))}
+    plan = ImagePlan(64, (64, 80), 1, (("masks", 1.0),), 1e-3, 1e-3, whole_every=2)
+    words = word_table_of(JOINT_WIDTH)
+    first, later = model.visual.conv1.imagenet.blocks[2], model.visual.conv1.imagenet.blocks[9]
+
+    def moved(steps, seed):
+        before = [block.project.weight.detach().clone() for block in (first, later)]
+        train_image(model, words, sources, plan, Schedule(steps=steps, warmup=1, seed=seed), tmp_path)
+        after = [block.project.weight for block in (first, later)]
+        return [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+
+    assert moved(1, seed=0) == [True, True]  # step 0 is a whole one
+    gradients = []
+    own = Schedule(steps=2, warmup=1, seed=1)
+    first.project.weight.register_hook(lambda _: gradients.append("first"))
+    later.project.weight.register_hook(lambda _: gradients.append("later"))
+    train_image(model, words, sources, plan, own, tmp_path)
+    assert sorted(gradients) == ["first", "later", "later"]
+
+
 @pytest.mark.parametrize("trunk_rate", [0.0, 1e-3])
 def test_training_moves_the_image_side_alone(teachers, model, tmp_path, trunk_rate):
     start_image_tower(model, teachers[0], word_rows(1), word_rows(2))
@@ -219,11 +261,7 @@ def test_training_moves_the_image_side_alone(teachers, model, tmp_path, trunk_ra
         "tiles": lambda rng: sample_of(np.zeros((16, 16), int), (("cat",),), placed=False),
     }
     plan = ImagePlan(64, (64, 80), 2, (("masks", 0.5), ("tiles", 0.5)), 1e-3, trunk_rate)
-
-    def words(names):
-        generator = torch.Generator().manual_seed(len(names))
-        return F.normalize(torch.randn(len(names), JOINT_WIDTH, generator=generator), dim=1)
-
+    words = word_table_of(JOINT_WIDTH)
     train_image(model, words, sources, plan, Schedule(steps=2, warmup=1), tmp_path)
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert all(name.startswith(("visual.", "logit_scale")) for name in moved)

@@ -30,7 +30,7 @@ CONFIG = {
         "heads": 2,
         "layers": 1,
     },
-    "stem": {"imagenet_names": 3, "voc_names": 3},
+    "stem": {"imagenet_names": 3, "voc_names": 3, "upsampling": True},
 }
 LVIS_NAMES = ("dog", "cat_(pet)", "tennis_ball", "car", "tree")
 OBJECTS_NAMES = ("Person", "Dog", "Boat", "Lamp")

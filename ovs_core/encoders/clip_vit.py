@@ -27,9 +27,11 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ovs_core.devices import stop_if_cancelled
+from ovs_core.encoders.mini import ConvStem
+from ovs_core.encoders.upsampling import FINER
 from ovs_core.image import frame_size, to_frame
 from ovs_core.types import Features, Preset, Window
-from ovs_core.windows import Box, plan_windows
+from ovs_core.windows import Box, accumulate, plan_windows
 
 PositionMode = Literal["bicubic", "bilinear"]
 
@@ -95,12 +97,16 @@ class VisionEncoder:
         grid = (frame_height // self.patch, frame_width // self.patch)
         boxes = self.boxes(grid, preset)
         windows: list[Window] = []
+        shares: list[Tensor] = []
         for batch in _batches(boxes):
             stop_if_cancelled(cancel)
-            windows.extend(self._encode_windows(frame, batch))
+            found, finer = self._encode_windows(frame, batch)
+            windows += found
+            shares += finer
             if progress is not None:
                 progress(len(windows), len(boxes))
-        return Features(self.features_identity(preset), (height, width), grid, tuple(windows))
+        whole = _whole_shares(windows, shares, grid) if shares else None
+        return Features(self.features_identity(preset), (height, width), grid, tuple(windows), whole)
 
     def boxes(self, grid: tuple[int, int], preset: Preset) -> tuple[Box, ...]:
         """Windows (top, left, height, width), in tokens, that cover a frame of `grid` tokens."""
@@ -119,15 +125,18 @@ class VisionEncoder:
         return f"{self.identity}|{positions}|{preset.short_side}|{plan}"
 
     @torch.no_grad()
-    def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> list[Window]:
+    def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> tuple[list[Window], list[Tensor]]:
+        """Windows, and the shares (9, 4h, 4w) of each where the stem gives them."""
         crops = torch.stack([self._crop(frame, box) for box in boxes])  # (B, 3, Hw, Ww)
-        tokens = tokens_before_last_block(
-            self.visual, crops, mode=self.position_mode, naclip_scale_factor=self.naclip_scale_factor
+        patches, shares = patches_and_shares(self.visual, crops)
+        tokens = tokens_of_patches(
+            self.visual, patches, mode=self.position_mode, naclip_scale_factor=self.naclip_scale_factor
         )  # (B, 1 + h*w, C)
-        return [
+        windows = [
             Window(top, left, (h, w), one.clone())  # a view would keep its whole batch alive
             for (top, left, h, w), one in zip(boxes, tokens, strict=True)
         ]
+        return windows, [] if shares is None else [one.clone() for one in shares]
 
     def _crop(self, frame: Tensor, box: Box) -> Tensor:
         top, left, height, width = (side * self.patch for side in box)
@@ -159,11 +168,32 @@ def tokens_before_last_block(
     mode: PositionMode = "bicubic",
     naclip_scale_factor: bool = False,
 ) -> Tensor:
-    """Tokens that enter the last block, (B, 1 + h*w, C), for normalised pixels (B, 3, Hf, Wf) of any size.
+    """Tokens that enter the last block, (B, 1 + h*w, C), for normalised pixels (B, 3, Hf, Wf) of any size."""
+    patches = visual.conv1(pixels)
+    return tokens_of_patches(visual, patches, mode=mode, naclip_scale_factor=naclip_scale_factor)
+
+
+def patches_and_shares(visual: VisionTransformer, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What the stem makes of normalised pixels (B, 3, Hf, Wf): patches (B, C, h, w), and shares or None.
+
+    Shares (B, 9, 4h, 4w) say how evidence is upsampled (`ovs_core.encoders.upsampling`); plain CLIP has none.
+    """
+    if isinstance(visual.conv1, ConvStem):
+        return visual.conv1.with_shares(pixels)
+    return visual.conv1(pixels), None
+
+
+def tokens_of_patches(
+    visual: VisionTransformer,
+    patches: Tensor,
+    *,
+    mode: PositionMode = "bicubic",
+    naclip_scale_factor: bool = False,
+) -> Tensor:
+    """Tokens that enter the last block, (B, 1 + h*w, C), for the stem's patches (B, C, h, w).
 
     Patch dropout, a training device, is left out.
     """
-    patches = visual.conv1(pixels)  # (B, C, h, w)
     grid = (patches.shape[2], patches.shape[3])
     patches = patches.flatten(2).transpose(1, 2)  # (B, h*w, C)
     first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
@@ -213,6 +243,15 @@ def resize_positions(
     else:
         patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
     return torch.cat([positions[:1], patches[0].flatten(1).T.to(positions.dtype)])  # (1 + h*w, C)
+
+
+def _whole_shares(windows: Sequence[Window], shares: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Shares (9, 4h, 4w) of a frame from those of its windows; means of shares still sum to 1."""
+    if len(shares) == 1:
+        return shares[0]
+    boxes = [tuple(FINER * side for side in (one.top, one.left, *one.grid)) for one in windows]
+    parts = [((top, left, h, w), part) for (top, left, h, w), part in zip(boxes, shares, strict=True)]
+    return accumulate(parts, (FINER * grid[0], FINER * grid[1]))
 
 
 def _batches(boxes: Sequence[Box]) -> Iterator[Sequence[Box]]:

@@ -5,18 +5,21 @@ is open_clip's own code and parameter layout, so every method takes the path tha
 is two MobileNetV2 trunks (arXiv 1801.04381; output stride 16 by dilation) with the heads they were first
 trained with: ImageNet's classifier and a DeepLabV3 head (arXiv 1706.05587) for PASCAL VOC. What a head
 believes at a position enters the token as the mean of its class names' text embeddings, weighted by its
-soft-max, beside the trunk's own features.
+soft-max, beside the trunk's own features. The trunks' finer maps say how evidence is upsampled
+(`ovs_core.encoders.upsampling`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
+
+from ovs_core.encoders.upsampling import NeighbourShares
 
 STRIDE = 16  # frame pixels per token
 # (expansion, channels, repeats, stride) of MobileNetV2, table 2 of the paper.
@@ -29,6 +32,16 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+QUARTER_BLOCKS, EIGHTH_BLOCKS = 3, 6  # blocks up to 1/4 and 1/8 of the frame
+QUARTER_CHANNELS, EIGHTH_CHANNELS, CHANNELS = 24, 32, 320
+
+
+class Maps(NamedTuple):
+    """A trunk's maps: (B, 24, H/4, W/4), (B, 32, H/8, W/8) and (B, 320, H/16, W/16)."""
+
+    quarter: Tensor
+    eighth: Tensor
+    last: Tensor
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
@@ -59,8 +72,8 @@ class InvertedResidual(nn.Module):
         self.residual = inputs == outputs and stride == 1 and expansion > 1
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = F.relu6(self.depthwise(pad_same(y, 3, self.stride, self.dilation)))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = F.relu6(self.depthwise(pad_same(y, 3, self.stride, self.dilation)), inplace=True)
         y = self.project(y)
         return x + y if self.residual else y
 
@@ -83,12 +96,18 @@ class MobileNetV2(nn.Module):
                 channels, dilation = outputs, next_dilation
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] to (B, 320, H/16, W/16), sides rounded up."""
-        x = F.relu6(self.stem(pad_same(x, 3, 2, 1)))
-        for block in self.blocks:
+    def forward(self, x: Tensor) -> Maps:
+        """(B, 3, H, W) in [-1, 1] to the last maps of 1/4, 1/8 and 1/16 of its sides, rounded up."""
+        x = F.relu6(self.stem(pad_same(x, 3, 2, 1)), inplace=True)
+        for block in self.blocks[:QUARTER_BLOCKS]:
             x = block(x)
-        return x
+        quarter = x
+        for block in self.blocks[QUARTER_BLOCKS:EIGHTH_BLOCKS]:
+            x = block(x)
+        eighth = x
+        for block in self.blocks[EIGHTH_BLOCKS:]:
+            x = block(x)
+        return Maps(quarter, eighth, x)
 
 
 class ConvStem(nn.Module):
@@ -98,9 +117,12 @@ class ConvStem(nn.Module):
         width: channels of a token.
         text_width: width of the joint image-text space.
         imagenet_names, voc_names: outputs of the two heads, "background" included.
+        upsampling: whether the stem also says how evidence is upsampled.
     """
 
-    def __init__(self, width: int, text_width: int, imagenet_names: int, voc_names: int) -> None:
+    def __init__(
+        self, width: int, text_width: int, imagenet_names: int, voc_names: int, upsampling: bool = False
+    ) -> None:
         super().__init__()
         self.imagenet, self.voc = MobileNetV2(), MobileNetV2()
         self.imagenet_top = nn.Conv2d(320, 1280, 1)
@@ -111,17 +133,35 @@ class ConvStem(nn.Module):
         # Rows of these two are text embeddings of the heads' class names when training starts.
         self.imagenet_words = nn.Conv2d(imagenet_names, text_width, 1, bias=False)
         self.voc_words = nn.Conv2d(voc_names, text_width, 1, bias=False)
-        self.mix = nn.Conv2d(2 * text_width + 320 + 256, width, 1)
+        self.mix = nn.Conv2d(2 * text_width + CHANNELS + 256, width, 1)
+        channels = (2 * QUARTER_CHANNELS, 2 * EIGHTH_CHANNELS, width)
+        self.shares = NeighbourShares(*channels) if upsampling else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, width, H/16, W/16), sides rounded up."""
-        imagenet, voc = self.imagenet(x), self.voc(x)  # (B, 320, h, w) each
-        imagenet_belief = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet))).softmax(dim=1)
+        return self._tokens(self.imagenet(x).last, self.voc(x).last)
+
+    def with_shares(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and shares (B, 9, 4h, 4w) or None."""
+        imagenet, voc = self.imagenet(x), self.voc(x)
+        tokens = self._tokens(imagenet.last, voc.last)
+        if self.shares is None:
+            return tokens, None
+        quarter = torch.cat([imagenet.quarter, voc.quarter], dim=1)
+        eighth = torch.cat([imagenet.eighth, voc.eighth], dim=1)
+        return tokens, self.shares(quarter, eighth, tokens)
+
+    def voc_head(self, voc: Tensor) -> tuple[Tensor, Tensor]:
+        """DeepLabV3's head on its trunk's last map: features (B, 256, h, w), logits (B, V, h, w)."""
         pooled = F.relu(self.voc_pooling(voc.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, *voc.shape[2:])
-        voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))  # 256
-        voc_belief = self.voc_classifier(voc).softmax(dim=1)
-        words = torch.cat([self.imagenet_words(imagenet_belief), self.voc_words(voc_belief)], dim=1)
-        return self.mix(torch.cat([words, imagenet, voc], dim=1))
+        voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))
+        return voc, self.voc_classifier(voc)
+
+    def _tokens(self, imagenet: Tensor, voc: Tensor) -> Tensor:
+        imagenet_belief = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet))).softmax(dim=1)
+        voc, voc_logits = self.voc_head(voc)
+        beliefs = [self.imagenet_words(imagenet_belief), self.voc_words(voc_logits.softmax(dim=1))]
+        return self.mix(torch.cat([*beliefs, imagenet, voc], dim=1))
 
 
 def build_mini(config: Mapping[str, Any]) -> CLIP:
@@ -129,7 +169,7 @@ def build_mini(config: Mapping[str, Any]) -> CLIP:
 
     Args:
         config: open_clip's `embed_dim`, `vision_cfg`, `text_cfg`, and `stem` with the number of names of each
-            head, {"imagenet_names", "voc_names"}.
+            head, {"imagenet_names", "voc_names"}, and `upsampling` (left out: false).
 
     Returns:
         An open_clip model whose `visual.conv1` is a `ConvStem`.

@@ -37,6 +37,7 @@ from ovs_core.encoders.clip_resnet import value_path
 from ovs_core.encoders.clip_vit import to_joint_space
 from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.upsampling import sharpen
 from ovs_core.methods.attention_rules import RULES, maskclip_value_path
 from ovs_core.methods.mvp_seg_formulas import log_gate, view_scores
 from ovs_core.methods.mvp_seg_views import Looked, Words, mvp_seg_views
@@ -111,6 +112,8 @@ class MvpSeg:
         evidence = self.contexts.tau1 * fused
         if gates is not None:
             evidence = evidence + gates[:, None, None]
+        if features.shares is not None:
+            evidence = sharpen(evidence, features.shares)
         found = ScoreMap(evidence / EVIDENCE_SCALE, text.vocabulary, features.image_size)
         return Segmentation(found, self._views(features, text, prompts, views, point))
 

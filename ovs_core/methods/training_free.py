@@ -1,7 +1,8 @@
 """CLIP as a segmenter without training: rebuild the last block by a rule, compare patches with names.
 
 For each window: last block by rule, `ln_post`, projection, class token dropped, L2-normalised, cosine with
-the text; cosines of overlapping windows are averaged on the token grid of the frame. Papers and rules:
+the text; cosines of overlapping windows are averaged on the token grid of the frame. Where the tower says
+how, evidence is then sharpened (`ovs_core.encoders.upsampling`). Papers and rules:
 `ovs_core.methods.attention_rules`.
 
 MaskCLIP's two optional refinements (arXiv 2112.01071, section 3.3) follow its official code, where the photo
@@ -23,6 +24,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from ovs_core.encoders.clip_vit import to_joint_space
+from ovs_core.encoders.upsampling import sharpen
 from ovs_core.methods.attention_rules import (
     TEMPERATURE,
     Rule,
@@ -84,6 +86,8 @@ class TrainingFree:
             seen.append(View("similarity", "Cosine to each class", class_scores(raw)[: len(names)], names))
         if "attention" in views:
             seen.append(self._attention_view(features, point))
+        if features.shares is not None:
+            evidence = sharpen(evidence, features.shares)
         return Segmentation(ScoreMap(evidence, text.vocabulary, features.image_size), tuple(seen))
 
     @property

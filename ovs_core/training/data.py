@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +40,8 @@ LEAST_OUTDOOR = 0.02  # share of a photo from which the teacher's word counts
 SYNONYM_CHANCE, KIND_CHANCE = 0.4, 0.35
 FOUR_TILES_CHANCE = 0.7
 STRANGERS = 24  # names drawn for the distractors of a mosaic
+PASTE_SIDES = (0.2, 0.8)  # longer side of a pasted thing, of the photo's shorter side
+LARGEST_PASTE_GAIN = 2.0  # a small thing is not blown up to a blur
 MID_GREY = 128
 
 # Stuff that captions name, with the words that tell of it. COCO's own masks call all of it background.
@@ -129,21 +132,25 @@ def read_mask(path: Path) -> NDArray[np.int16]:
 class Coco:
     """COCO photos with masks of things; captions and a teacher speak of what lies between them."""
 
-    def __init__(self, root: Path, outdoor: Mapping[str, NDArray[np.int8]]) -> None:
+    def __init__(
+        self, root: Path, outdoor: Mapping[str, NDArray[np.int8]], hidden: AbstractSet[str] = frozenset()
+    ) -> None:
         """Read the index of `root` (images/train2017, masks/train2017, captions.json, classes.txt).
 
         Args:
             root: dataset folder; a mask value is the number of a line of `classes.txt`, 0 background.
             outdoor: photo stem -> (h, w) int8 map of SKY, PLANTS and 0 for unsure.
+            hidden: classes held out: their pixels are IGNORE, their names are never said.
         """
         lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
         self.names = tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
         self.photos = tuple(sorted((root / "images" / "train2017").glob("*.jpg")))
         self.masks, self.outdoor = root / "masks" / "train2017", outdoor
+        self.hidden = frozenset(k for k, name in enumerate(self.names, start=1) if name in hidden)
         self.having: dict[int, list[Path]] = {}
         for path in self.photos:
             for k in np.unique(read_mask(self.masks / f"{path.stem}.png")):
-                if 0 < k <= len(self.names):
+                if 0 < k <= len(self.names) and k not in self.hidden:
                     self.having.setdefault(int(k), []).append(path)
         self.found = tuple(sorted(self.having))
         captions = json.loads((root / "captions.json").read_text(encoding="utf-8"))["annotations"]
@@ -152,30 +159,56 @@ class Coco:
             words = entry["caption"].lower().replace(".", " ").replace(",", " ").split()
             self.captions.setdefault(int(entry["image_id"]), set()).update(words)
 
-    def sample(self, rng: np.random.Generator, rare_share: float = 0.0) -> Sample:
+    def sample(self, rng: np.random.Generator, rare_share: float = 0.0, paste_share: float = 0.0) -> Sample:
         """A whole photo with masks; the caller crops.
 
         Args:
             rng: draws the photo and its words.
             rare_share: how often the class is drawn first and a photo that has it second, in [0, 1]; then the
                 crop holds a pixel of that class. mIoU counts rare classes like common ones.
+            paste_share: how often a thing of a class drawn evenly, from another photo, is pasted into it, in
+                [0, 1] (copy-paste, arXiv 2012.07177); then the crop holds a pixel of that thing.
         """
         path, wanted = self._draw(rng, rare_share)
-        mask = read_mask(self.masks / f"{path.stem}.png")
-        present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names)]
+        pixels, mask = read_rgb(path), read_mask(self.masks / f"{path.stem}.png")
+        if self.found and paste_share and rng.random() < paste_share:
+            pixels, mask, wanted = self._paste(pixels, mask, rng)
+        present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names) and k not in self.hidden]
         groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
         labels = np.where(mask == 0, OTHER, IGNORE).astype(np.int16)
         for i, k in enumerate(present):
             labels[mask == k] = i
         hints = self._hints(path)
         self._mark_outdoor(path, labels, groups)
-        absent = tuple(name for k, name in enumerate(self.names, start=1) if k not in present)
+        unsaid = self.hidden.union(present)
+        absent = tuple(name for k, name in enumerate(self.names, start=1) if k not in unsaid)
         focus = None
         if wanted:
             rows, columns = np.nonzero(mask == wanted)
             at = rng.integers(len(rows))
             focus = (rows[at] / mask.shape[0], columns[at] / mask.shape[1])
-        return Sample(read_rgb(path), labels, tuple(groups), absent, hints, focus=focus)
+        return Sample(pixels, labels, tuple(groups), absent, hints, focus=focus)
+
+    def _paste(
+        self, pixels: NDArray[np.uint8], mask: NDArray[np.int16], rng: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int16], int]:
+        """A photo and its mask with all of one class of another photo pasted somewhere, and that class."""
+        path, wanted = self._draw(rng, 1.0)
+        theirs, found = read_rgb(path), read_mask(self.masks / f"{path.stem}.png") == wanted
+        rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+        height, width = found[box].shape
+        factor = rng.uniform(*PASTE_SIDES) * min(mask.shape) / max(height, width)
+        factor = min(factor, LARGEST_PASTE_GAIN)
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))  # PIL: (width, height)
+        thing = np.asarray(Image.fromarray(theirs[box]).resize(size, Image.Resampling.BILINEAR))
+        where = np.asarray(Image.fromarray(found[box]).resize(size, Image.Resampling.NEAREST))
+        top = rng.integers(mask.shape[0] - size[1] + 1)
+        left = rng.integers(mask.shape[1] - size[0] + 1)
+        pixels, mask = pixels.copy(), mask.copy()
+        place = (slice(top, top + size[1]), slice(left, left + size[0]))
+        pixels[place][where], mask[place][where] = thing[where], wanted
+        return pixels, mask, wanted if where.any() else 0
 
     def _draw(self, rng: np.random.Generator, rare_share: float) -> tuple[Path, int]:
         """A photo, and the class that its crop must show (0 = any)."""
@@ -253,6 +286,13 @@ class Named:
     path: Path
     names: tuple[str, ...]
     kinds: tuple[str, ...]
+
+
+def says(photo: Named, words: AbstractSet[str]) -> bool:
+    """Whether a photo is said to show one of `words` or a kind of it ("brown bear" is a bear)."""
+    return any(
+        name == word or name.endswith(f" {word}") for name in (*photo.names, *photo.kinds) for word in words
+    )
 
 
 class Mosaic:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ovs_core.checkpoints import load_strict, read_state
 from ovs_core.encoders.mini import build_mini
-from ovs_core.training.data import CamVid, Coco, Mosaic, Named, Pets
+from ovs_core.encoders.prompts import clip_tokenizer
+from ovs_core.training.data import SYNONYMS, CamVid, Coco, Mosaic, Named, Pets, says
 from ovs_core.training.loop import Schedule, seed_torch
 from ovs_core.training.mini_image import ImagePlan, Sampler, WordTable, start_image_tower, train_image
 from ovs_core.training.mini_text import PLAIN, encode_words, train_text
@@ -69,6 +70,7 @@ class MiniPlan:
         text_steps, text_batch: steps of the text tower, and its prompts a step (fewer where names repeat).
         image, image_steps: the image tower on frozen trunks.
         tune, tune_steps: the image tower with its trunks.
+        hold_out: names that no photo may teach: their pixels do not count, photos of them alone are left out.
         seed: of everything that is drawn.
     """
 
@@ -78,6 +80,7 @@ class MiniPlan:
     image_steps: int = 1000
     tune: ImagePlan = field(default_factory=lambda: ImagePlan(rate=1e-4, trunk_rate=3e-5, rare_share=0.0))
     tune_steps: int = 150
+    hold_out: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -87,9 +90,10 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
     Raises:
         ValueError: for a name that no recipe has.
     """
-    plan = _replaced(
-        MiniPlan(), {name: part for name, part in values.items() if name not in ("image", "tune")}
-    )
+    plain = {name: part for name, part in values.items() if name not in ("image", "tune")}
+    if "hold_out" in plain:
+        plain["hold_out"] = tuple(plain["hold_out"])
+    plan = _replaced(MiniPlan(), plain)
     return dataclasses.replace(
         plan,
         image=_image_plan(plan.image, values.get("image", {})),
@@ -147,12 +151,12 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         seed_torch(plan.seed, plan.text_steps - 1)
         start_image_tower(model, sources.pretrained, *_head_words(sources.pretrained, words))
         schedule = Schedule(steps=plan.image_steps, ema=0.995, seed=plan.seed)
-        photos = photo_sources(sources, plan.image, out)
+        photos = photo_sources(sources, plan.image, out, plan.hold_out)
         train_image(model, words, photos, _having(plan.image, photos), schedule, out / "image")
 
     def second() -> None:
         schedule = Schedule(steps=plan.tune_steps, warmup=20, ema=0.99, seed=plan.seed + 1, save_every=50)
-        photos = photo_sources(sources, plan.tune, out)
+        photos = photo_sources(sources, plan.tune, out, plan.hold_out)
         train_image(model, words, photos, _having(plan.tune, photos), schedule, out / "tune")
 
     _stage(model, out / "2-image.safetensors", first)
@@ -197,11 +201,12 @@ def _learn_text(model: CLIP, everyday: tuple[str, ...], sources: Sources, plan: 
 def word_table(model: CLIP) -> WordTable:
     """Unit embeddings (S, D) of names by the trained text tower, each computed once."""
     known: dict[str, Tensor] = {}
+    tokenize = clip_tokenizer(model.context_length)
 
     def words(names: tuple[str, ...]) -> Tensor:
         new = [name for name in dict.fromkeys(names) if name not in known]
         if new:
-            known.update(zip(new, encode_words(model, new, PLAIN), strict=True))
+            known.update(zip(new, encode_words(model, new, PLAIN, tokenize), strict=True))
         return torch.stack([known[name] for name in names])
 
     return words
@@ -223,8 +228,11 @@ def _having(plan: ImagePlan, photos: Mapping[str, object]) -> ImagePlan:
     )
 
 
-def photo_sources(sources: Sources, plan: ImagePlan, out: Path) -> dict[str, Sampler]:
+def photo_sources(
+    sources: Sources, plan: ImagePlan, out: Path, hold_out: tuple[str, ...] = ()
+) -> dict[str, Sampler]:
     """Samplers by name for the folders that are there; the teacher's maps are kept in `out`."""
+    hidden = frozenset(word for name in hold_out for word in SYNONYMS.get(name, (name,)))
     maps = out / "outdoor.npz"
     if not maps.exists():
         coco_photos = sorted((sources.coco / "images" / "train2017").glob("*.jpg"))
@@ -234,13 +242,19 @@ def photo_sources(sources: Sources, plan: ImagePlan, out: Path) -> dict[str, Sam
     with np.load(maps) as stored:
         outdoor = dict(stored)
     found: dict[str, Sampler] = {
-        "coco": partial(Coco(sources.coco, outdoor).sample, rare_share=plan.rare_share)
+        "coco": partial(
+            Coco(sources.coco, outdoor, hidden).sample,
+            rare_share=plan.rare_share,
+            paste_share=plan.paste_share,
+        )
     }
     if sources.camvid:
         found["camvid"] = CamVid(sources.camvid).sample
     if sources.pets:
         found["pets"] = Pets(sources.pets).sample
-    named = [*_imagenet_photos(sources), *_caltech_photos(sources)]
+    named = [
+        photo for photo in (*_imagenet_photos(sources), *_caltech_photos(sources)) if not says(photo, hidden)
+    ]
     if named:
         found["mosaic"] = Mosaic(named, plan.side).sample
     return found

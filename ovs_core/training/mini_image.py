@@ -1,15 +1,16 @@
 """Recipe of the embedded image tower: dense labels in the text tower's space, for every last-block rule.
 
 Training starts at the teachers: a token is the text embedding of what the stem's two heads believe, the
-first blocks add no more than a constant, the last one passes values on. Each step shows a batch to two of the
-training-free methods' last-block rules, so that every method that the app compares finds values it can use.
-For each picture a vocabulary is typed as a user would (its classes, some distractors, the hidden "everything
-else" names) and the soft-max over names is trained on what is known of each pixel.
+first blocks add no more than a constant, the last one passes values on, and finer positions interpolate. Each
+step shows a batch to two of the training-free methods' last-block rules, so that every method that the app
+compares finds values it can use. For each picture a vocabulary is typed as a user would (its classes, some
+distractors, the hidden "everything else" names) and the soft-max over names is trained on what is known of
+each pixel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,9 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
-from ovs_core.encoders.clip_vit import to_joint_space, tokens_before_last_block
-from ovs_core.encoders.mini import STRIDE, ConvStem
+from ovs_core.encoders.clip_vit import to_joint_space, tokens_of_patches
+from ovs_core.encoders.mini import EIGHTH_BLOCKS, STRIDE, ConvStem
+from ovs_core.encoders.upsampling import FINER, sharpen
 from ovs_core.methods.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit
@@ -37,7 +39,7 @@ RULES_PER_STEP = 2
 START_SCALE, LARGEST_SCALE = 20.0, 100.0
 VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but knows them per pixel
 FREE_STD = 0.002  # of the channels that carry features and no words yet
-LABEL_STRIDE = 4  # pixels per label that the loss sees
+LABEL_STRIDE = STRIDE // FINER  # pixels per label that the loss sees
 TOP, BOTTOM = 0.35, 0.12  # share of a tile that is surely its thing, surely not
 REST_WEIGHT = 0.5  # of "surely not" against "surely"
 HINT_TOP, HINT_WEIGHT, HINT_PIXELS = 0.12, 0.2, 20
@@ -59,7 +61,10 @@ class ImagePlan:
         shares: how often each source is drawn.
         rate: peak learning rate of the transformer and the stem's last layers.
         rare_share: part of the COCO samples that are drawn class first, photo second.
+        paste_share: part of the COCO samples into which a thing from another photo is pasted.
         trunk_rate: peak learning rate of the stem's trunks and heads; 0 keeps them as they are.
+        whole_every: of the steps with a `trunk_rate`, how many it takes until the trunks' first blocks, whose
+            large maps cost most of the backward pass, learn once.
     """
 
     side: int = 384
@@ -68,7 +73,9 @@ class ImagePlan:
     shares: tuple[tuple[str, float], ...] = (("coco", 0.5), ("mosaic", 0.3), ("camvid", 0.1), ("pets", 0.1))
     rate: float = 4e-4
     trunk_rate: float = 0.0
+    whole_every: int = 1
     rare_share: float = 0.6
+    paste_share: float = 0.0
 
 
 def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc_words: Tensor) -> None:
@@ -92,6 +99,9 @@ def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc
         mix.zero_()
         mix[:text, :text], mix[:text, text : 2 * text] = torch.eye(text), VOC_TRUST * torch.eye(text)
         mix[text:, 2 * text :].normal_(std=FREE_STD)
+        if stem.shares is not None:
+            stem.shares.query.weight.zero_()
+            stem.shares.query.bias.zero_()
         visual.class_embedding.normal_(std=0.02)
         visual.positional_embedding.normal_(std=0.005)
         visual.proj.zero_()
@@ -252,18 +262,20 @@ def train_image(
         schedule: how long.
         out: folder of the run (`loop.fit`).
     """
-    transformer, trunk = _image_parts(model)
+    transformer, trunk, first_blocks = _image_parts(model)
     model.requires_grad_(False)
     transformer.requires_grad_(True)
     trunk.requires_grad_(plan.trunk_rate > 0)
+    model.visual.conv1.to(memory_format=torch.channels_last)  # half the time of a forward pass in bfloat16
     parts: list[tuple[nn.Module, float]] = [(transformer, plan.rate)]
     if plan.trunk_rate > 0:
         parts.append((trunk, plan.trunk_rate))
     with Batches(sources, plan, schedule.seed) as batches:
 
         def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-            samples = batches(step)
-            return {"dense": _batch_loss(model, words, samples, rng, bf16_trunk=plan.trunk_rate == 0)}
+            first_blocks.requires_grad_(plan.trunk_rate > 0 and step % plan.whole_every == 0)
+            loss = _batch_loss(model, words, batches(step), rng, bf16_trunk=plan.trunk_rate == 0)
+            return {"dense": loss}
 
         fit(model, parts, step_loss, schedule, out)
 
@@ -275,7 +287,8 @@ def _batch_loss(
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))  # (B, H, W, 3)
     pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16_trunk):
-        entering = tokens_before_last_block(model.visual, pixels)
+        patches, shares = model.visual.conv1.with_shares(pixels)
+        entering = tokens_of_patches(model.visual, patches)
     grid = (pixels.shape[2] // STRIDE, pixels.shape[3] // STRIDE)
     typed = [typed_rows(sample, rng) for sample in samples]
     names, chances = list(RULE_CHANCES), np.array(list(RULE_CHANCES.values()))
@@ -284,42 +297,49 @@ def _batch_loss(
         rule = names[chosen]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             embeddings = dense_embeddings(model, entering, grid, rule)
-        for sample, found, one in zip(samples, embeddings, typed, strict=True):
-            losses += _picture_losses(model, words, sample, found, grid, one, whole=rule == "clip")
+        for index, (sample, found, one) in enumerate(zip(samples, embeddings, typed, strict=True)):
+            evidence = (words(one.rows) @ found[1:].T).reshape(-1, *grid)  # (S, h, w)
+            dense = _finer(evidence, None if shares is None else shares[index])
+            losses.append(_dense_loss(model, sample, dense, one))
+            if rule == "clip" and not sample.placed and len(sample.groups) == 1:
+                losses.append(WHOLE_WEIGHT * _whole_loss(model, words, found[0], one))
     return torch.stack(losses).sum() / (RULES_PER_STEP * len(samples))
 
 
-def _picture_losses(
-    model: CLIP,
-    words: WordTable,
-    sample: Sample,
-    found: Tensor,
-    grid: tuple[int, int],
-    typed: Typed,
-    *,
-    whole: bool,
-) -> Iterable[Tensor]:
-    """Loss of a picture's patches in `found` (1 + h*w, D); with `whole`, also of its class token."""
-    evidence = words(typed.rows) @ found[1:].T  # (S, h*w)
-    size = (grid[0] * STRIDE // LABEL_STRIDE, grid[1] * STRIDE // LABEL_STRIDE)
-    fine = F.interpolate(evidence.reshape(1, -1, *grid), size=size, mode="bilinear")[0]  # (S, H/4, W/4)
-    row_label, scale = torch.tensor(typed.row_label), model.logit_scale.exp()
-    yield sample_loss(scale.clamp(max=LARGEST_SCALE) * fine, row_label, typed.hints, sample)
-    if whole and not sample.placed and len(sample.groups) == 1:
-        logits = scale * (words(typed.rows) @ found[0])[row_label > 0]  # the photo's own name comes first
-        yield WHOLE_WEIGHT * F.cross_entropy(logits[None], torch.zeros(1, dtype=torch.long))
+def _finer(evidence: Tensor, shares: Tensor | None) -> Tensor:
+    """Evidence (S, h, w) at a quarter of the frame, (S, H/4, W/4), as an answer would have it."""
+    if shares is not None:
+        return sharpen(evidence, shares)
+    return F.interpolate(evidence[None], scale_factor=FINER, mode="bilinear", align_corners=False)[0]
 
 
-def _image_parts(model: CLIP) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """What is always trained, and what starts from teachers; both share tensors with `model`."""
+def _dense_loss(model: CLIP, sample: Sample, evidence: Tensor, typed: Typed) -> Tensor:
+    """Loss of a picture's evidence (S, H/4, W/4)."""
+    scale = model.logit_scale.exp().clamp(max=LARGEST_SCALE)
+    return sample_loss(scale * evidence, torch.tensor(typed.row_label), typed.hints, sample)
+
+
+def _whole_loss(model: CLIP, words: WordTable, found: Tensor, typed: Typed) -> Tensor:
+    """Loss of the class token (D,) of a photo of one thing, whose name comes first."""
+    logits = model.logit_scale.exp() * (words(typed.rows) @ found)[torch.tensor(typed.row_label) > 0]
+    return F.cross_entropy(logits[None], torch.zeros(1, dtype=torch.long))
+
+
+def _image_parts(model: CLIP) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
+    """What is always trained, what starts from teachers, and the first part of that; all share tensors."""
     visual = model.visual
     stem: ConvStem = visual.conv1
     transformer = nn.ModuleList(
         [stem.mix, stem.imagenet_words, stem.voc_words, visual.transformer, visual.ln_pre, visual.ln_post]
     )
+    if stem.shares is not None:
+        transformer.append(stem.shares)
     transformer.loose = nn.ParameterList(
         [visual.class_embedding, visual.positional_embedding, visual.proj, model.logit_scale]
     )
     trunk = nn.ModuleList([stem.imagenet, stem.voc, stem.imagenet_top, stem.imagenet_classifier])
     trunk.extend([stem.voc_aspp, stem.voc_pooling, stem.voc_projection, stem.voc_classifier])
-    return transformer, trunk
+    first_blocks = nn.ModuleList()
+    for part in (stem.imagenet, stem.voc):
+        first_blocks.extend([part.stem, *part.blocks[:EIGHTH_BLOCKS]])
+    return transformer, trunk, first_blocks
