@@ -1,0 +1,29 @@
+"""Pure parts of the scripts that measure wording and the closed-set network."""
+
+import numpy as np
+
+from benchmarks.closed_set import published_size
+from benchmarks.wording import PLAIN, _line, wordings
+
+
+def test_each_way_of_saying_a_name():
+    said = wordings(["cat", "sheep", "bus", "toaster"])
+    assert said == {
+        "plain name": ["cat", "sheep", "bus", "toaster"],
+        "synonym": ["kitten", "lamb", "coach", None],
+        "plural": ["cats", None, "buses", "toasters"],
+        "adjective": ["big cat", "old sheep", "small bus", "new toaster"],
+    }
+
+
+def test_share_kept_is_over_the_classes_that_have_such_a_word():
+    """Two classes and background; only class 1 has another word: IoU 0.8 by its name, 0.4 by the word."""
+    plain = np.array([[[50, 8, 1], [50, 10, 10], [50, 8, 10]]])
+    other = np.array([[[50, 4, 9], [50, 10, 10], [50, 4, 10]]])
+    line = _line("synonym", [True, False], {PLAIN: plain, "synonym": other})
+    assert line == "- synonym: 40.0 for 80.0, 50 % kept [50, 50], 1 classes"
+
+
+def test_published_frames_keep_the_shape():
+    assert published_size((480, 640, 3)) == (385, 513)
+    assert published_size((640, 480, 3)) == (513, 385)
