@@ -42,7 +42,7 @@ def closed_set_network(pretrained: Path) -> ConvStem:
 def closed_set_labels(stem: ConvStem, pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.int64]:
     """Label 0..20 of each pixel of a photo (H, W, 3), asked in a frame of `size` (Hf, Wf)."""
     frame = to_frame(pixels, size)[None] * 2 - 1
-    logits = stem.voc_head(stem.voc(frame).last)[1]
+    logits = stem.voc_head(stem.voc(frame))[1]
     shape = (pixels.shape[0], pixels.shape[1])
     return F.interpolate(logits, size=shape, mode="bilinear", align_corners=False)[0].argmax(dim=0).numpy()
 

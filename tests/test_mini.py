@@ -71,7 +71,7 @@ def test_trunk_is_dilated_behind_stride_16():
 
 
 def test_trunk_maps_are_of_a_quarter_an_eighth_and_a_sixteenth():
-    maps = MobileNetV2().eval()(torch.rand(1, 3, 32, 64) * 2 - 1)
+    maps = MobileNetV2().eval().maps(torch.rand(1, 3, 32, 64) * 2 - 1)
     assert [tuple(one.shape[1:]) for one in maps] == [(24, 8, 16), (32, 4, 8), (320, 2, 4)]
 
 

@@ -195,9 +195,9 @@ def test_before_training_a_patch_says_what_its_heads_believe(teachers, model):
         stem.mix.weight[JOINT_WIDTH:] = 0  # leave the words alone in the token
         entering = tokens_before_last_block(visual, pixels)
         found = dense_embeddings(model, entering, (3, 5), "maskclip")[0, 1:]
-        features = stem.imagenet(pixels).last
+        features = stem.imagenet(pixels)
         belief = stem.imagenet_classifier(F.relu6(stem.imagenet_top(features))).softmax(dim=1)
-        trunk = stem.voc(pixels).last
+        trunk = stem.voc(pixels)
         pooled = F.relu(stem.voc_pooling(trunk.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, 3, 5)
         joined = torch.cat([pooled, F.relu(stem.voc_aspp(trunk))], dim=1)
         voc_belief = stem.voc_classifier(F.relu(stem.voc_projection(joined))).softmax(dim=1)

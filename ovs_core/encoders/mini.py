@@ -96,7 +96,11 @@ class MobileNetV2(nn.Module):
                 channels, dilation = outputs, next_dilation
         self.blocks = nn.ModuleList(blocks)
 
-    def forward(self, x: Tensor) -> Maps:
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] to (B, 320, H/16, W/16), sides rounded up."""
+        return self.maps(x).last
+
+    def maps(self, x: Tensor) -> Maps:
         """(B, 3, H, W) in [-1, 1] to the last maps of 1/4, 1/8 and 1/16 of its sides, rounded up."""
         x = F.relu6(self.stem(pad_same(x, 3, 2, 1)), inplace=True)
         for block in self.blocks[:QUARTER_BLOCKS]:
@@ -139,11 +143,11 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, width, H/16, W/16), sides rounded up."""
-        return self._tokens(self.imagenet(x).last, self.voc(x).last)
+        return self._tokens(self.imagenet(x), self.voc(x))
 
     def with_shares(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and shares (B, 9, 4h, 4w) or None."""
-        imagenet, voc = self.imagenet(x), self.voc(x)
+        imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
         tokens = self._tokens(imagenet.last, voc.last)
         if self.shares is None:
             return tokens, None
