@@ -309,7 +309,7 @@ REFINERS: Mapping[str, RefinerSpec] = MappingProxyType(
     }
 )
 
-_MINI = Preset(scale=20, threshold=0.3, short_side=512, window=None, stride=0, templates="single1")
+_MINI = Preset(scale=20, threshold=0.2, short_side=512, window=None, stride=0, templates="single1")
 # Official configurations: frames of short side 336 in windows of 224, logits x 40, pixels under 0.1
 # unlabelled.
 _OPENAI = Preset(scale=40, threshold=0.1, short_side=336, window=224, stride=112, templates="imagenet80")
