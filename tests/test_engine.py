@@ -319,7 +319,7 @@ def with_memory_for(monkeypatch):
             pass
 
         Encoder.limit = limit
-        monkeypatch.setattr("ovs_core.build.VisionEncoder", Encoder)
+        monkeypatch.setattr("ovs_core.registry.towers.VisionEncoder", Encoder)
 
     return use
 

@@ -39,7 +39,8 @@ MAY_SEE = {
     "render": GROUND | {"scores"},
     "views": GROUND | {"scores"},
     "export": GROUND | {"scores", "render"},
-    "build": MODELS,
+    "registry": MODELS,
+    "build": MODELS | {"registry"},
     "requests": VALUES | {"build"},
     "engine": MODELS
     | {"build", "requests", "render"},  # of render, the palette: a class has one colour everywhere
