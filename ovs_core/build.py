@@ -4,10 +4,11 @@ The front door of `ovs_core.registry`, which holds data and small functions that
 read or built at import.
 """
 
-from ovs_core.registry.methods import METHODS, MethodSpec, build_method
+from ovs_core.registry.heads import HeadFile, Ready, checked_head
+from ovs_core.registry.methods import METHODS, MethodSpec, build_method, runs_on, why_not
 from ovs_core.registry.names import lookup
 from ovs_core.registry.presets import CPU_TEMPLATES, PRESETS, preset_for
-from ovs_core.registry.refiners import REFINERS, RefinerSpec, Steps
+from ovs_core.registry.refiners import REFINERS, RefinerSpec, Steps, refiners_for
 from ovs_core.registry.towers import (
     CLIP_MEAN,
     CLIP_STD,
@@ -15,6 +16,7 @@ from ovs_core.registry.towers import (
     EncoderSpec,
     Family,
     LoadedModel,
+    PyramidEncoder,
     Tower,
     build_open_clip,
     build_tower,
@@ -37,8 +39,11 @@ __all__ = [
     "REFINERS",
     "EncoderSpec",
     "Family",
+    "HeadFile",
     "LoadedModel",
     "MethodSpec",
+    "PyramidEncoder",
+    "Ready",
     "RefinerSpec",
     "Steps",
     "Tower",
@@ -46,7 +51,11 @@ __all__ = [
     "build_open_clip",
     "build_tower",
     "checked_file",
+    "checked_head",
     "lookup",
     "missing_sentence",
     "preset_for",
+    "refiners_for",
+    "runs_on",
+    "why_not",
 ]

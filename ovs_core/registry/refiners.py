@@ -25,7 +25,7 @@ class RefinerSpec:
         title: name people know it by.
         description: one sentence in plain words.
         run: from evidence, the photo's pixels, a callback (done, total) and an event that cancels, finer
-            evidence; None where there is nothing to do.
+            evidence; None where there is nothing to do. It takes evidence with a row per name, no masks.
     """
 
     name: str
@@ -51,3 +51,8 @@ REFINERS: Mapping[str, RefinerSpec] = MappingProxyType(
         ),
     }
 )
+
+
+def refiners_for(masks: bool) -> tuple[str, ...]:
+    """Names of the refiners that take what a method answers with: mask proposals or rows of evidence."""
+    return tuple(name for name, spec in REFINERS.items() if spec.run is None or not masks)
