@@ -28,6 +28,7 @@ from ovs_core.training.losses import (
     compensation_loss,
     mask_aware_loss,
     mask_losses,
+    on_unclear_ground,
     sample_points,
     unsure_points,
 )
@@ -184,7 +185,8 @@ def prediction_losses(
         match(logits[i], masks[i], target, plan.points, weights, draw) for i, target in enumerate(targets)
     ]
     classes = [(queries, one.classes[true]) for (queries, true), one in zip(found, targets, strict=True)]
-    losses = {"loss_ce": weights.classes * class_loss(logits, classes, plan.no_object)}
+    unclear = [on_unclear_ground(mask, one) for mask, one in zip(masks, targets, strict=True)]
+    losses = {"loss_ce": weights.classes * class_loss(logits, classes, plan.no_object, unclear)}
     said = torch.cat([mask[queries] for mask, (queries, _) in zip(masks, found, strict=True)])  # (n, h, w)
     truth = torch.cat([one.masks[true] for one, (_, true) in zip(targets, found, strict=True)]).to(said)
     if not len(said):
