@@ -1,4 +1,4 @@
-"""Crops with masks, and what the frozen tower says of them: made once, kept on disk, learnt from many times."""
+"""Crops with masks and what the frozen tower says of them: made once, kept on disk, learnt from often."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ class Kept(NamedTuple):
     classes: NDArray[np.int16]
 
 
-def mask_sampler(coco: CocoInstances, pets: Pets | None, camvid: CamVid | None, plan: MaskCropPlan) -> Sampler:
+def mask_sampler(
+    coco: CocoInstances, pets: Pets | None, camvid: CamVid | None, plan: MaskCropPlan
+) -> Sampler:
     """Draw whole photos with masks from the sources that are there, pasted objects included."""
     sources: dict[str, Sampler] = {"coco": lambda rng: _coco_sample(coco, pets, plan.pastes, rng)}
     if pets is not None:

@@ -29,13 +29,7 @@ from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.mini_pyramid import dense_map, vectors_to_joint_space
 from ovs_core.methods.mask_head import MaskHead, class_counts
 from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head, save_mask_head
-from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.losses import UNKNOWN, Target, compensation_loss, mask_aware_loss
-from ovs_core.training.maft_plus import TrainingTower, tower_logits
-from ovs_core.training.mask_crops import MaskCrops
-from ovs_core.training.mask_photos import CocoInstances
-from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
-from ovs_core.training.mask_stages import (
+from ovs_core.training.fc_clip import (
     PART,
     MaskSources,
     MaskTower,
@@ -43,6 +37,12 @@ from ovs_core.training.mask_stages import (
     open_crops,
     seen_names,
 )
+from ovs_core.training.loop import Schedule, fit
+from ovs_core.training.losses import UNKNOWN, Target, compensation_loss, mask_aware_loss
+from ovs_core.training.maft_plus import TrainingTower, tower_logits
+from ovs_core.training.mask_crops import MaskCrops
+from ovs_core.training.mask_photos import CocoInstances
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,13 @@ class FrozenViews:
 
 
 def train_maft_plus(
-    tower: MaskTower, sources: MaskSources, start: Path, plan: TuningPlan, out: Path
+    tower: MaskTower,
+    sources: MaskSources,
+    start: Path,
+    plan: TuningPlan,
+    out: Path,
+    *,
+    cache: Path | None = None,
 ) -> Path:
     """Tune the tower for the masks of a trained head, and train the transfer of names.
 
@@ -75,6 +81,7 @@ def train_maft_plus(
         start: file of an FC-CLIP head for this tower.
         plan: the recipe.
         out: working folder; `maft_plus.safetensors` ends there.
+        cache: folder of the crops, which several runs may share; `out / "crops"` by default.
 
     Returns:
         Path of that file.
@@ -90,8 +97,9 @@ def train_maft_plus(
     keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "head": digest}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(before.hold_out))
     seen = seen_names(coco, tower.text, before.templates)
-    crops = open_crops(tower, sources, coco, plan.crops, out.parent / "crops")
-    views = _frozen_views(given.head, tower, crops, digest, out.parent / "crops")
+    cache = cache or out / "crops"
+    crops = open_crops(tower, sources, coco, plan.crops, cache)
+    views = _frozen_views(given.head, tower, crops, digest, cache)
     learner = TunedTower(tower, given.head, plan)
     counts = class_counts(seen.vocabulary)
     asked = [row for row in range(len(crops)) if (crops.classes[row] >= 0).any()]

@@ -154,9 +154,7 @@ def open_crops(
     """Crops of the sources that are there, made or found in `folder`."""
     pets = None if sources.pets is None else Pets(sources.pets)
     camvid = None if sources.camvid is None else CamVid(sources.camvid)
-    photos = [
-        path.name for source in (coco, pets, camvid) if source is not None for path in source.photos
-    ]
+    photos = [path.name for source in (coco, pets, camvid) if source is not None for path in source.photos]
     sampler = mask_sampler(coco, pets, camvid, plan)
     return cache_mask_crops(tower.visual, tower.sha256, sampler, coco.seen, plan, folder, photos)
 
