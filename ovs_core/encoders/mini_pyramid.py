@@ -103,8 +103,8 @@ def check_mini_tower(visual: VisionTransformer) -> None:
         ValueError: if it has another stem.
     """
     check_visual(visual)
-    stem = type(visual.conv1)
-    if not issubclass(stem, ConvStem):
+    stem, known = type(visual.conv1), isinstance(visual.conv1, ConvStem)
+    if not known:
         raise ValueError(f"visual must have the embedded model's stem, got {stem.__name__}")
 
 
