@@ -67,7 +67,7 @@ def test_nothing_hidden_is_everything_seen(coco):
 def test_unknown_classes_and_empty_folders_are_named(coco):
     with pytest.raises(ValueError, match="no class called yak"):
         CocoInstances(coco, "train2017", frozenset({"yak"}))
-    with pytest.raises(ValueError, match="holds no .jpg"):
+    with pytest.raises(ValueError, match="holds no"):
         CocoInstances(coco, "val2017")
 
 
