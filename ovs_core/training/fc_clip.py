@@ -114,7 +114,7 @@ def train_fc_clip(tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out:
     start_head(head)
     log.info("%.2f M parameters", sum(p.numel() for p in head.parameters()) / 1e6)
     recipe = MaftPlan(
-        points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay, batch=plan.batch
+        points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay, bf16=plan.bf16
     )
     draw = draw_from(None, torch.device("cpu"))
     counts = class_counts(seen.vocabulary)

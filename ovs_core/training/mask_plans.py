@@ -53,6 +53,7 @@ class FcClipPlan:
         rate, weight_decay, clip, ema: of the optimiser (`ovs_core.training.loop.Schedule`).
         templates: prompts that names are put in, from `ovs_core.vocabulary.TEMPLATES`.
         hold_out: class names that are never learnt: their instances do not count.
+        bf16: whether decoders work in bfloat16 where that is safe.
         seed: of everything that is drawn.
     """
 
@@ -71,6 +72,7 @@ class FcClipPlan:
     ema: float = 0.995
     templates: str = "single1"
     hold_out: tuple[str, ...] = HELD_OUT
+    bf16: bool = True
     seed: int = 0
 
 
@@ -85,7 +87,7 @@ class TuningPlan:
         transfer_gain: length of a name's change per channel when training starts. The normalised change is
             sqrt(D) long times this; names are 1 long.
         tower_rate, transfer_rate: peak learning rates.
-        steps, batch, weight_decay, clip: as in `FcClipPlan`.
+        steps, batch, weight_decay, clip, bf16: as in `FcClipPlan`; bf16 is the transformer's.
         seed: of everything that is drawn.
     """
 
@@ -100,6 +102,7 @@ class TuningPlan:
     batch: int = 8
     weight_decay: float = 0.01
     clip: float = 1.0
+    bf16: bool = True
     seed: int = 0
 
 

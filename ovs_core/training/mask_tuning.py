@@ -107,7 +107,9 @@ def train_maft_plus(
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(asked, size=plan.batch, replace=False).tolist()
         masks = torch.from_numpy(views.masks[rows]).float()
-        dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).float())
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.bf16):
+            dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).float())
+        dense = dense.float()
         logits = tower_logits(learner.head, learner.reading, dense, masks, seen.rows, counts)[..., :-1]
         targets = [_with_class(one) for one in crops.targets(rows)]
         losses = {"ranking_loss": plan.mask_aware * mask_aware_loss(logits, masks, targets)}
