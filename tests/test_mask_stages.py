@@ -36,7 +36,7 @@ FC_CLIP = {
     "batch": 2,
     "hold_out": ["zebra"],
 }
-TUNING = {"crops": {**CROPS, "seed": 1}, "steps": 2, "batch": 2}
+TUNING = {"count": 3, "steps": 2, "batch": 2}
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_plans_from_json():
     assert plan.crops == MaskCropPlan(4, 64, (64, 72), pastes=1)
     assert plan.hold_out == ("zebra",)
     with pytest.raises(ValueError, match="unknown settings: colour"):
-        plan_from_json(TuningPlan(), {"crops": {"colour": 1}})
+        plan_from_json(FcClipPlan(), {"crops": {"colour": 1}})
 
 
 @pytest.fixture

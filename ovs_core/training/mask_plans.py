@@ -81,7 +81,7 @@ class TuningPlan:
     """MAFT+: the tower's transformer learns to follow the masks of a trained head, which stays.
 
     Attributes:
-        crops: what is learnt from.
+        count: how many of the head's own training crops are learnt from.
         mask_aware, compensation: weights of the losses; 0 leaves one out.
         transfer: whether content-dependent transfer is trained; without it names stay as they are.
         transfer_gain: length of a name's change per channel when training starts. The normalised change is
@@ -91,7 +91,7 @@ class TuningPlan:
         seed: of everything that is drawn.
     """
 
-    crops: MaskCropPlan = field(default_factory=lambda: MaskCropPlan(count=1200, seed=1))
+    count: int = 1200
     mask_aware: float = 1.0
     compensation: float = 0.1
     transfer: bool = True

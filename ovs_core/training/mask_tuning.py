@@ -81,7 +81,7 @@ def train_maft_plus(
         start: file of an FC-CLIP head for this tower.
         plan: the recipe.
         out: working folder; `maft_plus.safetensors` ends there.
-        cache: folder of the crops, which several runs may share; `out / "crops"` by default.
+        cache: folder of the head's crops; `out / "crops"` by default, where they are made anew.
 
     Returns:
         Path of that file.
@@ -98,11 +98,12 @@ def train_maft_plus(
     coco = CocoInstances(sources.coco, PART, frozenset(before.hold_out))
     seen = seen_names(coco, tower.text, before.templates)
     cache = cache or out / "crops"
-    crops = open_crops(tower, sources, coco, plan.crops, cache)
-    views = _frozen_views(given.head, tower, crops, digest, cache)
+    crops = open_crops(tower, sources, coco, before.crops, cache)
+    number = min(plan.count, len(crops))
+    views = _frozen_views(given.head, tower, crops, number, digest, cache)
     learner = TunedTower(tower, given.head, plan)
     counts = class_counts(seen.vocabulary)
-    asked = [row for row in range(len(crops)) if (crops.classes[row] >= 0).any()]
+    asked = [row for row in range(number) if (crops.classes[row] >= 0).any()]
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(asked, size=plan.batch, replace=False).tolist()
@@ -202,23 +203,23 @@ def _first_plan(given: TrainedHead, path: Path) -> FcClipPlan:
 
 @torch.no_grad()
 def _frozen_views(
-    head: MaskHead, tower: MaskTower, crops: MaskCrops, digest: str, folder: Path
+    head: MaskHead, tower: MaskTower, crops: MaskCrops, number: int, digest: str, folder: Path
 ) -> FrozenViews:
-    """Masks and dense maps of all crops, made or found in `folder`."""
-    settings = json.dumps([digest, tower.sha256, len(crops), list(crops.sixteenth.shape)])
+    """Masks and dense maps of the first `number` crops, made or found in `folder`."""
+    settings = json.dumps([digest, tower.sha256, number, list(crops.sixteenth.shape)])
     key = hashlib.sha256(settings.encode() + crops.labels[:8].tobytes()).hexdigest()[:12]
     paths = {name: folder / f"{name}-{key}.npy" for name in ("masks", "dense")}
     if not all(path.exists() for path in paths.values()):
         stored: dict[str, np.memmap[Any, Any]] = {}
         width = tower.visual.conv1.mix.out_channels
-        for start in range(0, len(crops), _BATCH):
-            rows = list(range(start, min(start + _BATCH, len(crops))))
+        for start in range(0, number, _BATCH):
+            rows = list(range(start, min(start + _BATCH, number)))
             maps = crops.maps(rows)
             last = head.mask_decoder(head.pixel_decoder(maps)).predictions[-1]
             made = {"masks": last.masks, "dense": dense_map(tower.visual, maps[2][:, :width])}
             for name, values in made.items():
                 if name not in stored:
-                    shape = (len(crops), *values.shape[1:])
+                    shape = (number, *values.shape[1:])
                     partial_path = paths[name].with_suffix(".part")
                     stored[name] = np.lib.format.open_memmap(
                         partial_path, mode="w+", dtype=np.float16, shape=shape
@@ -227,5 +228,5 @@ def _frozen_views(
         for name, values in stored.items():
             values.flush()
             paths[name].with_suffix(".part").replace(paths[name])
-        log.info("masks of %d crops", len(crops))
+        log.info("masks of %d crops", number)
     return FrozenViews(**{name: np.load(path, mmap_mode="r") for name, path in paths.items()})
