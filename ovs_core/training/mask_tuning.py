@@ -104,9 +104,11 @@ def train_maft_plus(
     learner = TunedTower(tower, given.head, plan)
     counts = class_counts(seen.vocabulary)
     asked = [row for row in range(number) if (crops.classes[row] >= 0).any()]
+    if not asked:
+        raise ValueError(f"{sources.coco} shows no object of a class that is learnt.")
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.choice(asked, size=plan.batch, replace=False).tolist()
+        rows = rng.choice(asked, size=min(plan.batch, len(asked)), replace=False).tolist()
         masks = torch.from_numpy(views.masks[rows]).float()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=plan.bf16):
             dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).float())
