@@ -9,7 +9,7 @@ import torch
 from conftest import random_photo, tiny_spec
 from mask_toys import conv_clip, official_state, random_head
 
-from ovs_core.build import EncoderSpec, LoadedModel, checked_file
+from ovs_core.build import METHODS, EncoderSpec, LoadedModel, checked_file
 from ovs_core.checkpoints import WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD
 from ovs_core.engine import Request
@@ -266,3 +266,84 @@ def test_an_exchanged_file_is_noticed(make_mask_engine, tmp_path):
     assert same(second, fresh)
     assert not torch.equal(first.segmentation.score_map.scores, second.segmentation.score_map.scores)
     assert first.weights != second.weights
+
+
+def test_a_published_checksum_is_believed_only_if_it_fits(make_mask_engine, tmp_path):
+    lines = [entry("maft_plus", "maft_plus.pth"), entry("fc_clip", "fc_clip.pth", sha256="0" * 64)]
+    folder = write_catalogue(tmp_path / "root", *lines)
+    write_file(folder, "fc_clip")
+    with pytest.raises(ValueError, match="damaged or another version"):
+        ask(make_mask_engine(folder), "fc_clip")
+
+
+def seen_by(engine, method, **more):
+    kinds = METHODS[method].views
+    result = ask(engine, method, views=kinds, **more)
+    return result, {view.kind: view for view in result.segmentation.views}
+
+
+@EACH_METHOD
+@pytest.mark.parametrize("size", [(48, 80), (90, 40)], ids=str)
+def test_views_are_outputs_and_change_nothing(engine, method, size):
+    photo = random_photo(*size)
+    plain = ask(engine, method, photo)
+    seen, views = seen_by(engine, method, photo=photo)
+    assert same(plain, seen)
+    # The official form has no tower before tuning at hand.
+    assert set(views) == METHODS[method].views - {"frozen_and_tuned", "feature_change"}
+    assert all(torch.isfinite(view.maps).all() for view in views.values())
+    # 64 x 106.7 or 144 x 64 pixels of the frame, without the padding to whole strides of 32.
+    coarse = (2, 4) if size == (48, 80) else (5, 2)
+    fine = tuple(4 * side for side in ((4, 7) if size == (48, 80) else (9, 4)))
+    assert views["similarity"].maps.shape == (2, *coarse)
+    height, width = views["mask_proposals"].maps.shape[1:]
+    assert fine[0] - 4 < height <= fine[0]
+    assert fine[1] - 4 < width <= fine[1]
+    assert views["query_attention"].maps.shape[0] == 2 * 3
+    assert views["void_shares"].maps.shape == (7, 1, 1)
+    assert views["mask_words"].maps.shape == (7, 1, 2 + 2 * 3)
+
+
+def test_views_of_masks_say_what_the_masks_say(engine):
+    result, views = seen_by(engine, "maft_plus")
+    found = result.segmentation.score_map
+    share, best = found.scores.max(dim=1)
+    order = share.argsort(descending=True)
+    first = int(order[0])
+    name = ("cat", "grass", "other")[int(best[first])]
+    proposals = views["mask_proposals"]
+    assert proposals.labels[0] == f"1: {name} {share[first]:.0%}, no object {found.void[first]:.0%}"
+    rows, columns = proposals.maps.shape[1:]
+    torch.testing.assert_close(proposals.maps[0], found.masks[first, :rows, :columns].sigmoid())
+    torch.testing.assert_close(views["void_shares"].maps[:, 0, 0], found.void[order])
+    words = views["mask_words"]
+    assert words.words[0][0] == name
+    assert words.maps[0, 0, 0] == pytest.approx(share[first].item())
+    assert words.columns[:3] == ("class", "winning name", "trained head 1")
+    won = views["winning_names"]
+    assert won.labels == ("cat: cat", "cat: kitten", "grass: grass")
+    assert won.maps[:2].sum().item() == pytest.approx(1)
+    assert won.maps[2].item() == pytest.approx(1)
+    assert views["text_shift"].labels == ("cat", "kitten", "grass")
+    assert "NOT A PICTURE" in views["transfer_attention"].title
+    assert views["transfer_attention"].maps.flatten(1).sum(dim=1).tolist() == pytest.approx([1, 1])
+
+
+def test_with_a_point_its_masks_come_first(engine):
+    result, views = seen_by(engine, "fc_clip", point=(0.1, 0.9))
+    found = result.segmentation.score_map
+    rows, columns = views["mask_proposals"].maps.shape[1:]
+    there = found.masks[:, int(0.1 * rows), int(0.9 * columns)].sigmoid() * found.scores.amax(dim=1)
+    torch.testing.assert_close(views["void_shares"].maps[:, 0, 0], found.void[there.argsort(descending=True)])
+    with pytest.raises(ValueError, match="point must be"):
+        seen_by(engine, "fc_clip", point=(0.1, 1.9))
+
+
+@EACH_METHOD
+def test_attention_of_a_layer_is_shared_out_over_the_padded_frame(engine, method):
+    """A frame of whole strides has no padding: nothing of the attention is cut off."""
+    _, views = seen_by(engine, method, photo=random_photo(64, 96))
+    maps = views["query_attention"].maps.reshape(2, 3, 4, 6)
+    # Levels of stride 32, 16, 8 on the grid of stride 16: repeated four times, as it is, mean of four.
+    assert maps.sum(dim=(2, 3)).flatten().tolist() == pytest.approx([4, 1, 0.25] * 2, rel=1e-4)
+    assert views["query_attention"].labels[:4] == (*(f"cat, layer {i}" for i in (1, 2, 3)), "grass, layer 1")
