@@ -166,7 +166,7 @@ def proposals_of(result: Result) -> MaskProposals:
     """
     found = result.segmentation.score_map
     if not isinstance(found, MaskProposals):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - the user chose the method
             f"{result.method} labels pixels and proposes no masks, so it has no panoptic or instance answer; "
             "choose a mask method."
         )
