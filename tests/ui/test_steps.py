@@ -1,6 +1,7 @@
 """What the page says and does, as plain functions."""
 
 import io
+import json
 import threading
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from ovs_core.ui.inspect_tab import clickable_copy, inspect_steps, point_in_perc
 from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
+from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
 from ovs_core.ui.words import (
     NOTHING_WON,
     STOPPED,
@@ -205,6 +207,75 @@ def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> 
 def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
     with pytest.raises(ValueError, match="press Segment first"):
         export_file(engine, None, 40, 0, "labels")
+
+
+# Objects
+
+
+@pytest.fixture
+def objects(tmp_path: Path, photo_file: Path) -> tuple[FakeEngine, Answer]:
+    """An answer with two dogs on the left and grass on the right."""
+    engine = FakeEngine(tmp_path, mask_method="naclip")
+    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 1, 0)
+    assert found is not None
+    return engine, found
+
+
+@pytest.mark.parametrize(
+    ("look", "names", "said"),
+    [
+        (Look("semantic"), ["dog · 50 %", "grass · 50 %"], "dog covers 50 % of the photo, grass 50 %."),
+        (
+            Look("panoptic"),
+            ["dog 1 · 25 %", "dog 2 · 25 %", "grass · 50 %"],
+            "dog (2) covers 50 % of the photo, grass 50 %.",
+        ),
+        (
+            Look("panoptic", "dog"),
+            ["dog · 50 %", "grass · 50 %"],
+            "dog covers 50 % of the photo, grass 50 %.",
+        ),
+        (
+            Look("instances"),
+            ["dog 1 · 25 %", "dog 2 · 25 %"],
+            "dog (2) covers 50 % of the photo, other 50 %. Not found: grass.",
+        ),
+        (Look("instances", "dog; grass"), [], NO_OBJECT),
+    ],
+)
+def test_an_answer_with_masks_is_seen_three_ways(objects, look, names, said) -> None:
+    _, found = objects
+    picture, classes, sentence = looked_at(found.base, found.result, look, 60)
+    assert list(picture.names.values()) == names
+    assert sentence == said
+    assert picture.labels.shape == (40, 60)
+    assert len(set(picture.color_map.values())) == len(names)
+    assert [summary.label for summary in classes] == [1, 2, 0]
+
+
+def test_an_answer_without_masks_has_one_picture(answer: Answer) -> None:
+    look = Look("panoptic")
+    assert look.kind(answer.result) is None
+    assert formats_with(look, answer.result, ["coco", "panoptic"]) == ("coco",)
+    assert "panoptic" not in formats_update(answer.result, [])["choices"]
+    picture, _, _ = looked_at(answer.base, answer.result, look, 60)
+    assert all(" · " in name for name in picture.names.values())
+
+
+def test_downloads_follow_the_picture(objects) -> None:
+    engine, found = objects
+    look = Look("panoptic", "none")
+    overlay = Path(export_file(engine, found, 1, 0, "overlay", look=look))
+    assert overlay.name == "meadow.naclip.panoptic.overlay.png"
+    assert Path(export_file(engine, found, 1, 0, "overlay")).name == "meadow.naclip.overlay.png"
+    with zipfile.ZipFile(export_file(engine, found, 1, 0, "zip", ["coco"], look)) as archive:
+        names = archive.namelist()
+        document = json.loads(archive.read("meadow.naclip.panoptic.json"))
+    assert "meadow.naclip.coco.json" in names
+    assert "meadow.naclip.instances.json" not in names
+    assert [c["isthing"] for c in document["categories"]] == [1, 1]
+    update = formats_update(found.result, ["coco", "instances"])
+    assert update["value"] == ["coco", "instances"]
 
 
 # Compare
