@@ -29,8 +29,10 @@ class StandIn:
     def preset(self, method, encoder):
         return Preset(40.0, 0.1, 336, None, 0, "single1")
 
-    def methods(self):
-        return [SimpleNamespace(name=name, masks=name == self.mask_method) for name in METHODS]
+    def methods(self, encoder):
+        return [
+            SimpleNamespace(name=name, masks=name == self.mask_method, available=True) for name in METHODS
+        ]
 
     def segment(self, photo, vocabulary, *, method, encoder, refine, preset, switches):
         if self.trouble is not None and len(self.asked) >= self.after:
@@ -138,7 +140,7 @@ def test_segments_are_written_for_methods_that_propose_masks(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mask_method", "advice"), [("clip", "choose clip with --method"), ("", "no method here does")]
+    ("mask_method", "advice"), [("clip", "choose clip with --method"), ("", "no method on mini does")]
 )
 def test_segments_of_other_methods_are_refused_before_any_work(photos, tmp_path, capsys, mask_method, advice):
     engine = StandIn(mask_method=mask_method)

@@ -194,7 +194,7 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
             owners = ", ".join(method for method, spec in METHODS.items() if name in spec.switches)
             raise ValueError(f"--switch {name} belongs to {owners}; choose it with --method.")
     formats = tuple(arguments.export)
-    _check_masks(formats, tuple(presets), engine)
+    _check_masks(formats, tuple(presets), arguments.encoder, engine)
     return _Task(
         vocabulary,
         presets,
@@ -207,17 +207,18 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
     )
 
 
-def _check_masks(formats: Sequence[str], methods: Sequence[str], engine: Engine) -> None:
+def _check_masks(formats: Sequence[str], methods: Sequence[str], encoder: str, engine: Engine) -> None:
     """Refuse files of segments where a method would give none.
 
     Raises:
         ValueError: one sentence.
     """
     asked = [name for name in formats if name in MASK_FORMATS]
-    able = [info.name for info in engine.methods() if info.masks]
-    unable = [method for method in methods if method not in able]
+    known = {info.name: info for info in engine.methods(encoder)}
+    unable = [method for method in methods if not known[method].masks]
     if asked and unable:
-        choose = f"choose {' or '.join(able)} with --method" if able else "no method here does"
+        able = [name for name, info in known.items() if info.masks and info.available]
+        choose = f"choose {' or '.join(able)} with --method" if able else f"no method on {encoder} does"
         raise ValueError(
             f"--export {asked[0]} needs a method that proposes masks, and {unable[0]} does not; {choose}."
         )

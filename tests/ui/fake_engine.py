@@ -47,7 +47,7 @@ class FakeEngine:
         self.runs = 0
 
     def methods(self) -> tuple[MethodInfo, ...]:
-        return tuple(method_info(name) for name in METHODS)
+        return tuple(method_info(name, name == self.mask_method) for name in METHODS)
 
     def encoders(self) -> tuple[EncoderInfo, ...]:
         return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
@@ -162,9 +162,9 @@ def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
     return tuple(views)
 
 
-def method_info(name: str) -> MethodInfo:
+def method_info(name: str, masks: bool) -> MethodInfo:
     spec = METHODS[name]
-    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches)
+    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches, masks=masks)
 
 
 def encoder_info(name: str, available: bool) -> EncoderInfo:
