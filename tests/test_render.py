@@ -133,11 +133,10 @@ def test_tint_mixes_photo_and_class_colour():
     assert picture.tolist() == [[[60, 120, 128]]]  # (100+20)/2, (200+40)/2, 255/2 rounded up
 
 
-def test_other_is_greyed_and_dimmed():
-    image = np.array([[[200, 100, 0]]], np.uint8)
-    picture = paint(image, np.array([[0]]), [(128, 128, 128)], opacity=0.5, outline=False)
-    # luma = 59.8 + 58.7 = 118.5; red: 0.8 * (0.35 * 200 + 0.65 * 118.5) = 117.62
-    assert picture.tolist() == [[[118, 90, 62]]]
+def test_other_stays_as_the_photo_is():
+    image = np.array([[[200, 100, 0], [200, 100, 0]]], np.uint8)
+    picture = paint(image, np.array([[0, 1]]), [(128, 128, 128), (0, 0, 0)], opacity=0.5, outline=False)
+    assert picture.tolist() == [[[200, 100, 0], [100, 50, 0]]]
 
 
 def test_opacity_zero_without_outline_is_the_photo_and_one_is_the_label_picture():
