@@ -350,11 +350,27 @@ def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
     assert "offline" in last.text
 
 
-@pytest.mark.parametrize(("path", "said"), [("  ", "Type the path"), ("/nowhere/x.pt", "no file")])
-def test_a_wrong_local_file_ends_in_a_sentence(engine: FakeEngine, path: str, said: str) -> None:
-    *_, last = use_local_steps(engine.store, "openai-vit-b-16", path)
-    assert last.kind == "error"
-    assert said in last.text
+def test_only_files_beside_the_weights_can_be_named(tmp_path: Path) -> None:
+    store = FakeEngine(tmp_path / "weights").store
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "secret.pt").write_bytes(b"private")
+    (tmp_path / "weights" / "wrong.pt").write_bytes(b"no weights")
+    outside = [
+        "  ",
+        "..",
+        "../secret.pt",
+        str(tmp_path / "secret.pt"),
+        "/nowhere/x.pt",
+        "~/x.pt",
+        "absent.pt",
+    ]
+    said = {[*use_local_steps(store, "openai-vit-b-16", typed)][-1] for typed in outside}
+    [refusal] = said  # whether a path exists cannot be learnt
+    assert refusal.kind == "error"
+    assert "type its name alone" in refusal.text
+    *_, wrong = use_local_steps(store, "openai-vit-b-16", " wrong.pt ")
+    assert wrong.kind == "error"
+    assert "type its name alone" not in wrong.text
 
 
 def test_examples_are_read_and_may_be_absent(tmp_path: Path) -> None:
