@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,7 +102,15 @@ def test_report_holds_every_promised_field():
             {"id": 0, "names": ["other"], "color": [128, 128, 128], "area_share": 1 / 6, "mean_score": 0.5},
         ],
         "seconds": {"method": 0.25},
+        "notes": [],
     }
+
+
+def test_report_passes_on_what_was_out_of_the_ordinary():
+    result = make_result([[1, 2]])
+    vocabulary = replace(result.vocabulary, notes=("1 blank name was left out.",))
+    changed = replace(result, vocabulary=vocabulary, notes=("Memory ran out.",))
+    assert report(changed)["notes"] == ["1 blank name was left out.", "Memory ran out."]
 
 
 # outlines
