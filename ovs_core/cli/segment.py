@@ -239,6 +239,7 @@ def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
                 preset=preset,
                 switches=task.switches[method],
             )
+            _say(*(f"{source.title}: {note}" for note in result.notes))
             save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
             _write(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:

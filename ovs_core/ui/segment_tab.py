@@ -100,7 +100,7 @@ def segment_steps(
             yield event, None
             continue
         answer = Answer(event, request.photo.name, base_picture(event.image))
-        notes = " ".join((*request.photo.notes, *event.vocabulary.notes))
+        notes = " ".join((*request.photo.notes, *event.vocabulary.notes, *event.notes))
         yield _outcome(event, notes), answer
 
 

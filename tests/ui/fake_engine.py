@@ -34,6 +34,7 @@ class FakeEngine:
         delay: seconds each of the six windows of a photo takes.
         runs: how many requests reached the model.
         missing: behave as if no weights were there.
+        notes: of every answer.
         mask_method: proposes two masks of the first class and one of the second, side by side.
     """
 
@@ -44,6 +45,7 @@ class FakeEngine:
         self.delay = delay
         self.missing = missing
         self.mask_method = mask_method
+        self.notes: tuple[str, ...] = ()
         self.runs = 0
 
     def methods(self) -> tuple[MethodInfo, ...]:
@@ -85,6 +87,7 @@ class FakeEngine:
                 views_of(request, evidence),
             ),
             switches=tuple(sorted(request.switches)),
+            notes=self.notes,
         )
         yield self.relabel(result)
 

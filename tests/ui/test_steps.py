@@ -183,6 +183,15 @@ def test_relabelling_changes_labels_and_runs_nothing(engine: FakeEngine, answer:
     assert engine.runs == runs
 
 
+def test_what_was_out_of_the_ordinary_is_said_at_the_end(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path)
+    engine.notes = ("Memory ran out.",)
+    *_, (status, _) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    assert status.text.endswith(". Memory ran out.")
+    *_, (status, _) = compare_steps(engine, None, question(photo_file), ["clip", "naclip"])
+    assert status.text.endswith("of the photo. Memory ran out.")
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
