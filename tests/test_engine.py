@@ -346,6 +346,9 @@ class TestMemory:
         assert notes == ["Memory ran out; trying again with smaller windows."] * 2  # 256, then 128
         assert result.preset == smaller
         assert same(result, expected)
+        assert expected.notes == ()
+        where = "windows of 128 pixels in a frame of 256 pixels on its shorter side"
+        assert result.notes == (f"Memory ran out: this was answered in {where}, smaller than asked.",)
 
     def test_a_photo_that_never_fits_ends_in_a_sentence(self, engine, with_memory_for):
         with_memory_for(SMALLEST_WINDOW - 1)

@@ -14,9 +14,9 @@ from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
 from ovs_core.engine import Engine, Request
 from ovs_core.methods.mask_checkpoints import load_clip
-from ovs_core.methods.mask_inference import instances, panoptic
 from ovs_core.registry.towers import conv_pyramid
 from ovs_core.scores import decide
+from ovs_core.segments import instances, panoptic
 from ovs_core.types import MaskProposals, Preset, Result, Vocabulary
 
 PRESET = Preset(scale=1, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")

@@ -15,7 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS, REFINERS
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.engine import Engine, NotEnoughMemory
-from ovs_core.export.files import FORMATS, save_result
+from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.names import safe_name
 from ovs_core.image import ImageError, read_photo
 from ovs_core.render.legend import percent
@@ -53,6 +53,7 @@ class _Task:
     formats: tuple[str, ...]
     out: Path
     switches: dict[str, tuple[str, ...]]  # by method: its own among those asked for
+    stuff: str
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -121,6 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--scale", type=float, metavar="X", help="default: the method's own")
     add("--threshold", type=float, metavar="Y", help="share under which a pixel is other, 0 to 1")
     add("--export", nargs="+", choices=FORMATS, default=(), help="more files")
+    add(
+        "--stuff",
+        default="default",
+        metavar="TEXT",
+        help='classes that panoptic and instances do not count, as "sky; grass", or none',
+    )
     add("--recursive", action="store_true", help="folders within folders too")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: %(default)s")
     add("--weights-dir", type=Path, metavar="DIR", help="folder to look for weights in first")
@@ -187,7 +194,34 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
             owners = ", ".join(method for method, spec in METHODS.items() if name in spec.switches)
             raise ValueError(f"--switch {name} belongs to {owners}; choose it with --method.")
     formats = tuple(arguments.export)
-    return _Task(vocabulary, presets, arguments.encoder, arguments.refine, formats, arguments.out, switches)
+    _check_masks(formats, tuple(presets), arguments.encoder, engine)
+    return _Task(
+        vocabulary,
+        presets,
+        arguments.encoder,
+        arguments.refine,
+        formats,
+        arguments.out,
+        switches,
+        arguments.stuff,
+    )
+
+
+def _check_masks(formats: Sequence[str], methods: Sequence[str], encoder: str, engine: Engine) -> None:
+    """Refuse files of segments where a method would give none.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    asked = [name for name in formats if name in MASK_FORMATS]
+    known = {info.name: info for info in engine.methods(encoder)}
+    unable = [method for method in methods if not known[method].masks]
+    if asked and unable:
+        able = [name for name, info in known.items() if info.masks and info.available]
+        choose = f"choose {' or '.join(able)} with --method" if able else f"no method on {encoder} does"
+        raise ValueError(
+            f"--export {asked[0]} needs a method that proposes masks, and {unable[0]} does not; {choose}."
+        )
 
 
 def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
@@ -205,7 +239,8 @@ def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
                 preset=preset,
                 switches=task.switches[method],
             )
-            save_result(result, task.out, source.stem, task.formats, source.title)
+            _say(*(f"{source.title}: {note}" for note in result.notes))
+            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
             _write(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
         _say(f"Skipped {source.path}: {error}")

@@ -82,7 +82,8 @@ def _verdict(found: Comparison) -> tuple[Status, Comparison]:
     picture, disagreement = disagreement_picture(found.results)
     share = float((disagreement > 0).mean())
     text = f"Done in {seconds:.2f} s. The methods disagree on {percent(share)} of the photo."
-    return Status(text), replace(found, disagreement=picture, share=share)
+    notes = dict.fromkeys(note for result in found.results for note in result.notes)
+    return Status(" ".join((text, *notes))), replace(found, disagreement=picture, share=share)
 
 
 def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:

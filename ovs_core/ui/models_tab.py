@@ -48,15 +48,29 @@ def fetch_steps(store: WeightStore, name: str, token: threading.Event | None) ->
     )
 
 
-def use_local_steps(store: WeightStore, name: str, path: str) -> Iterator[Status]:
-    """Take a file that is already on this computer, after checking that it is the right one."""
+def file_beside(store: WeightStore, typed: str) -> Path:
+    """Find a file by its name in the folders of weights, and nowhere else: visitors must not try out paths.
+
+    Raises:
+        ValueError: if there is none; the sentence is the same for whatever else was typed.
+    """
+    name = typed.strip()
+    if name and Path(name).name == name:
+        for folder in store.folders:
+            if (folder / name).is_file():
+                return folder / name
+    raise ValueError(
+        f"Put the file into {store.folder} and type its name alone; files elsewhere are taken by "
+        "`python -m ovs_core.cli.weights get NAME --from FILE`."
+    )
+
+
+def use_local_steps(store: WeightStore, name: str, typed: str) -> Iterator[Status]:
+    """Take a file that is already beside the weights, after checking that it is the right one."""
     entry = store.entry(name)
-    if not path.strip():
-        yield Status("Type the path of the file on the computer that runs the app.", "error")
-        return
-    yield Status(f"Checking {path.strip()}", "busy")
+    yield Status("Checking the file", "busy")
     try:
-        store.use_local(name, Path(path.strip()).expanduser())
+        store.use_local(name, file_beside(store, typed))
     except ValueError as error:
         yield Status(str(error), "error")
         return
@@ -146,15 +160,15 @@ def _ways_to_get(
         )
     with gr.Accordion("Use a local file", open=False):
         path = gr.Textbox(
-            label="Path of the file",
-            info=f"On the computer that runs this app. Published as {entry.original_name}.",
+            label="Name of the file",
+            info=f"Put it into the folder named above first. Published as {entry.original_name}.",
             elem_id=f"path-{name}",
         )
         with gr.Row():
             start, stop = run_bar("Check and use", f"use-{name}")
         wire(
             RunBar(start, stop, status, token),
-            lambda _, path: steps(use_local_steps(store, name, path)),
+            lambda _, typed: steps(use_local_steps(store, name, typed)),
             [path],
             [card, *refreshed],
             queue="download",

@@ -20,6 +20,7 @@ from PIL import Image
 from ovs_core.image import display_copy
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import borders
+from ovs_core.segments import Panoptic
 from ovs_core.types import ClassSummary, Result
 from ovs_core.ui.words import hex_color, shown_name
 
@@ -137,4 +138,24 @@ def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> Lab
         labels=resampled_labels(result.labels, fitted(result.labels.shape, side)),
         names={c.label: f"{shown_name(c)} · {percent(c.area_share)}" for c in shown},
         colors={c.label: hex_color(c.color) for c in shown},
+    )
+
+
+def region_picture(
+    base: str, found: Panoptic, names: Mapping[int, str], colors: NDArray[np.uint8]
+) -> LabelledPicture:
+    """Prepare a map of segments for the overlay: each with its name and share of the photo.
+
+    Args:
+        base: path of the display copy of the photo.
+        found: segments, at any size.
+        names: number of each segment -> what it is called.
+        colors: (n + 1, 3), one row per number.
+    """
+    pixels = found.numbers.size
+    return LabelledPicture(
+        base=base,
+        labels=found.numbers,
+        names={s.number: f"{names[s.number]} · {percent(s.area / pixels)}" for s in found.segments},
+        colors={s.number: hex_color(colors[s.number].tolist()) for s in found.segments},
     )

@@ -128,7 +128,7 @@ def class_table(classes: Sequence[ClassSummary]) -> str:
         synonyms = f' <span class="syn">| {escape(synonyms)}</span>' if synonyms else ""
         meter = f"width:{100 * summary.area_share:.1f}%;background:{hex_color(summary.color)}"
         bar = f'<span class="meter" style="{meter}"></span>' if summary.area_share > 0 else ""
-        score = f"{summary.mean_score:.2f}" if summary.area_share > 0 else "-"
+        score = f"{summary.mean_score:.2f}" if summary.mean_score > 0 else "-"
         rows.append(
             f'<tr><td class="name">{_swatch(summary.color)}{escape(shown_name(summary))}{synonyms}'
             f"{bar}</td>"

@@ -20,7 +20,7 @@ from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request
 from ovs_core.image import Photo
 from ovs_core.render.palette import colors_for
 from ovs_core.scores import decide, summarise
-from ovs_core.types import Preset, Result, ScoreMap, Segmentation, View, Vocabulary
+from ovs_core.types import MaskProposals, Preset, Result, ScoreMap, Segmentation, View, Vocabulary
 
 GRID_SIDE = 24
 WINDOWS = 6
@@ -34,16 +34,22 @@ class FakeEngine:
         delay: seconds each of the six windows of a photo takes.
         runs: how many requests reached the model.
         missing: behave as if no weights were there.
+        notes: of every answer.
+        mask_method: proposes two masks of the first class and one of the second, side by side.
     """
 
-    def __init__(self, folder: Path, *, delay: float = 0.0, missing: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, delay: float = 0.0, missing: bool = False, mask_method: str = ""
+    ) -> None:
         self.store = WeightStore(weights_dir=folder, offline=True)
         self.delay = delay
         self.missing = missing
+        self.mask_method = mask_method
+        self.notes: tuple[str, ...] = ()
         self.runs = 0
 
     def methods(self) -> tuple[MethodInfo, ...]:
-        return tuple(method_info(name) for name in METHODS)
+        return tuple(method_info(name, name == self.mask_method) for name in METHODS)
 
     def encoders(self) -> tuple[EncoderInfo, ...]:
         return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
@@ -75,9 +81,13 @@ class FakeEngine:
             refine=request.refine,
             seconds=MappingProxyType({"encode": 0.25, "text": 0.05}),
             segmentation=Segmentation(
-                ScoreMap(evidence, request.vocabulary, size), views_of(request, evidence)
+                three_masks(request.vocabulary, size)
+                if request.method == self.mask_method
+                else ScoreMap(evidence, request.vocabulary, size),
+                views_of(request, evidence),
             ),
             switches=tuple(sorted(request.switches)),
+            notes=self.notes,
         )
         yield self.relabel(result)
 
@@ -131,6 +141,16 @@ def discs(request: Request, shift: int) -> torch.Tensor:
     return evidence
 
 
+def three_masks(vocabulary: Vocabulary, size: tuple[int, int]) -> MaskProposals:
+    """The left half is two things of class 1, the right half is class 2 (or "other")."""
+    masks = torch.full((3, 4, 4), -200.0)  # sharp edges
+    masks[0, :, 0] = masks[1, :, 1] = masks[2, :, 2:] = 200.0
+    columns = len(vocabulary.classes) + bool(vocabulary.other)
+    scores = torch.zeros(3, columns)
+    scores[:2, 0], scores[2, min(1, columns - 1)] = torch.tensor([0.9, 0.8]), 0.7
+    return MaskProposals(masks, scores, 1 - scores.sum(dim=1), vocabulary, size, (16, 16), (16, 16))
+
+
 def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
     names = request.vocabulary.names
     first = [request.vocabulary.row_label.index(k) for k in range(1, len(names) + 1)]
@@ -145,9 +165,9 @@ def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
     return tuple(views)
 
 
-def method_info(name: str) -> MethodInfo:
+def method_info(name: str, masks: bool) -> MethodInfo:
     spec = METHODS[name]
-    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches)
+    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches, masks=masks)
 
 
 def encoder_info(name: str, available: bool) -> EncoderInfo:

@@ -1,6 +1,7 @@
 """What the page says and does, as plain functions."""
 
 import io
+import json
 import threading
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ from ovs_core.ui.inspect_tab import clickable_copy, inspect_steps, point_in_perc
 from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
+from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
 from ovs_core.ui.words import (
     NOTHING_WON,
     STOPPED,
@@ -181,6 +183,15 @@ def test_relabelling_changes_labels_and_runs_nothing(engine: FakeEngine, answer:
     assert engine.runs == runs
 
 
+def test_what_was_out_of_the_ordinary_is_said_at_the_end(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path)
+    engine.notes = ("Memory ran out.",)
+    *_, (status, _) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    assert status.text.endswith(". Memory ran out.")
+    *_, (status, _) = compare_steps(engine, None, question(photo_file), ["clip", "naclip"])
+    assert status.text.endswith("of the photo. Memory ran out.")
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
@@ -205,6 +216,75 @@ def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> 
 def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
     with pytest.raises(ValueError, match="press Segment first"):
         export_file(engine, None, 40, 0, "labels")
+
+
+# Objects
+
+
+@pytest.fixture
+def objects(tmp_path: Path, photo_file: Path) -> tuple[FakeEngine, Answer]:
+    """An answer with two dogs on the left and grass on the right."""
+    engine = FakeEngine(tmp_path, mask_method="naclip")
+    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 1, 0)
+    assert found is not None
+    return engine, found
+
+
+@pytest.mark.parametrize(
+    ("look", "names", "said"),
+    [
+        (Look("semantic"), ["dog · 50 %", "grass · 50 %"], "dog covers 50 % of the photo, grass 50 %."),
+        (
+            Look("panoptic"),
+            ["dog 1 · 25 %", "dog 2 · 25 %", "grass · 50 %"],
+            "dog (2) covers 50 % of the photo, grass 50 %.",
+        ),
+        (
+            Look("panoptic", "dog"),
+            ["dog · 50 %", "grass · 50 %"],
+            "dog covers 50 % of the photo, grass 50 %.",
+        ),
+        (
+            Look("instances"),
+            ["dog 1 · 25 %", "dog 2 · 25 %"],
+            "dog (2) covers 50 % of the photo, other 50 %. Not found: grass.",
+        ),
+        (Look("instances", "dog; grass"), [], NO_OBJECT),
+    ],
+)
+def test_an_answer_with_masks_is_seen_three_ways(objects, look, names, said) -> None:
+    _, found = objects
+    picture, classes, sentence = looked_at(found.base, found.result, look, 60)
+    assert list(picture.names.values()) == names
+    assert sentence == said
+    assert picture.labels.shape == (40, 60)
+    assert len(set(picture.color_map.values())) == len(names)
+    assert [summary.label for summary in classes] == [1, 2, 0]
+
+
+def test_an_answer_without_masks_has_one_picture(answer: Answer) -> None:
+    look = Look("panoptic")
+    assert look.kind(answer.result) is None
+    assert formats_with(look, answer.result, ["coco", "panoptic"]) == ("coco",)
+    assert "panoptic" not in formats_update(answer.result, [])["choices"]
+    picture, _, _ = looked_at(answer.base, answer.result, look, 60)
+    assert all(" · " in name for name in picture.names.values())
+
+
+def test_downloads_follow_the_picture(objects) -> None:
+    engine, found = objects
+    look = Look("panoptic", "none")
+    overlay = Path(export_file(engine, found, 1, 0, "overlay", look=look))
+    assert overlay.name == "meadow.naclip.panoptic.overlay.png"
+    assert Path(export_file(engine, found, 1, 0, "overlay")).name == "meadow.naclip.overlay.png"
+    with zipfile.ZipFile(export_file(engine, found, 1, 0, "zip", ["coco"], look)) as archive:
+        names = archive.namelist()
+        document = json.loads(archive.read("meadow.naclip.panoptic.json"))
+    assert "meadow.naclip.coco.json" in names
+    assert "meadow.naclip.instances.json" not in names
+    assert [c["isthing"] for c in document["categories"]] == [1, 1]
+    update = formats_update(found.result, ["coco", "instances"])
+    assert update["value"] == ["coco", "instances"]
 
 
 # Compare
@@ -279,11 +359,27 @@ def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
     assert "offline" in last.text
 
 
-@pytest.mark.parametrize(("path", "said"), [("  ", "Type the path"), ("/nowhere/x.pt", "no file")])
-def test_a_wrong_local_file_ends_in_a_sentence(engine: FakeEngine, path: str, said: str) -> None:
-    *_, last = use_local_steps(engine.store, "openai-vit-b-16", path)
-    assert last.kind == "error"
-    assert said in last.text
+def test_only_files_beside_the_weights_can_be_named(tmp_path: Path) -> None:
+    store = FakeEngine(tmp_path / "weights").store
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "secret.pt").write_bytes(b"private")
+    (tmp_path / "weights" / "wrong.pt").write_bytes(b"no weights")
+    outside = [
+        "  ",
+        "..",
+        "../secret.pt",
+        str(tmp_path / "secret.pt"),
+        "/nowhere/x.pt",
+        "~/x.pt",
+        "absent.pt",
+    ]
+    said = {[*use_local_steps(store, "openai-vit-b-16", typed)][-1] for typed in outside}
+    [refusal] = said  # whether a path exists cannot be learnt
+    assert refusal.kind == "error"
+    assert "type its name alone" in refusal.text
+    *_, wrong = use_local_steps(store, "openai-vit-b-16", " wrong.pt ")
+    assert wrong.kind == "error"
+    assert "type its name alone" not in wrong.text
 
 
 def test_examples_are_read_and_may_be_absent(tmp_path: Path) -> None:
