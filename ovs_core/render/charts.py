@@ -29,6 +29,13 @@ def short_number(value: float) -> str:
     return f"{value + 0.0:.3g}"  # adding 0 makes 0 of -0
 
 
+def scale_ends(low: float, high: float) -> tuple[str, str]:
+    """The two ends of a scale as a person reads them; what is nothing beside the other end is 0."""
+    least = 1e-3 * max(abs(low), abs(high))
+    first, last = (short_number(0.0 if abs(value) < least else value) for value in (low, high))
+    return first, last
+
+
 def bars(
     names: Sequence[str],
     values: Sequence[float],
@@ -97,7 +104,7 @@ def side_by_side(pictures: Sequence[Picture], captions: Sequence[str], columns: 
 def scale_strip(low: float, high: float, colormap: ColorMap = "viridis", width: int = 320) -> Picture:
     """A colour scale with the numbers of its ends."""
     font = latin(LETTER)
-    first, last = short_number(low), short_number(high)
+    first, last = scale_ends(low, high)
     left = GAP + round(font.getlength(first)) + GAP // 2
     page, pen = _sheet(left + width + GAP // 2 + round(font.getlength(last)) + GAP, 2 * LETTER)
     page.paste(Image.fromarray(scale_bar(width, LETTER, colormap)), (left, LETTER // 2))

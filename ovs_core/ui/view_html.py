@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from ovs_core.render.charts import short_number
+from ovs_core.render.charts import scale_ends
 from ovs_core.render.palette import text_color
 from ovs_core.ui.pictures import store_png
 from ovs_core.ui.view_pictures import Scale, Section, Table
 from ovs_core.ui.words import hex_color, legend_html, note_html
 
 RAMP = "linear-gradient(to right, #440154, #3b528b, #21918c, #5ec962, #fde725)"  # viridis, as the maps
+SYMBOL = re.compile(r"\b([a-z])_([a-z0-9])\b")  # "m_i" in our own sentences
 FILE_ROUTE = "gradio_api/file="  # relative, so that it also holds behind a proxy
 
 
@@ -27,7 +29,7 @@ def section_html(section: Section) -> str:
     small = len(section.panels) == 1 or (not section.panels and section.look.drawing != "words")
     parts = [
         f"<h3>{escape(section.look.heading)}</h3>",
-        note_html(section.look.sentence),
+        SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", note_html(section.look.sentence)),
         _figures(section),
         "" if section.scale is None else scale_html(section.scale),
         legend_html(section.key, shares=True) if section.key else "",
@@ -41,9 +43,10 @@ def section_html(section: Section) -> str:
 
 def scale_html(scale: Scale, what: str = "") -> str:
     """Give a colour scale with the numbers of its ends."""
+    first, last = scale_ends(scale.low, scale.high)
     return (
-        f'<div class="ovs-scale"><span>{escape(what)}{short_number(scale.low)}</span>'
-        f'<i style="background:{RAMP}" aria-hidden="true"></i><span>{short_number(scale.high)}</span></div>'
+        f'<div class="ovs-scale"><span>{escape(what)}{first}</span>'
+        f'<i style="background:{RAMP}" aria-hidden="true"></i><span>{last}</span></div>'
     )
 
 

@@ -11,13 +11,16 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from ovs_core.build import ENCODERS, METHODS
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import stop_if_cancelled
+from ovs_core.encoders.contexts import Contexts
 from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request
 from ovs_core.image import Photo
+from ovs_core.methods.mvp_seg_views import Looked, mvp_seg_views
 from ovs_core.render.palette import colors_for
 from ovs_core.scores import decide, summarise
 from ovs_core.types import Preset, Result, ScoreMap, Segmentation, View, Vocabulary
@@ -34,16 +37,20 @@ class FakeEngine:
         delay: seconds each of the six windows of a photo takes.
         runs: how many requests reached the model.
         missing: behave as if no weights were there.
+        heads: methods whose trained head is there on the embedded model.
     """
 
-    def __init__(self, folder: Path, *, delay: float = 0.0, missing: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, delay: float = 0.0, missing: bool = False, heads: Sequence[str] = ()
+    ) -> None:
         self.store = WeightStore(weights_dir=folder, offline=True)
         self.delay = delay
         self.missing = missing
+        self.heads = heads
         self.runs = 0
 
-    def methods(self) -> tuple[MethodInfo, ...]:
-        return tuple(method_info(name) for name in METHODS)
+    def methods(self, encoder: str = "mini") -> tuple[MethodInfo, ...]:
+        return tuple(method_info(name, encoder, self.heads) for name in METHODS)
 
     def encoders(self) -> tuple[EncoderInfo, ...]:
         return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
@@ -142,12 +149,45 @@ def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
         attention = torch.zeros(1, GRID_SIDE, GRID_SIDE)
         attention[0, int(row * (GRID_SIDE - 1)), int(column * (GRID_SIDE - 1))] = 1.0
         views.append(View("attention", "Where the last block looks from this patch", attention, ("patch",)))
+    if request.method == "mvp_seg":
+        views += mvp_seg_views(looked(request.vocabulary, evidence), request.views, spelled)
     return tuple(views)
 
 
-def method_info(name: str) -> MethodInfo:
+def looked(vocabulary: Vocabulary, evidence: torch.Tensor) -> Looked:
+    """What a global prompt and three views see: the discs, moved a little by each."""
+    generator = torch.Generator().manual_seed(0)
+    shifts = ((0, 0), (-4, 0), (3, -3), (3, 3))
+    maps = torch.stack([evidence.roll(shift, dims=(1, 2)) for shift in shifts])  # (4, S, h, w)
+    prompts = F.normalize(torch.randn(4, len(evidence), 16, generator=generator), dim=2)
+    vectors = torch.randn(4, 5, 16, generator=generator)
+    gates = torch.linspace(0, -0.6, len(evidence))[:, None, None]  # later names are less likely there
+    maps[0] = maps[0] + gates
+    contexts = Contexts(vectors[1:], vectors[0], "ab" * 32, 40.0, 0.2, 100.0)
+    return Looked(maps, prompts, vocabulary, contexts)
+
+
+def spelled() -> tuple[tuple[tuple[str, ...], ...], torch.Tensor]:
+    words = ("photo", "close", "part", "<b>bold</b>", "scene")
+    return (words,) * 4, torch.linspace(0.2, 0.9, 20).reshape(4, 5)
+
+
+def method_info(name: str, encoder: str = "mini", heads: Sequence[str] = ()) -> MethodInfo:
     spec = METHODS[name]
-    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches)
+    here = spec.build is not None or (name in heads and encoder == "mini")
+    reason = "" if here else f"{spec.title} needs a trained head, which <is not> here."
+    return MethodInfo(
+        name,
+        spec.title,
+        spec.paper,
+        spec.description,
+        spec.rule,
+        spec.switches,
+        available=here,
+        reason=reason,
+        masks=spec.masks,
+        views=spec.views,
+    )
 
 
 def encoder_info(name: str, available: bool) -> EncoderInfo:
