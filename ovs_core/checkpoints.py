@@ -65,7 +65,7 @@ class WeightFile:
         title: what the user reads.
         kind: the sort of model inside.
         files: paths below a weights folder; the first holds the tensors, the others belong beside it.
-        url: where the first file comes from; None if it is shipped with the repository.
+        url: where the first file comes from; None if it is shipped, or if only a person can fetch it.
         sha256: published checksum of the first file, or None if its publisher gives none.
         bytes: size of the first file, or None if unknown.
         licence: SPDX name where there is one.
@@ -73,11 +73,12 @@ class WeightFile:
         paper: arXiv id such as "2103.00020", or "".
         open_clip_model: open_clip architecture these weights were trained as; a "-quickgelu" one differs from
             its plain namesake in the activation alone, and mixing them up silently gives wrong features.
+        page: where a person downloads the first file, if no program can; "" otherwise.
     """
 
     name: str
     title: str
-    kind: Literal["clip", "sam"]
+    kind: Literal["clip", "sam", "head", "clip+head"]
     files: tuple[str, ...]
     url: str | None
     sha256: str | None
@@ -86,6 +87,7 @@ class WeightFile:
     source: str
     paper: str
     open_clip_model: str | None
+    page: str = ""
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
@@ -318,11 +320,12 @@ class WeightStore:
 
     def _how_to_get(self, entry: WeightFile) -> str:
         """The next step, as a sentence."""
-        if entry.url is None:
+        by_hand = entry.url or entry.page
+        if not by_hand:
             files = " and ".join(entry.files)
             return f"It comes with the repository: restore {files} in {self.folders[-1]} from there."
         target = self.folder / entry.files[0]
-        return f"Download it by hand from {entry.url} and put it in {target.parent} as {target.name}."
+        return f"Download it by hand from {by_hand} and put it in {target.parent} as {target.name}."
 
     @contextmanager
     def _one_fetch_at_a_time(self, cancel: threading.Event | None) -> Iterator[None]:

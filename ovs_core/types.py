@@ -279,12 +279,21 @@ class MaskProposals:
         return self.masks.nbytes + self.scores.nbytes + self.void.nbytes
 
 
+Evidence = ScoreMap | MaskProposals
+"""What labels are made from; `ovs_core.scores` takes either."""
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The quick half of an answer: evidence for each name, and the views that were asked for."""
+    """The quick half of an answer: evidence for each name or masks, and the views that were asked for."""
 
-    score_map: ScoreMap
+    score_map: Evidence
     views: tuple[View, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.score_map.nbytes + sum(view.maps.nbytes for view in self.views)
 
 
 @dataclass(frozen=True)

@@ -147,13 +147,17 @@ class ConvStem(nn.Module):
 
     def with_shares(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and shares (B, 9, 4h, 4w) or None."""
-        imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
-        tokens = self._tokens(imagenet.last, voc.last)
+        tokens, imagenet, voc = self.with_maps(x)
         if self.shares is None:
             return tokens, None
         quarter = torch.cat([imagenet.quarter, voc.quarter], dim=1)
         eighth = torch.cat([imagenet.eighth, voc.eighth], dim=1)
         return tokens, self.shares(quarter, eighth, tokens)
+
+    def with_maps(self, x: Tensor) -> tuple[Tensor, Maps, Maps]:
+        """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of both trunks."""
+        imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
+        return self._tokens(imagenet.last, voc.last), imagenet, voc
 
     def voc_head(self, voc: Tensor) -> tuple[Tensor, Tensor]:
         """DeepLabV3's head on its trunk's last map: features (B, 256, h, w), logits (B, V, h, w)."""

@@ -179,3 +179,6 @@ _MAKERS: Mapping[ViewKind, Callable[[Looked], View | None]] = MappingProxyType(
         "prompt_cosines": _prompt_cosines,
     }
 )
+
+MVP_SEG_VIEWS: frozenset[ViewKind] = frozenset({"similarity", "attention", "context_words", *_MAKERS})
+"""Every kind that `MvpSeg.segment` can give."""

@@ -1,0 +1,143 @@
+"""The embedded model's pyramid: from photo pixels to what mask methods start from, for any H x W.
+
+Maps at strides 4 and 8 are those of the stem's two trunks, side by side. The map at stride 16 is the trunks'
+last ones behind the tokens that the stem makes of them, at stride 32 it is averaged over 2 x 2 cells. None of
+them depends on the transformer: tuning the transformer renames masks and never moves them. The dense map is
+what leaves the transformer; `ln_post` and the projection take its cells, or means of them, to the space
+shared with text.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.encoders.clip_vit import check_visual, to_joint_space, tokens_of_patches
+from ovs_core.encoders.mini import CHANNELS, EIGHTH_CHANNELS, QUARTER_CHANNELS, ConvStem
+from ovs_core.image import frame_size, to_frame
+from ovs_core.types import Preset, Pyramid
+
+SIZE_DIVISOR = 32  # the coarsest map's stride
+_STEPS = 2  # the stem, then the transformer
+
+
+@dataclass(frozen=True, eq=False)
+class MiniPyramid:
+    """The embedded image tower as a pyramid; takes the tower over (evaluation mode, no gradients).
+
+    Attributes:
+        name: registry name.
+        identity: name, weights and precision in one string; part of every cache key.
+        visual: open_clip's `VisionTransformer` with a `ConvStem`.
+        mean, std: what the tower was trained to have subtracted and divided by, per RGB channel of [0, 1].
+        device: where `visual` lives.
+        dtype: precision of `visual`; maps come out in it.
+    """
+
+    name: str
+    identity: str
+    visual: VisionTransformer
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    device: torch.device
+    dtype: torch.dtype
+
+    def __post_init__(self) -> None:
+        check_mini_tower(self.visual)
+        self.visual.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Pyramid:
+        """Everything the tower says about a photo before any word is known.
+
+        Args:
+            pixels: upright RGB photo, (H, W, 3) in 0..255.
+            preset: its `short_side` is the frame's, rounded to whole strides of 32: no padding is needed.
+            progress: called with (1, 2) after the stem and (2, 2) after the transformer.
+            cancel: looked at before both.
+
+        Raises:
+            Cancelled: if `cancel` was set.
+        """
+        size = (pixels.shape[0], pixels.shape[1])
+        frame = frame_size(size, preset.short_side, SIZE_DIVISOR)
+        stop_if_cancelled(cancel)
+        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
+        x = ((to_frame(pixels, frame).to(self.device) - mean) / std).to(self.dtype)
+        maps, patches = stem_maps(self.visual, x[None])
+        if progress is not None:
+            progress(1, _STEPS)
+        stop_if_cancelled(cancel)
+        dense = dense_map(self.visual, patches)[0]
+        if progress is not None:
+            progress(_STEPS, _STEPS)
+        return Pyramid(
+            self.features_identity(preset), size, frame, frame, tuple(one[0] for one in maps), dense
+        )
+
+    def features_identity(self, preset: Preset) -> str:
+        """What presets of equal pyramids agree on: tower and frame; the cache key."""
+        return f"{self.identity}|pyramid|{preset.short_side}"
+
+
+def check_mini_tower(visual: VisionTransformer) -> None:
+    """Return if this image tower is one of the embedded model's kind.
+
+    Raises:
+        ValueError: if it has another stem.
+    """
+    check_visual(visual)
+    if not isinstance(visual.conv1, ConvStem):
+        raise ValueError(f"visual must have the embedded model's stem, got {type(visual.conv1).__name__}")
+
+
+def pyramid_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:
+    """Channels of the four maps of this tower, finest first."""
+    coarse = visual.conv1.mix.out_channels + 2 * CHANNELS
+    return 2 * QUARTER_CHANNELS, 2 * EIGHTH_CHANNELS, coarse, coarse
+
+
+def stem_maps(
+    visual: VisionTransformer, pixels: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """Four maps (B, C_i, Hf/s, Wf/s), finest first, and patches (B, C, h, w), of pixels (B, 3, Hf, Wf).
+
+    Sides of the frame must be whole strides of 32.
+    """
+    patches, imagenet, voc = visual.conv1.with_maps(pixels)
+    quarter, eighth, last = (torch.cat(pair, dim=1) for pair in zip(imagenet, voc, strict=True))
+    sixteenth = torch.cat([patches, last], dim=1)
+    return (quarter, eighth, sixteenth, coarsest(sixteenth)), patches
+
+
+def coarsest(sixteenth: Tensor) -> Tensor:
+    """The map at stride 32 (B, C, h / 2, w / 2) of that at stride 16."""
+    return F.avg_pool2d(sixteenth, 2)
+
+
+def dense_map(visual: VisionTransformer, patches: Tensor) -> Tensor:
+    """What leaves the transformer for the stem's patches, both (B, C, h, w); with gradients."""
+    tokens = tokens_of_patches(visual, patches)  # (B, 1 + h*w, C)
+    leaving = visual.transformer.resblocks[-1](tokens)[:, 1:]
+    return leaving.transpose(1, 2).reshape(patches.shape)
+
+
+def vectors_to_joint_space(visual: VisionTransformer, vectors: Tensor) -> Tensor:
+    """Take vectors (n, C) of the dense map through the tower's own head: (n, D), not normalised."""
+    return to_joint_space(visual, vectors)
