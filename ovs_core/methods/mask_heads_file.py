@@ -160,6 +160,4 @@ def _config(values: Mapping[str, Any]) -> MaskHeadConfig:
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)
-    }
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

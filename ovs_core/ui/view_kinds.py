@@ -70,17 +70,17 @@ LOOKS: Mapping[ViewKind, Look] = MappingProxyType(
             "that these views see the same.",
             per_class=True,
         ),
-        "class_gates": Look(
-            "bars",
-            "Is the class in the photo?",
-            "The gate g_c of each class, from 0 (surely absent) to 1 (surely there). Refining multiplies the "
-            "class's score by it.",
-        ),
         "refining": Look(
             "labels",
             "Before and after refining",
             "The best class of every patch without and with the gates g_c (Global Prompt Refining), before "
             "any threshold and on the model's own grid.",
+        ),
+        "class_gates": Look(
+            "bars",
+            "Is the class in the photo?",
+            "The gate g_c of each class, from 0 (surely absent) to 1 (surely there). Refining multiplies the "
+            "class's score by it.",
         ),
         "context_cosines": Look(
             "matrix",

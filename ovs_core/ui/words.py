@@ -163,7 +163,7 @@ def compare_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
 
 def legend_html(classes: Sequence[ClassSummary], *, shares: bool = False) -> str:
     """Give the colours of all classes as one line of swatches and names, with area shares if wanted."""
-    texts = [f"{shown_name(c)} {percent(c.area_share)}" if shares else shown_name(c) for c in classes]
+    texts = [f"{shown_name(c)} · {percent(c.area_share)}" if shares else shown_name(c) for c in classes]
     items = "".join(
         f"<span>{_swatch(c.color)}{escape(text)}</span>" for c, text in zip(classes, texts, strict=True)
     )
