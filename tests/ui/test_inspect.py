@@ -9,7 +9,7 @@ from conftest import served
 from fake_engine import FakeEngine
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_page import PHONE, choose, finished, fits, open_tab
+from test_page import PATIENCE, PHONE, choose, finished, fits, open_tab
 
 from ovs_core.ui.app import build_ui
 from ovs_core.ui.view_kinds import LOOKS
@@ -80,11 +80,11 @@ def test_one_class_is_shown_at_a_time(open_page: OpenPage, mvp_address: str, pho
     captions = page.locator("[data-kind=view_maps] figcaption")
     scale = page.locator("[data-kind=view_maps] .ovs-scale")
     pick_class(page, "sky")
-    expect(captions.first).to_contain_text("sky, view 1")
+    expect(captions.first).to_contain_text("sky, view 1", timeout=PATIENCE)
     expect(captions).to_have_count(3)
     own = scale.inner_text()
     page.get_by_label("Same colour scale for all classes").check()
-    expect(scale).not_to_have_text(own)
+    expect(scale).not_to_have_text(own, timeout=PATIENCE)
     page.click("#inspect-start")
     finished(page, "inspect")
     expect(captions.first).to_contain_text("sky, view 1")  # what was chosen stays
@@ -97,10 +97,10 @@ def test_other_words_and_methods_start_anew(open_page: OpenPage, mvp_address: st
     pick_class(page, "sky")
     page.fill("#classes textarea", "boat; water")
     page.click("#inspect-start")
-    expect(page.locator("[data-kind=class_gates] tbody tr")).to_have_count(2)
+    expect(page.locator("[data-kind=class_gates] tbody tr")).to_have_count(2, timeout=PATIENCE)
     expect(page.locator("[data-kind=view_maps] figcaption").first).to_contain_text("boat")
     inspect(page, photo_file, "boat; water", "NACLIP")
-    expect(page.locator(".ovs-view")).to_have_count(0)
+    expect(page.locator(".ovs-view")).to_have_count(0, timeout=PATIENCE)
     expect(page.locator("#class-picker")).to_be_hidden()
 
 
