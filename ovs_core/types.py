@@ -34,6 +34,16 @@ ViewKind = Literal[
     "context_cosines",
     "prompt_cosines",
     "context_words",
+    # FC-CLIP and MAFT+ (`ovs_core.methods.mask_views`)
+    "mask_proposals",
+    "query_attention",
+    "void_shares",
+    "mask_words",
+    "winning_names",
+    "text_shift",
+    "transfer_attention",
+    "frozen_and_tuned",
+    "feature_change",
 ]
 
 

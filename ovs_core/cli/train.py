@@ -20,6 +20,10 @@ from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLinePars
 from ovs_core.devices import Compute
 from ovs_core.encoders.contexts import load_contexts
 from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
+from ovs_core.training.mask_plans import plan_from_json as plan_from_values
+from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mini import Sources, plan_from_json, train_mini
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
@@ -94,7 +98,22 @@ def _prepare_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Cal
     return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
 
 
+def _prepare_fc_clip(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+    plan = plan_from_values(FcClipPlan(), values)
+    sources, tower = MaskSources(**folders), _mask_tower()
+    return lambda out: train_fc_clip(tower, sources, plan, out)
+
+
+def _prepare_maft_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+    plan = plan_from_values(TuningPlan(), values)
+    start = folders["head"] / "fc_clip.safetensors"
+    sources = MaskSources(**{name: folder for name, folder in folders.items() if name != "head"})
+    tower = _mask_tower()
+    return lambda out: train_maft_plus(tower, sources, start, plan, out)
+
+
 _PHOTOS = tuple(SPLITS)
+_MASK_PHOTOS = ("coco", "pets", "camvid")
 _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
     {
         "mini": _Recipe(
@@ -105,6 +124,8 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         ),
         "mvp-seg": _Recipe(_PHOTOS, (), _PHOTOS, _prepare_mvp_seg),
         "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
+        "fc-clip": _Recipe(_MASK_PHOTOS, ("coco",), (), _prepare_fc_clip),
+        "maft-plus": _Recipe(("head", *_MASK_PHOTOS), ("head", "coco"), (), _prepare_maft_plus),
     }
 )
 
@@ -118,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         "method",
         choices=tuple(_RECIPES),
         help="what to train: mini is the embedded dual encoder, mvp-seg its learned contexts, "
-        "mvp-seg-plus their student",
+        "mvp-seg-plus their student, fc-clip its mask head, maft-plus the tower tuned for that head",
     )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
     known = "; ".join(f"{name}: {', '.join(recipe.data)}" for name, recipe in _RECIPES.items())
@@ -129,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=DIR",
         help=f"once per folder; names of {known}; mini needs {needed}, mvp-seg one data set, "
-        "which also names its split of seen and unseen classes",
+        "which also names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the "
+        "folder of fc_clip.safetensors",
     )
     add(
         "--out",
@@ -183,6 +205,12 @@ def _tower(encoder: str) -> tuple[Tower, LoadedModel]:
     spec = lookup("encoder", ENCODERS, encoder)
     loaded = spec.load(WeightStore(offline=True))
     return build_tower(spec, loaded, Compute(torch.device("cpu"), torch.float32), None), loaded
+
+
+def _mask_tower() -> MaskTower:
+    """The embedded model, as mask heads are trained on it."""
+    tower, loaded = _tower("mini")
+    return MaskTower(tower.vision.visual, tower.text, loaded.model.logit_scale.detach(), _sha256(tower))
 
 
 def _sha256(tower: Tower) -> str:

@@ -103,8 +103,9 @@ def check_mini_tower(visual: VisionTransformer) -> None:
         ValueError: if it has another stem.
     """
     check_visual(visual)
-    if not isinstance(visual.conv1, ConvStem):
-        raise ValueError(f"visual must have the embedded model's stem, got {type(visual.conv1).__name__}")
+    stem, known = type(visual.conv1), isinstance(visual.conv1, ConvStem)
+    if not known:
+        raise ValueError(f"visual must have the embedded model's stem, got {stem.__name__}")
 
 
 def pyramid_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:

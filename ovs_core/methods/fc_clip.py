@@ -72,8 +72,8 @@ class FcClip:
         views: AbstractSet[ViewKind] = frozenset(),
         point: tuple[float, float] | None = None,
     ) -> Segmentation:
-        """Masks and their classes; see `ovs_core.methods.base.Method`. `point` is not read."""
-        return segment_masks(self, features, text, views)
+        """Masks and their classes; views are those of `FC_CLIP_VIEWS`."""
+        return segment_masks(self, features, text, views, point)
 
     def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
         """Masks of a photo and the share of each class; see `ovs_core.methods.mask_method.classify`."""

@@ -26,7 +26,7 @@ from ovs_core.methods.mask_head import (
     log_shares,
     name_logits,
 )
-from ovs_core.methods.mask_method import classify, propose_masks, segment_masks
+from ovs_core.methods.mask_method import FrozenDense, classify, propose_masks, segment_masks
 from ovs_core.types import (
     Features,
     MaskProposals,
@@ -48,6 +48,8 @@ class MaftPlus:
         to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D), not normalised.
         logit_scale: logarithm of CLIP's own scale.
         image_tokens: "official" for the authors' weights, see `ovs_core.decoders.text_transfer`.
+        frozen: from a photo's pyramid the dense map (C, h, w) of the tower as it was before tuning; None
+            where that tower is not at hand. Only views read it.
     """
 
     name: str
@@ -55,6 +57,7 @@ class MaftPlus:
     to_joint_space: ToJointSpace
     logit_scale: Tensor
     image_tokens: ImageTokens = "official"
+    frozen: FrozenDense | None = None
 
     def __post_init__(self) -> None:
         if self.head.config.transfer is None:
@@ -74,8 +77,16 @@ class MaftPlus:
         views: AbstractSet[ViewKind] = frozenset(),
         point: tuple[float, float] | None = None,
     ) -> Segmentation:
-        """Masks and their classes; see `ovs_core.methods.base.Method`. `point` is not read."""
-        return segment_masks(self, features, text, views)
+        """Masks and their classes; views are those of `MAFT_PLUS_VIEWS`."""
+        return segment_masks(
+            self,
+            features,
+            text,
+            views,
+            point,
+            frozen=self.frozen,
+            spatial_transfer=self.image_tokens == "per_pixel",
+        )
 
     def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
         """Masks of a photo and the share of each class; see `ovs_core.methods.mask_method.classify`."""
@@ -88,12 +99,13 @@ class MaftPlus:
     @torch.no_grad()
     def name_masks(self, proposed: Proposed, dense: Tensor, vocabulary: Vocabulary) -> Classified:
         """Compare masks with names adapted to the photo, whose dense map is (C, h, w)."""
-        rows = self.transfer(proposed.names, dense[None]).rows[0]
+        found = self.transfer(proposed.names, dense[None])
+        rows = found.rows[0]
         logits = name_logits(proposed.embeddings, rows, self.logit_scale.to(rows))
         classes = best_names(logits, class_counts(vocabulary))
         void = proposed.in_vocabulary.softmax(dim=1)[:, -1]
         shares = log_shares(classes[:, :-1].softmax(dim=1), void)
-        return Classified(proposed, rows, classes, logits, shares)
+        return Classified(proposed, rows, classes, logits, shares, found.attention[0])
 
     def transfer(self, names: Tensor, dense: Tensor) -> Transferred:
         """Adapt unit rows (S + 1, D) to pictures with dense maps (B, C, h, w)."""

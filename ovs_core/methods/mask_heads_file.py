@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import save_file
@@ -102,8 +102,9 @@ def load_mask_head(path: Path, tower: str, *, method: MaskMethod | None = None) 
             "a mask head only works on the tower it was trained on."
         )
     found = notes.get("method", "")
-    if method is not None and found != method:
-        raise CheckpointError(f"{path} holds a head of {found}, expected one of {method}.")
+    if found not in get_args(MaskMethod) or found != (method or found):
+        expected = method or " or ".join(get_args(MaskMethod))
+        raise CheckpointError(f"{path} holds a head of {found or 'nobody'}, expected one of {expected}.")
     try:
         head = MaskHead(_config(json.loads(notes["head"])))
         seen, training = frozenset(json.loads(notes["seen"])), json.loads(notes["training"])

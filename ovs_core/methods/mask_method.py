@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -11,7 +12,11 @@ from torch import Tensor
 from ovs_core.decoders.text_transfer import ToJointSpace
 from ovs_core.methods.base import expect_pyramid
 from ovs_core.methods.mask_head import Classified, MaskHead, Proposed, propose, to_proposals
+from ovs_core.methods.mask_views import Looked, mask_method_views
 from ovs_core.types import Features, MaskProposals, Pyramid, Segmentation, TextBank, ViewKind, Vocabulary
+
+FrozenDense = Callable[[Pyramid], Tensor]
+"""From a photo's pyramid the dense map (C, h, w) of the tower before it was tuned."""
 
 
 class MaskNaming(Protocol):
@@ -65,8 +70,42 @@ def propose_masks(method: MaskNaming, pyramid: Pyramid, text: TextBank) -> MaskP
     return to_proposals(found, pyramid, text.vocabulary, resize_masks=method.resize_masks)
 
 
+@torch.no_grad()
 def segment_masks(
-    method: MaskNaming, features: Features | Pyramid, text: TextBank, views: AbstractSet[ViewKind]
+    method: MaskNaming,
+    features: Features | Pyramid,
+    text: TextBank,
+    views: AbstractSet[ViewKind],
+    point: tuple[float, float] | None,
+    *,
+    frozen: FrozenDense | None = None,
+    spatial_transfer: bool = False,
 ) -> Segmentation:
-    """Answer with masks; see `ovs_core.methods.base.Method`."""
-    return Segmentation(propose_masks(method, expect_pyramid(features, method.name), text))
+    """Answer with masks; see `ovs_core.methods.base.Method`.
+
+    Args:
+        method: FC-CLIP or MAFT+.
+        features: a pyramid.
+        text: as for `classify`.
+        views: kinds of `ovs_core.methods.mask_views`.
+        point: views of masks begin with those that hold this place; None begins with the surest ones.
+        frozen: gives the dense map before tuning, for views.
+        spatial_transfer: whether tokens of content-dependent transfer are places.
+    """
+    pyramid = expect_pyramid(features, method.name)
+    if point is not None and not all(0 <= side <= 1 for side in point):
+        raise ValueError(f"point must be (row, column), each in [0, 1], got {point}")
+    found = classify(method, pyramid, text, attention="query_attention" in views)
+    proposals = to_proposals(found, pyramid, text.vocabulary, resize_masks=method.resize_masks)
+    if not views:
+        return Segmentation(proposals)
+    looked = Looked(
+        found,
+        pyramid,
+        text.vocabulary,
+        method.to_joint_space,
+        spatial_transfer=spatial_transfer,
+        frozen=None if frozen is None else frozen(pyramid),
+        point=point,
+    )
+    return Segmentation(proposals, mask_method_views(looked, views))

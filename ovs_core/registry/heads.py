@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
+
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, WeightStore, read_metadata, read_state
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.contexts import load_contexts
-from ovs_core.encoders.mini_pyramid import MiniPyramid
+from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_map
 from ovs_core.methods import mask_checkpoints, mask_heads_file
 from ovs_core.methods.base import Method
+from ovs_core.methods.maft_plus import MaftPlus
 from ovs_core.methods.mvp_seg import build_mvp_seg
 from ovs_core.registry.towers import EncoderSpec, PyramidEncoder, Tower, checked_file, missing_sentence
+from ovs_core.types import Pyramid
 from ovs_core.vocabulary import read_vocabulary
 
 
@@ -111,8 +117,19 @@ def _build_embedded(
     method = mask_heads_file.build_mask_method(trained, visual, tower.model.logit_scale.detach())
     method.head.to(tower.device)
     if visual is not pyramid.visual:
+        if isinstance(method, MaftPlus):
+            method = replace(method, frozen=partial(dense_of_stem, pyramid.visual))
         pyramid = replace(pyramid, visual=visual, identity=f"{pyramid.identity}+{head.sha256[:12]}")
     return Ready(method, pyramid)
+
+
+def dense_of_stem(visual: VisionTransformer, pyramid: Pyramid) -> Tensor:
+    """Dense map (C, h, w) of the embedded tower for a photo, from a pyramid that has the same stem.
+
+    The map at stride 16 begins with the stem's patches; tuning leaves the stem as it is.
+    """
+    patches = pyramid.maps[2][: visual.conv1.mix.out_channels]
+    return dense_map(visual, patches[None])[0]
 
 
 def seen_names() -> frozenset[str]:

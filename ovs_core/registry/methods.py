@@ -10,6 +10,7 @@ from typing import Literal
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.methods.attention_rules import RULES
+from ovs_core.methods.mask_views import FC_CLIP_VIEWS, MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg import NO_REFINING
 from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
 from ovs_core.methods.training_free import TrainingFree
@@ -90,7 +91,12 @@ def _method(
 
 
 def _mask_method(
-    name: Literal["fc_clip", "maft_plus"], title: str, paper: str, description: str, rule: str
+    name: Literal["fc_clip", "maft_plus"],
+    title: str,
+    paper: str,
+    description: str,
+    rule: str,
+    views: frozenset[ViewKind],
 ) -> MethodSpec:
     return MethodSpec(
         name,
@@ -101,6 +107,7 @@ def _mask_method(
         build_with_head=partial(build_with_mask_head, name),
         reads="pyramid",
         masks=True,
+        views=views,
     )
 
 
@@ -165,6 +172,7 @@ METHODS: Mapping[str, MethodSpec] = MappingProxyType(
                 "2308.02487",
                 "Proposes masks, then names each by a trained head and by what CLIP sees inside it.",
                 "sum_n sigmoid(m_n) p_n, p_n = (trained head)^(1 - a) CLIP^a",
+                FC_CLIP_VIEWS,
             ),
             _mask_method(
                 "maft_plus",
@@ -172,6 +180,7 @@ METHODS: Mapping[str, MethodSpec] = MappingProxyType(
                 "2408.00744",
                 "Proposes masks, then names each by a CLIP tuned to follow masks; words adapt to the photo.",
                 "sum_n sigmoid(m_n) p_n, p_n = softmax(s cos(CLIP inside m_n, words after transfer))",
+                MAFT_PLUS_VIEWS,
             ),
         )
     }

@@ -19,6 +19,7 @@ UNSURE_PART = 0.75  # of the points are where the mask is least sure, the others
 COMPENSATED_SCALES = (1, 2, 4)  # cells per side that representation compensation averages over
 _NO_DIVISION_BY_ZERO = 1e-7
 _NO_EMPTY_RANGE = 1e-8
+UNKNOWN = -1  # instead of a class
 
 Draw = Callable[[tuple[int, ...]], Tensor]  # shape to uniform numbers in [0, 1)
 
@@ -28,12 +29,14 @@ class Target:
     """What is known of one picture.
 
     Attributes:
-        classes: (n,) class of each mask, from 0.
+        classes: (n,) class of each mask, from 0; UNKNOWN where only the mask is to be learnt.
         masks: (n, Hp, Wp) bool or float, on the padded frame's pixels.
+        unclear: (Hp, Wp) True where there may be an object that nobody drew; None if there is no such place.
     """
 
     classes: Tensor
     masks: Tensor
+    unclear: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 3 or self.classes.shape != self.masks.shape[:1]:
@@ -63,21 +66,43 @@ def unsure_points(masks: Tensor, count: int, draw: Draw) -> Tensor:
     return torch.cat([chosen, draw((len(masks), count - unsure, 2))], dim=1)
 
 
-def class_loss(logits: Tensor, assigned: Sequence[tuple[Tensor, Tensor]], no_object: float) -> Tensor:
+def class_loss(
+    logits: Tensor,
+    assigned: Sequence[tuple[Tensor, Tensor]],
+    no_object: float,
+    left_out: Sequence[Tensor] = (),
+) -> Tensor:
     """Weighted cross-entropy of queries' classes (B, N, K + 1), "no object" last.
 
     Args:
         logits: of the class head.
-        assigned: per picture the queries that were matched, (n,), and the class of each.
+        assigned: per picture the queries that were matched, (n,), and the class of each; a query of UNKNOWN
+            class does not count.
         no_object: weight of queries that were not matched; the others weigh 1.
+        left_out: per picture, (N,) True for queries that do not count unless they were matched.
     """
     background = logits.shape[2] - 1
     wanted = torch.full(logits.shape[:2], background, dtype=torch.long, device=logits.device)
+    for row, left in zip(wanted, left_out, strict=False):
+        row[left] = UNKNOWN
     for row, (queries, classes) in zip(wanted, assigned, strict=True):
         row[queries] = classes
+    if not (wanted != UNKNOWN).any():
+        return logits.sum() * 0
     weight = logits.new_ones(background + 1)
     weight[background] = no_object
-    return F.cross_entropy(logits.transpose(1, 2), wanted, weight)
+    return F.cross_entropy(logits.transpose(1, 2), wanted, weight, ignore_index=UNKNOWN)
+
+
+@torch.no_grad()
+def on_unclear_ground(masks: Tensor, target: Target) -> Tensor:
+    """Whether more than half of each mask (N, h, w), logits, lies where nobody knows, (N,)."""
+    if target.unclear is None:
+        return torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
+    size = (masks.shape[1], masks.shape[2])
+    unclear = F.adaptive_avg_pool2d(target.unclear.to(masks)[None, None], size)[0, 0]  # (h, w)
+    inside = (masks > 0).to(masks)
+    return (inside * unclear).sum(dim=(1, 2)) > 0.5 * inside.sum(dim=(1, 2)).clamp(min=1)
 
 
 def mask_losses(logits: Tensor, truth: Tensor, total: float) -> tuple[Tensor, Tensor]:

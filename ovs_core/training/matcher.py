@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
-from ovs_core.training.losses import Draw, Target, sample_points
+from ovs_core.training.losses import UNKNOWN, Draw, Target, sample_points
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ def match(
     said = sample_points(masks.float(), places)  # (N, P)
     true = sample_points(target.masks.to(said), places)  # (n, P)
     cost = weights.mask * entropy_costs(said, true)
-    cost = cost - weights.classes * logits.float().softmax(dim=1)[:, target.classes]
+    # A mask of unknown class goes by its shape alone.
+    known = (target.classes != UNKNOWN).to(said)  # (n,)
+    shares = logits.float().softmax(dim=1)[:, target.classes.clamp(min=0)]
+    cost = cost - weights.classes * shares * known
     cost = cost + weights.dice * dice_costs(said, true)
     queries, true_masks = linear_sum_assignment(cost.cpu().numpy())
     device = logits.device

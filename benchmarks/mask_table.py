@@ -1,0 +1,400 @@
+"""Measure FC-CLIP and MAFT+ on the embedded tower: seen, unseen and harmonic mean IoU, and PQ of things.
+
+    python -m benchmarks.mask_table --coco DIR --out DIR            # measure the files in --out
+    python -m benchmarks.mask_table --coco DIR --out DIR --train    # tune the rows that are missing first
+
+`--out` holds `fc_clip.safetensors` of `python -m ovs_core.cli.train fc-clip`. The rows of MAFT+ start from
+that head and take equally many steps: mask-aware tuning, then with representation compensation, then with
+content-dependent transfer (`mask-aware/`, `compensation/`, `transfer/`, each with `maft_plus.safetensors`).
+Masks are the same in all of these rows; they differ in how masks are named. NACLIP on the same tower stands
+beside them; its segments are the connected parts of its labels with the hidden "everything else" names typed.
+
+mIoU on val2017 as the zero-shot papers count: all 80 classes typed, no background name, plain arg-max; pixels
+of no class do not count; the mean is over classes in the truth. PQ: all 80 classes typed, thing instances,
+crowds excused, everything else is background, thresholds of the official panoptic configurations. "Unseen" is
+what the head and the tuning never saw; the tower itself was trained on photos of all classes. Intervals are
+95 %, from 1,000 resamples of the photos. Settings must not be chosen on these photos: try them with
+`--part train2017` and say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benchmarks.mvp_seg_table import zero_shot_scores
+from ovs_core.build import ENCODERS, Tower, build_method, build_tower, preset_for
+from ovs_core.checkpoints import WeightStore
+from ovs_core.devices import choose_compute
+from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_map
+from ovs_core.evaluation.metrics import (
+    MATCH_IOU,
+    Interval,
+    confusion,
+    interval,
+    margins,
+    paired_difference,
+    panoptic_quality,
+)
+from ovs_core.methods.fc_clip import FcClip
+from ovs_core.methods.maft_plus import MaftPlus
+from ovs_core.methods.mask_heads_file import (
+    TrainedHead,
+    build_mask_method,
+    load_mask_head,
+    tuned_tower,
+)
+from ovs_core.methods.mask_inference import panoptic
+from ovs_core.scores import decide
+from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.training.fc_clip import MaskSources, MaskTower
+from ovs_core.training.mask_photos import CocoInstances
+from ovs_core.training.mask_plans import HELD_OUT, TuningPlan, plan_from_json
+from ovs_core.training.mask_tuning import TunedTower, train_maft_plus
+from ovs_core.types import Preset, Pyramid, TextBank, Vocabulary
+from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
+
+TRAIN, VAL = "train2017", "val2017"
+FRAME = Preset(scale=1.0, threshold=0.0, short_side=448, window=None, stride=0, templates="single1")
+LEAST_PART = 64  # pixels of a connected part that is a segment of NACLIP's answer
+ROWS: tuple[tuple[str, str, Mapping[str, object]], ...] = (
+    ("+ mask-aware tuning", "mask-aware", {"compensation": 0.0, "transfer": False}),
+    ("+ representation compensation", "compensation", {"transfer": False}),
+    ("+ content-dependent transfer", "transfer", {}),
+)
+FROZEN, FC_CLIP, NACLIP = "MAFT+'s naming, nothing tuned", "FC-CLIP, frozen tower", "NACLIP, same tower"
+COLUMNS = ("seen", "unseen", "harmonic", "PQ", "SQ", "RQ")
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One row of the table.
+
+    Attributes:
+        method: names masks.
+        dense: dense map (C, h, w) of the stem's patches (1, C, h, w) by the row's own tower.
+    """
+
+    method: FcClip | MaftPlus
+    dense: Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """What one row counted, photo by photo: margins (3, classes + 1) and segments (4, classes)."""
+
+    margins: list[NDArray[np.int64]] = field(default_factory=list)
+    segments: list[Counts] = field(default_factory=list)
+
+
+def segment_matches(
+    truth: NDArray[np.integer],
+    truth_classes: Sequence[int],
+    answer: NDArray[np.integer],
+    answer_classes: Sequence[int],
+    classes: int,
+) -> Counts:
+    """What one photo adds to PQ: IoU of matched segments, matched, only in the answer, only in the truth.
+
+    Args:
+        truth: segment of each pixel from 1; 0 is background, -1 does not count.
+        truth_classes: class of each segment, from 0.
+        answer: segment of each pixel from 1, 0 is none.
+        answer_classes: class of each segment.
+        classes: how many there are.
+
+    Returns:
+        (4, classes). As in panopticapi, pixels that do not count are in no union, and an unmatched answer
+        that lies on them for more than half is not held against the method.
+    """
+    rows, columns = len(truth_classes) + 1, len(answer_classes) + 1
+    pairs = np.bincount(
+        np.where(truth < 0, rows, truth).astype(np.int64).ravel() * columns + answer.ravel(),
+        minlength=(rows + 1) * columns,
+    ).reshape(rows + 1, columns)
+    void, inside = pairs[rows], pairs[:rows]
+    in_truth, in_answer = inside.sum(axis=1), inside.sum(axis=0)
+    found = np.zeros((4, classes))
+    matched: set[int] = set()
+    for row, label in enumerate(truth_classes, start=1):
+        if not in_truth[row]:
+            continue
+        union = in_truth[row] + in_answer - inside[row]
+        iou = inside[row] / np.maximum(union, 1)
+        best = int(np.argmax(iou[1:])) + 1 if columns > 1 else 0
+        if best and iou[best] > MATCH_IOU and answer_classes[best - 1] == label:
+            found[0, label] += iou[best]
+            found[1, label] += 1
+            matched.add(best)
+        else:
+            found[3, label] += 1
+    for column, label in enumerate(answer_classes, start=1):
+        area = in_answer[column] + void[column]
+        if area and column not in matched and void[column] <= 0.5 * area:
+            found[2, label] += 1
+    return found
+
+
+def true_segments(sample: Sample, names: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
+    """Segment of each pixel (H, W) and the class of each, as `segment_matches` takes them."""
+    numbers = sample.labels.astype(np.int64) + 1
+    numbers[sample.labels == OTHER] = 0
+    numbers[sample.labels == IGNORE] = -1
+    return numbers, [names.index(group[0]) for group in sample.groups]
+
+
+def true_classes(sample: Sample, names: Sequence[str]) -> NDArray[np.int64]:
+    """Class of each pixel from 1, (H, W); -1 where none counts."""
+    becomes = np.array([names.index(group[0]) + 1 for group in sample.groups] + [-1, -1])
+    return becomes[np.where(sample.labels < 0, len(sample.groups), sample.labels)]
+
+
+def connected_parts(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[int]]:
+    """Connected parts of each label (H, W) as segments with their classes; label 0 is none."""
+    numbers = np.zeros(labels.shape, np.int64)
+    found: list[int] = []
+    for label in np.unique(labels[labels > 0]).tolist():
+        parts, _ = ndimage.label(labels == label)
+        sizes = np.bincount(parts.ravel())
+        for part in (np.flatnonzero(sizes[1:] >= LEAST_PART) + 1).tolist():
+            found.append(label - 1)
+            numbers[parts == part] = len(found)
+    return numbers, found
+
+
+def measure(
+    tower: Tower, subjects: Mapping[str, Subject], coco: CocoInstances, preset: Preset, limit: int | None
+) -> dict[str, Counted]:
+    """Count pixels and segments of every photo for every row, NACLIP's first."""
+    names = coco.names
+    vocabulary = Vocabulary(tuple((name,) for name in names))
+    bank = tower.text.embed(vocabulary, TEMPLATES[preset.templates])
+    with_other = parse_vocabulary(";".join(names))
+    wide_bank = tower.text.embed(with_other, TEMPLATES[preset.templates])
+    naclip, naclip_preset = (
+        build_method("naclip", tower.vision.visual),
+        preset_for("naclip", ENCODERS["mini"], torch.device("cpu")),
+    )
+    encoder = MiniPyramid(
+        "mini",
+        tower.vision.identity,
+        tower.vision.visual,
+        tower.vision.mean,
+        tower.vision.std,
+        tower.vision.device,
+        tower.vision.dtype,
+    )
+    counted = {name: Counted() for name in (NACLIP, *subjects)}
+    for sample in _read(coco, limit):
+        truth, (numbers, classes) = true_classes(sample, names), true_segments(sample, names)
+
+        def add(
+            row: str, labels: NDArray[np.integer], segments: NDArray[np.integer], labelled: Sequence[int]
+        ) -> None:
+            answer = labels.astype(np.int64)
+            counted[row].margins.append(margins(confusion(truth, answer, len(names) + 1)))  # noqa: B023
+            counted[row].segments.append(
+                segment_matches(numbers, classes, segments, labelled, len(names))  # noqa: B023
+            )
+
+        features = tower.vision.encode(sample.pixels, naclip_preset)
+        plain, _ = decide(naclip.segment(features, bank).score_map, replace(naclip_preset, threshold=0.0))
+        wide, _ = decide(naclip.segment(features, wide_bank).score_map, naclip_preset)
+        add(NACLIP, plain, *connected_parts(wide))
+        pyramid = encoder.encode(sample.pixels, preset)
+        for name, subject in subjects.items():
+            add(name, *_answer(subject, pyramid, bank, preset, len(names)))
+    return counted
+
+
+def _answer(
+    subject: Subject, pyramid: Pyramid, bank: TextBank, preset: Preset, classes: int
+) -> tuple[NDArray[np.integer], NDArray[np.int32], list[int]]:
+    """Labels, segments and the classes of segments."""
+    patches = pyramid.maps[2][None, : pyramid.dense.shape[0]]
+    proposals = subject.method.propose(replace(pyramid, dense=subject.dense(patches)), bank)
+    labels, _ = decide(proposals, preset)
+    found = panoptic(proposals, range(1, classes + 1))
+    return labels, found.numbers, [segment.label - 1 for segment in found.segments]
+
+
+def _read(coco: CocoInstances, limit: int | None) -> Iterator[Sample]:
+    """Photos of a folder, evenly spaced if there are more than `limit`."""
+    count = len(coco.photos)
+    kept = range(count) if limit is None or limit >= count else [i * count // limit for i in range(limit)]
+    for done, index in enumerate(kept, start=1):
+        yield coco.read(index)
+        if done % 20 == 0:
+            print(f"{done} of {len(kept)} photos", file=sys.stderr, flush=True)
+
+
+def subject_of(trained: TrainedHead, tower: MaskTower, source: str) -> Subject:
+    """A row from its file."""
+    visual = tuned_tower(tower.visual, trained, source=source).eval()
+
+    @torch.no_grad()
+    def dense(patches: torch.Tensor) -> torch.Tensor:
+        return dense_map(visual, patches)[0]
+
+    return Subject(build_mask_method(trained, visual, tower.log_scale), dense)
+
+
+def untuned(trained: TrainedHead, tower: MaskTower) -> TrainedHead:
+    """MAFT+ with an FC-CLIP head on the tower as it is: what the rows of tuning start from."""
+    learner = TunedTower(tower, trained.head, TuningPlan(transfer=False))
+    return TrainedHead("maft_plus", learner.head.eval(), tower.sha256, trained.seen)
+
+
+def open_rows(
+    options: argparse.Namespace, tower: MaskTower, plan: TuningPlan
+) -> tuple[dict[str, Subject], list[str]]:
+    """Rows whose files are there, or are made, and sentences about the others."""
+    start = options.out / "fc_clip.safetensors"
+    first = load_mask_head(start, tower.sha256, method="fc_clip")
+    subjects = {
+        FC_CLIP: subject_of(first, tower, str(start)),
+        FROZEN: subject_of(untuned(first, tower), tower, str(start)),
+    }
+    missing = []
+    sources = MaskSources(options.coco, options.pets, options.camvid)
+    for title, folder, changes in ROWS:
+        path = options.out / folder / "maft_plus.safetensors"
+        if options.train and not path.is_file():
+            print(f"{title}: training", file=sys.stderr, flush=True)
+            path = train_maft_plus(
+                tower,
+                sources,
+                start,
+                plan_from_json(plan, changes),
+                path.parent,
+                cache=options.out / "crops",
+            )
+        if path.is_file():
+            trained = load_mask_head(path, tower.sha256, method="maft_plus")
+            subjects[title] = subject_of(trained, tower, str(path))
+        else:
+            missing.append(f"{title}: {path} is not there; --train makes it.")
+    return subjects, missing
+
+
+def scores(counted: Counted, unseen: NDArray[np.bool_]) -> dict[str, Interval]:
+    """Every column of a row, in [0, 1]."""
+    pixels, segments = np.stack(counted.margins), np.stack(counted.segments)
+    return {
+        name: interval(pixels if index < len(MIOU) else segments, statistic)
+        for index, (name, statistic) in enumerate(_statistics(unseen).items())
+    }
+
+
+def gains(counted: Counted, base: Counted, unseen: NDArray[np.bool_]) -> dict[str, Interval]:
+    """Every column of a row minus that of another, on the same resamples of photos."""
+    found = {}
+    for index, (name, statistic) in enumerate(_statistics(unseen).items()):
+        one, other = (
+            np.stack(side.margins if index < len(MIOU) else side.segments) for side in (counted, base)
+        )
+        found[name] = paired_difference(one, other, statistic)
+    return found
+
+
+MIOU = COLUMNS[:3]
+
+
+def _statistics(
+    unseen: NDArray[np.bool_],
+) -> Mapping[str, Callable[[NDArray[np.number]], NDArray[np.float64]]]:
+    """Column -> from summed counts to a number."""
+
+    def iou(index: int) -> Callable[[NDArray[np.number]], NDArray[np.float64]]:
+        return lambda total: zero_shot_scores(total, unseen)[..., index]
+
+    def quality(index: int) -> Callable[[NDArray[np.number]], NDArray[np.float64]]:
+        return lambda total: panoptic_quality(total)[index]
+
+    found = [iou(0), iou(1), iou(2), quality(0), quality(1), quality(2)]
+    return MappingProxyType(dict(zip(COLUMNS, found, strict=True)))
+
+
+def table(rows: Mapping[str, Mapping[str, Interval]], *, signed: bool = False) -> str:
+    """Markdown, percentages with intervals."""
+    lines = [f"| | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 1) + "|"]
+    sign = "+" if signed else ""
+    for name, row in rows.items():
+        cells = (
+            f"{100 * one.value:{sign}.1f} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
+            for one in row.values()
+        )
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print Markdown; 2 for what cannot be done."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    try:
+        loaded = ENCODERS["mini"].load(WeightStore(options.weights, offline=True))
+        tower = build_tower(ENCODERS["mini"], loaded, choose_compute("cpu", "fp32"), None)
+        sha256 = next(iter(tower.weights.values()))
+        mask_tower = MaskTower(tower.vision.visual, tower.text, loaded.model.logit_scale.detach(), sha256)
+        values = {} if options.config is None else json.loads(options.config.read_text(encoding="utf-8"))
+        subjects, missing = open_rows(options, mask_tower, plan_from_json(TuningPlan(), values))
+        coco = CocoInstances(options.coco, options.part)
+        preset = replace(FRAME, short_side=options.short_side)
+        counted = measure(tower, subjects, coco, preset, options.limit)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    unseen = np.array([False, *(name in HELD_OUT for name in coco.names)])
+    rows = {name: scores(one, unseen) for name, one in counted.items()}
+    tuned = [title for title, _, _ in ROWS if title in counted]
+    changes = {title: gains(counted[title], counted[FROZEN], unseen) for title in tuned}
+    number = len(counted[NACLIP].margins)
+    print(f"Embedded model ({sha256[:12]}), {number} photos of {options.part}, %, 95 % interval\n")
+    print(table(rows))
+    print(f"\nAgainst {FROZEN}, paired\n\n{table(changes, signed=True)}")
+    for sentence in missing:
+        print(sentence)
+    if options.json is not None:
+        content = {
+            kind: {name: {column: asdict(one) for column, one in row.items()} for name, row in part.items()}
+            for kind, part in (("rows", rows), ("gains", changes))
+        }
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--coco", type=Path, required=True, help="folder with instances.json and images")
+    add("--pets", type=Path, help="folder of pets, for --train")
+    add("--camvid", type=Path, help="folder of CamVid, for --train")
+    add("--out", type=Path, required=True, help="working folder with fc_clip.safetensors")
+    add("--train", action="store_true", help="tune the rows whose files are not there")
+    add("--config", type=Path, help="JSON with settings of ovs_core.training.mask_plans.TuningPlan")
+    add("--weights", type=Path, help="folder with weight files, looked at first")
+    add("--part", default=VAL, help="measured photos; default: %(default)s")
+    add("--limit", type=int, help="measure at most so many photos, evenly spaced")
+    add("--short-side", type=int, default=FRAME.short_side, help="frame in pixels; default: %(default)s")
+    add("--json", type=Path, help="write all numbers here")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""A toy COCO with annotated objects, and the embedded tower of the toy world as a mask tower."""
+
+import json
+from pathlib import Path
+
+import torch
+from training_toys import CONFIG, save_photo
+
+from ovs_core.encoders.mini import build_mini
+from ovs_core.encoders.text import TextEncoder
+from ovs_core.training.fc_clip import MaskTower
+
+SIZE = (64, 96)  # of every photo
+SHA = "a" * 64
+CATEGORIES = ((1, "person"), (18, "dog"), (24, "zebra"))
+
+
+def box(left, top, right, bottom):
+    """A polygon's corners, x and y in pixels."""
+    return [left, top, right, top, right, bottom, left, bottom]
+
+
+def annotation(photo, category, area, segmentation, crowd=0):
+    return {
+        "image_id": photo,
+        "category_id": category,
+        "area": area,
+        "segmentation": segmentation,
+        "iscrowd": crowd,
+    }
+
+
+def make_instances(root: Path, part="train2017") -> Path:
+    """Three photos: 7 with a dog in front of a person, 8 with a zebra and a crowd, 9 with nothing."""
+    for number in (7, 8, 9):
+        save_photo(root / "images" / part / f"{number:012}.jpg", *SIZE)
+    # A crowd in columns 0 and 1: runs go down the columns, first those outside.
+    crowd = {"size": list(SIZE), "counts": [0, 2 * SIZE[0], (SIZE[1] - 2) * SIZE[0]]}
+    content = {
+        "images": [],
+        "categories": [{"id": number, "name": name} for number, name in CATEGORIES],
+        "annotations": [
+            annotation(7, 18, 30 * 40, [box(10, 10, 39, 49)]),
+            annotation(7, 1, 50 * 60, [box(0, 0, 49, 59)]),
+            annotation(8, 24, 30 * 30, [box(40, 10, 69, 39)]),
+            annotation(8, 1, 2 * SIZE[0], crowd, 1),
+        ],
+    }
+    (root / "instances.json").write_text(json.dumps(content), encoding="utf-8")
+    return root
+
+
+def toy_tower(seed=0) -> MaskTower:
+    """The toy world's embedded model, random."""
+    torch.manual_seed(seed)
+    model = build_mini(CONFIG).eval().requires_grad_(False)
+    text = TextEncoder(model, f"toy {seed}", torch.device("cpu"))
+    return MaskTower(model.visual, text, torch.tensor(3.0), SHA)

@@ -1,0 +1,104 @@
+"""The table of mask methods: segments matched by hand, truth from objects, a toy run from end to end."""
+
+import json
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from instance_toys import SHA, make_instances, toy_tower
+from test_mask_stages import FC_CLIP, TUNING
+from training_toys import CONFIG
+
+from benchmarks import mask_table
+from benchmarks.mask_table import connected_parts, segment_matches, true_classes, true_segments
+from ovs_core.build import EncoderSpec, LoadedModel
+from ovs_core.encoders.mini import build_mini
+from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.training.fc_clip import MaskSources, train_fc_clip
+from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+
+NAMES = ("person", "dog", "zebra")
+
+
+def test_segments_by_hand():
+    # Truth: a dog (1) of 8 pixels, a person (2) of 4, two pixels that do not count. Answer: a dog that covers
+    # 6 of the 8 and one of the two, a zebra on the person, a person on background, a dog on the other void.
+    truth = np.array([[1] * 8 + [2] * 4 + [-1, -1] + [0] * 2])
+    answer = np.array([[1] * 6 + [0] * 2 + [2] * 4 + [1, 4] + [3] * 2])
+    found = segment_matches(truth, [1, 0], answer, [1, 2, 0, 1], 3)
+    np.testing.assert_allclose(found[0], [0, 6 / 8, 0])  # the pixel that does not count is in no union
+    np.testing.assert_allclose(found[1], [0, 1, 0])
+    np.testing.assert_allclose(found[2], [1, 0, 1])  # the dog on void is excused
+    np.testing.assert_allclose(found[3], [1, 0, 0])
+
+
+def test_no_answer_misses_everything():
+    found = segment_matches(np.array([[1, 0]]), [2], np.array([[0, 0]]), [], 3)
+    np.testing.assert_allclose(found, [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]])
+
+
+def test_half_is_no_match():
+    found = segment_matches(np.array([[1, 1, 0]]), [0], np.array([[1, 0, 0]]), [0], 1)
+    np.testing.assert_allclose(found[:, 0], [0, 0, 1, 1])
+
+
+def test_truth_of_objects():
+    labels = np.array([[0, 1, OTHER, IGNORE]], np.int16)
+    sample = Sample(np.zeros((1, 4, 3), np.uint8), labels, (("dog",), ("person",)))
+    numbers, classes = true_segments(sample, NAMES)
+    assert numbers.tolist() == [[1, 2, 0, -1]]
+    assert classes == [1, 0]
+    assert true_classes(sample, NAMES).tolist() == [[2, 1, -1, -1]]
+
+
+def test_connected_parts_of_labels():
+    labels = np.zeros((20, 40), np.uint8)
+    labels[:10, :10], labels[:10, 20:30], labels[15:, :], labels[12, 0] = 2, 2, 1, 2
+    numbers, classes = connected_parts(labels)
+    assert classes == [0, 1, 1]
+    assert numbers[16, 5] == 1
+    assert {int(numbers[0, 0]), int(numbers[0, 25])} == {2, 3}
+    assert numbers[12, 0] == 0  # one pixel
+
+
+def test_a_run_from_end_to_end(tmp_path, monkeypatch, capsys):
+    def load(store):
+        torch.manual_seed(0)
+        return LoadedModel(build_mini(CONFIG), (0.5,) * 3, (0.5,) * 3, {"mini.safetensors": SHA})
+
+    spec = EncoderSpec("mini", "Toy", "", None, "embedded", "mini", 16, load)
+    monkeypatch.setattr(mask_table, "ENCODERS", MappingProxyType({"mini": spec}))
+    coco = make_instances(tmp_path / "coco")
+    train_fc_clip(toy_tower(), MaskSources(coco), plan_from_json(FcClipPlan(), FC_CLIP), tmp_path / "out")
+    (tmp_path / "tuning.json").write_text(json.dumps(TUNING))
+    arguments = ["--coco", str(coco), "--out", str(tmp_path / "out"), "--part", "train2017"]
+    arguments += ["--config", str(tmp_path / "tuning.json"), "--short-side", "64"]
+    assert mask_table.main(arguments) == 0
+    assert "--train makes it" in capsys.readouterr().out
+    assert mask_table.main([*arguments, "--train", "--json", str(tmp_path / "t.json")]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads((tmp_path / "t.json").read_text())
+    assert list(content["rows"]) == [
+        mask_table.NACLIP,
+        mask_table.FC_CLIP,
+        mask_table.FROZEN,
+        *(title for title, _, _ in mask_table.ROWS),
+    ]
+    assert all(f"| {title} |" in printed for title in content["rows"])
+    assert list(content["gains"]) == [title for title, _, _ in mask_table.ROWS]
+
+
+def test_a_missing_head_is_one_sentence(tmp_path, capsys, monkeypatch):
+    coco = make_instances(tmp_path / "coco")
+    assert mask_table.main(["--coco", str(coco), "--out", str(tmp_path)]) == 2
+    assert "There is no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_table_is_markdown(signed):
+    from ovs_core.evaluation.metrics import Interval
+
+    row = dict.fromkeys(mask_table.COLUMNS, Interval(0.5, 0.25, 0.75))
+    last = mask_table.table({"x": row}, signed=signed).splitlines()[-1]
+    assert last.startswith("| x | +50.0 [+25.0, +75.0] |" if signed else "| x | 50.0 [25.0, 75.0] |")
