@@ -13,12 +13,13 @@ from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
 from ovs_core.render import lettering
 from ovs_core.render.palette import PALETTE, colors_for
 from ovs_core.types import Preset, Result, Segmentation, View, ViewKind
 from ovs_core.ui.view_html import section_html, sections_html
 from ovs_core.ui.view_kinds import LOOKS
-from ovs_core.ui.view_pictures import MOST, MOST_BARS, Seen, of_class, sections, seen
+from ovs_core.ui.view_pictures import Seen, of_class, sections, seen
 from ovs_core.vocabulary import TEMPLATES
 
 CPU = torch.device("cpu")
@@ -59,7 +60,7 @@ def test_every_kind_but_the_two_of_all_methods_has_a_look() -> None:
 
 def test_a_real_answer_is_shown_in_the_order_of_the_looks(mvp_seen: Seen) -> None:
     found = sections(mvp_seen, 2)
-    assert [section.kind for section in found] == list(LOOKS)
+    assert [section.kind for section in found] == [kind for kind in LOOKS if kind in MVP_SEG_VIEWS]
     assert mvp_seen.first == 2  # all of the photo is grass
     by_kind = {section.kind: section for section in found}
     maps = by_kind["view_maps"]
@@ -75,8 +76,9 @@ def test_a_real_answer_is_shown_in_the_order_of_the_looks(mvp_seen: Seen) -> Non
 
 def test_parts_can_be_drawn_alone(mvp_seen: Seen) -> None:
     own, shared = (sections(mvp_seen, 1, per_class=choice) for choice in (True, False))
-    assert {section.kind for section in own} == {kind for kind, look in LOOKS.items() if look.per_class}
-    assert [section.kind for section in (*own, *shared)] == list(LOOKS)
+    assert all(section.look.per_class for section in own)
+    assert not any(section.look.per_class for section in shared)
+    assert [section.kind for section in (*own, *shared)] == [kind for kind in LOOKS if kind in MVP_SEG_VIEWS]
 
 
 def test_a_class_that_was_not_typed_is_refused(mvp_seen: Seen) -> None:
@@ -127,20 +129,54 @@ def test_labels_have_the_colours_of_their_classes() -> None:
 
 
 def test_bars_of_very_many_classes_are_the_largest() -> None:
-    names = tuple(f"thing {number}" for number in range(MOST_BARS + 5))
+    names = tuple(f"thing {number}" for number in range(45))
     values = torch.linspace(0, 1, len(names))[:, None, None]
     view = View("class_gates", "", values, names, (0, 1))
     (section,) = sections(seen(result_with(view, names=names)), 1)
     assert section.table.rows[0] == (names[-1], "1.000")
-    assert len(section.table.rows) == MOST_BARS
-    assert f"{MOST_BARS} of {len(names)}" in section.note
+    assert len(section.table.rows) == 40
+    assert section.note == "Of 45, the largest 40 are shown."
 
 
-def test_very_many_maps_are_not_all_drawn() -> None:
-    view = View("global_map", "", torch.rand(2 * (MOST + 1), 2, 2), ("map",) * 2 * (MOST + 1))
+def test_bars_that_come_best_first_stay_so() -> None:
+    values = torch.linspace(0, 1, 30)[:, None, None]
+    view = View("void_shares", "", values, tuple(str(number) for number in range(1, 31)), (0, 1))
     (section,) = sections(seen(result_with(view)), 1)
-    assert len(section.panels) == MOST
-    assert f"{MOST} of {MOST + 1} maps" in section.note
+    assert [row[0] for row in section.table.rows] == [str(number) for number in range(1, 13)]
+    assert section.note == "Of 30, the first 12 are shown."
+
+
+def test_very_many_masks_are_not_all_drawn() -> None:
+    labels = tuple(f"{place}: dog 90%, no object 3%" for place in range(1, 16))
+    maps = View("mask_proposals", "", torch.rand(15, 2, 3), labels, (0, 1))
+    words = View(
+        "mask_words",
+        "",
+        torch.rand(15, 1, 3),
+        tuple(str(place) for place in range(1, 16)),
+        (0, 1),
+        (("dog", "puppy", "cat"),) * 15,
+        ("class", "winning name", "CLIP 1"),
+    )
+    masks, table = sections(seen(result_with(maps, words)), 1)
+    assert [caption for _, caption in masks.panels] == list(labels[:12])
+    assert (masks.scale.low, masks.scale.high) == (0, 1)
+    assert [row[0] for row in table.table.rows] == [str(place) for place in range(1, 13)]
+    assert table.table.head == ("", "class", "winning name", "CLIP 1")
+    assert "Of 15" in masks.note
+    assert "Of 15" in table.note
+
+
+def test_cells_that_are_no_places_are_not_laid_over_the_photo() -> None:
+    maps = torch.zeros(2, 1, 2)
+    places = View("transfer_attention", "In the photo", maps, ("dog", "grass"))
+    tokens = View("transfer_attention", "NOT A PICTURE", maps, ("dog", "grass"), columns=("1", "2"))
+    (over,), (alone,) = (sections(seen(result_with(view)), 1) for view in (places, tokens))
+    assert (
+        len(np.unique(alone.panels[0][0].reshape(-1, 3), axis=0)) == 1
+    )  # one colour: nothing shines through
+    assert len(np.unique(over.panels[0][0].reshape(-1, 3), axis=0)) > 1
+    assert alone.note == "NOT A PICTURE."
 
 
 def test_maps_that_do_not_fit_the_classes_are_refused() -> None:

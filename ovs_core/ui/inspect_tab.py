@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -29,7 +30,14 @@ from ovs_core.ui.words import Status, note_html
 MAP_SIDE = 512  # longer side of a heat map, in pixels
 MOST_CLASSES = 24  # heat maps on the page; of more classes those that won most
 RING = 9  # radius of the ring that marks the chosen point, in pixels
-DONE = "Done. Click the photo to ask about another patch."
+DONE = "Done. Click the photo to ask about another point."
+ABOUT_A_POINT: Mapping[ViewKind, str] = MappingProxyType(
+    {
+        "attention": "Click a point of the photo, or set it below, to see which other patches that patch "
+        "looks at (bright: more).",
+        "mask_proposals": "Click a point of the photo, or set it below, to see first the masks that hold it.",
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +101,8 @@ def inspect_steps(
             yield event, None
             continue
         found = insight(event, point, MOST_CLASSES)
-        yield Status(DONE if found.affinity is not None else "Done."), found
+        kinds = frozenset(view.kind for view in event.segmentation.views)
+        yield Status(DONE if point_note(kinds) else "Done."), found
 
 
 def insight(result: Result, point: tuple[float, float], most: int | None = None) -> Insight:
@@ -206,6 +215,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     similarity_scale = gr.HTML("", padding=False)
     similarity = _similarity_gallery()
     with gr.Column(elem_id="inspect-point") as point_part:
+        note = gr.HTML(note_html(ABOUT_A_POINT["attention"]), padding=False)
         picture, affinity, across, down = _point_fields()
     picker = _class_picker()
     own_views = gr.HTML("", padding=False, elem_id="class-views")
@@ -244,9 +254,9 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         **quiet,
     )
     method.change(
-        lambda encoder, name: gr.update(visible=_has_point(engine.methods(encoder), name)),
+        lambda encoder, name: _about_point(engine.methods(encoder), name),
         [inputs.encoder, method],
-        [point_part],
+        [point_part, note],
         queue=False,
         **quiet,
     )
@@ -308,13 +318,6 @@ def _similarity_gallery() -> gr.Gallery:
 
 def _point_fields() -> tuple[gr.Image, gr.Image, gr.Slider, gr.Slider]:
     """Lay out the clickable photo, what its point looks at, and the point in percent across and down."""
-    gr.HTML(
-        note_html(
-            "Click a point of the photo, or set it below, to see which other patches "
-            "that patch looks at (bright: more)."
-        ),
-        padding=False,
-    )
     with gr.Row(elem_classes="ovs-pair"):
         picture = photo_field(
             label="The point",
@@ -343,8 +346,15 @@ def _offered(infos: Collection[MethodInfo], wanted: str | None) -> tuple[Any, st
     return update, unavailable_html(infos)
 
 
-def _has_point(infos: Collection[MethodInfo], name: str | None) -> bool:
-    return any("attention" in info.views for info in infos if info.name == name)
+def point_note(kinds: Collection[ViewKind]) -> str:
+    """Say what a point of the photo is good for; "" where no view is about one."""
+    return next((text for kind, text in ABOUT_A_POINT.items() if kind in kinds), "")
+
+
+def _about_point(infos: Collection[MethodInfo], name: str | None) -> tuple[Any, str]:
+    """Show the point for methods with views about one, and say what it is good for."""
+    text = next((point_note(info.views) for info in infos if info.name == name), "")
+    return gr.update(visible=bool(text)), note_html(text)
 
 
 def _shown(insight: Insight, label: int | None, one_scale: bool, before: Seen | None) -> tuple[Any, ...]:
@@ -359,7 +369,7 @@ def _shown(insight: Insight, label: int | None, one_scale: bool, before: Seen | 
     return (
         scale,
         gr.update(value=gallery, visible=bool(gallery)),
-        insight.affinity,
+        gr.update(value=insight.affinity, visible=insight.affinity is not None),
         gr.update(visible=found.per_class),
         gr.update(choices=choices, value=kept),
         class_views(found, kept, one_scale),

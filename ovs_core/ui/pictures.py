@@ -122,7 +122,7 @@ def base_picture(pixels: NDArray[np.uint8]) -> str:
 def store_png(pixels: NDArray[np.uint8], name: str) -> str:
     """Keep a picture (H, W, 3) as a PNG file of the app's own cache and give its path."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return store(buffer.getvalue(), name)
 
 

@@ -23,6 +23,10 @@ class Look:
         sentence: what one sees, what bright means, which symbol of the paper it is.
         per_class: its maps come class by class, the same number for each; one class is shown at a time.
         noun: what the numbers of a "numbered" drawing count.
+        most: maps, bars or rows of words that are shown.
+        ranked: bars come best first; otherwise the largest ones are shown where there are too many.
+        peaks: captions of maps name their largest value.
+        titled: the view's own title is shown too: it says what differs from answer to answer.
     """
 
     drawing: Drawing
@@ -30,6 +34,10 @@ class Look:
     sentence: str
     per_class: bool = False
     noun: str = ""
+    most: int = 24
+    ranked: bool = False
+    peaks: bool = True
+    titled: bool = False
 
 
 LOOKS: Mapping[ViewKind, Look] = MappingProxyType(
@@ -81,6 +89,7 @@ LOOKS: Mapping[ViewKind, Look] = MappingProxyType(
             "Is the class in the photo?",
             "The gate g_c of each class, from 0 (surely absent) to 1 (surely there). Refining multiplies the "
             "class's score by it.",
+            most=40,
         ),
         "context_cosines": Look(
             "matrix",
@@ -93,6 +102,73 @@ LOOKS: Mapping[ViewKind, Look] = MappingProxyType(
             "Words nearest to the contexts",
             "For each learned vector the word whose embedding lies nearest, with its distance. A hint only: "
             "learned vectors need not lie near any word.",
+            most=40,
+        ),
+        "query_attention": Look(
+            "heat",
+            "Where the query of this class looks",
+            "Cross-attention of the query whose mask shows this class best, layer by layer, mean of all "
+            "heads. Bright: it takes more from there.",
+            per_class=True,
+        ),
+        "frozen_and_tuned": Look(
+            "heat",
+            "What tuning changed for this class",
+            "Cosine of every place's CLIP feature with this class, before and after the image tower was "
+            "tuned to follow masks. Bright: more alike; both share one colour scale.",
+            per_class=True,
+        ),
+        "transfer_attention": Look(
+            "heat",
+            "What the words adapt to",
+            "What this class's name takes from each image token when content-dependent transfer adapts it to "
+            "the photo. Bright: takes more.",
+            per_class=True,
+            titled=True,
+        ),
+        "mask_proposals": Look(
+            "heat",
+            "The masks it proposes",
+            "Each query's mask as a probability, those that hold the point above first, then the surest; "
+            'below each its class with its share p_n, and the share of "no object". Bright: inside.',
+            most=12,
+            peaks=False,
+        ),
+        "mask_words": Look(
+            "words",
+            "What each mask is called",
+            "In the order of the masks: the class of the answer, the name that won within it, and the best "
+            "classes of the trained head (in-vocabulary) and of CLIP's own features (out-vocabulary), with "
+            "shares.",
+            most=12,
+        ),
+        "void_shares": Look(
+            "bars",
+            "Is there an object in the mask?",
+            'Share of "no object" (void) in each mask, in the order of the masks: 1 means that the mask is '
+            "left out of the answer.",
+            most=12,
+            ranked=True,
+        ),
+        "winning_names": Look(
+            "bars",
+            "Which synonym wins",
+            "For each name the part of its class that it won, over all masks weighed by their share of the "
+            "class. A class with one name has 1.",
+            ranked=True,
+        ),
+        "text_shift": Look(
+            "bars",
+            "How far the photo moved each name",
+            "Cosine of every name's embedding with what content-dependent transfer (CDT) made of it for this "
+            "photo, on a scale from -1 to 1. 1: unchanged.",
+            ranked=True,
+        ),
+        "feature_change": Look(
+            "heat",
+            "Where tuning changed the features",
+            "1 - cosine between the feature of every place before and after the image tower was tuned. "
+            "Bright: changed more.",
         ),
     }
 )

@@ -32,8 +32,6 @@ from ovs_core.ui.pictures import resampled_labels, shown_copy
 from ovs_core.ui.view_kinds import LOOKS, Drawing, Look
 
 MAP_SIDE = 512  # longer side of a map over the photo, in pixels
-MOST = 24  # maps of one view that are drawn
-MOST_BARS = 40
 _OPACITY = 0.6  # of numbered areas and labels over the photo
 _BAR_COLOR = PALETTE[0]
 _LEAST_WIDTH = 480  # of a figure, in pixels, so that its heading can be read
@@ -159,7 +157,10 @@ def sections(
             if look.drawing == "heat":
                 everywhere = whole.limits or common_range(_maps(whole))
                 view = replace(view, limits=everywhere if one_scale else common_range(_maps(view)))
-        drawn.append(_with_figure(_DRAW[look.drawing](found, view, look), found, label))
+        section = _DRAW[look.drawing](found, view, look)
+        if look.titled:
+            section = replace(section, note=f"{view.title}. {section.note}".strip())
+        drawn.append(_with_figure(section, found, label))
     return tuple(drawn)
 
 
@@ -182,21 +183,23 @@ def _maps(view: View) -> NDArray[np.float32]:
 
 
 def _heat(found: Seen, view: View, look: Look) -> Section:
-    size = found.photo.shape[:2]
-    maps = _maps(view)[:MOST]
+    """Maps over the photo, or alone where their columns have names and are no places."""
+    size = (found.photo.shape[0], found.photo.shape[1])
     panels = []
-    for values, label in zip(maps, view.labels, strict=False):
+    for values, label in zip(_maps(view)[: look.most], view.labels, strict=False):
         low, high = view.limits or common_range([values])
-        caption = f"{label}: up to {short_number(float(values.max()))}"
-        panels.append((blend(heatmap(values, size, low, high), found.photo), caption))
+        colors = heatmap(values, size, low, high)
+        picture = colors if view.columns else blend(colors, found.photo)
+        panels.append(
+            (picture, f"{label}: up to {short_number(float(values.max()))}" if look.peaks else label)
+        )
     scale = Scale(*view.limits) if view.limits else None
-    note = _left_out(len(view.maps), MOST, "maps, the first ones")
-    return Section(view.kind, look, tuple(panels), scale, note=note)
+    return Section(view.kind, look, tuple(panels), scale, note=_left_out(len(view.maps), look))
 
 
 def _numbered(found: Seen, view: View, look: Look) -> Section:
     """Areas 1..n, n being the upper limit."""
-    maps = _maps(view)[:MOST].round().astype(np.uint8)
+    maps = _maps(view)[: look.most].round().astype(np.uint8)
     count = round(view.limits[1]) if view.limits else int(maps.max())
     colors = [OTHER_COLOR, *(PALETTE[number % len(PALETTE)] for number in range(count))]
     names = ["none", *(f"{look.noun} {number}" for number in range(1, count + 1))]
@@ -205,7 +208,7 @@ def _numbered(found: Seen, view: View, look: Look) -> Section:
 
 def _labels(found: Seen, view: View, look: Look) -> Section:
     """Areas of classes in their own colours."""
-    maps = _maps(view)[:MOST].round().astype(np.uint16)
+    maps = _maps(view)[: look.most].round().astype(np.uint16)
     return _areas(found, view, look, maps, found.colors, ["other", *found.names])
 
 
@@ -228,16 +231,17 @@ def _areas(
         red, green, blue = colors[number].tolist()
         share = float((maps[-1] == number).mean())
         key.append(ClassSummary(number, (names[number],), (red, green, blue), share, 0.0))
-    note = _left_out(len(view.maps), MOST, "maps, the first ones")
+    note = _left_out(len(view.maps), look)
     if len(maps) > 1 and not note:
         note = f"Shares are those of the last map, “{view.labels[len(maps) - 1]}”."
     return Section(view.kind, look, tuple(panels), key=tuple(key), note=note)
 
 
 def _bars(found: Seen, view: View, look: Look) -> Section:
-    """One number per label; of very many the largest ones."""
+    """One number per label; of too many the largest ones, or the first if they are ranked already."""
     values = _maps(view).reshape(len(view.labels), -1)[:, 0]
-    kept = np.arange(len(values)) if len(values) <= MOST_BARS else np.argsort(-values)[:MOST_BARS]
+    by_size = len(values) > look.most and not look.ranked
+    kept = (np.argsort(-values, kind="stable") if by_size else np.arange(len(values)))[: look.most]
     low, high = view.limits or common_range([values])
     names, values = [view.labels[row] for row in kept], values[kept]
     shares = np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1).tolist()
@@ -246,7 +250,7 @@ def _bars(found: Seen, view: View, look: Look) -> Section:
     rows = tuple((name, f"{value:.3f}") for name, value in zip(names, values.tolist(), strict=True))
     table = Table(("", "value"), rows, meters=tuple(zip(shares, colors, strict=True)))
     chart = bars([_written(name, found) for name in names], values.tolist(), shares, colors)
-    note = _left_out(len(view.labels), MOST_BARS, "values, the largest")
+    note = _left_out(len(view.labels), look, "the largest" if by_size else "the first")
     return Section(view.kind, look, table=table, chart=chart, note=note)
 
 
@@ -268,18 +272,19 @@ def _matrix(found: Seen, view: View, look: Look) -> Section:
 
 def _words(found: Seen, view: View, look: Look) -> Section:
     """Words with their numbers; the longer side of the table runs down."""
-    numbers = _maps(view).reshape(len(view.labels), -1)
+    numbers = _maps(view).reshape(len(view.labels), -1)[: look.most]
     cells = [
         [f"{word} ({number:.2f})" for word, number in zip(row, values, strict=True)]
-        for row, values in zip(view.words, numbers.tolist(), strict=True)
+        for row, values in zip(view.words, numbers.tolist(), strict=False)
     ]
     places = view.columns or _numbers(numbers.shape[1])
+    labels, note = view.labels[: look.most], _left_out(len(view.labels), look)
     if len(places) > len(cells):
         turned = zip(places, zip(*cells, strict=True), strict=True)
         rows = tuple((place, *row) for place, row in turned)
-        return Section(view.kind, look, table=Table(("", *view.labels), rows))
-    rows = tuple((label, *row) for label, row in zip(view.labels, cells, strict=True))
-    return Section(view.kind, look, table=Table(("", *places), rows))
+        return Section(view.kind, look, table=Table(("", *labels), rows), note=note)
+    rows = tuple((label, *row) for label, row in zip(labels, cells, strict=True))
+    return Section(view.kind, look, table=Table(("", *places), rows), note=note)
 
 
 _DRAW: Mapping[Drawing, Callable[[Seen, View, Look], Section]] = MappingProxyType(
@@ -312,7 +317,8 @@ def _with_figure(section: Section, found: Seen, label: int) -> Section:
         parts.append(legend(section.key, width))
     if section.scale is not None:
         parts.append(scale_strip(section.scale.low, section.scale.high))
-    return replace(section, figure=stacked([*parts, text_strip(section.look.sentence, width)]))
+    said = f"{section.look.sentence} {section.note}".strip()
+    return replace(section, figure=stacked([*parts, text_strip(_written(said, found), width)]))
 
 
 def _written(text: str, found: Seen) -> str:
@@ -326,6 +332,6 @@ def _numbers(count: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1, count + 1))
 
 
-def _left_out(count: int, most: int, what: str) -> str:
+def _left_out(count: int, look: Look, which: str = "the first") -> str:
     """Say how many of many are shown; "" if all are."""
-    return "" if count <= most else f"{most} of {count} {what}, are shown."
+    return "" if count <= look.most else f"Of {count}, {which} {look.most} are shown."

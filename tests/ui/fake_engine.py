@@ -151,7 +151,49 @@ def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
         views.append(View("attention", "Where the last block looks from this patch", attention, ("patch",)))
     if request.method == "mvp_seg":
         views += mvp_seg_views(looked(request.vocabulary, evidence), request.views, spelled)
+    if METHODS[request.method].masks:
+        views += [view for view in mask_views(names, evidence[first]) if view.kind in request.views]
     return tuple(views)
+
+
+def mask_views(names: tuple[str, ...], maps: torch.Tensor) -> tuple[View, ...]:
+    """Every kind that FC-CLIP and MAFT+ have, made of the discs: 20 masks, two layers."""
+    count = 20
+    masks = maps[torch.arange(count) % len(names)].sub(0.15).mul(60).sigmoid()
+    numbers = tuple(str(place) for place in range(1, count + 1))
+    owners = [names[place % len(names)] for place in range(count)]
+    shares = torch.linspace(0.95, 0.05, count)
+    proposals = tuple(
+        f"{n}: {o} {s:.0%}, no object 4%" for n, o, s in zip(numbers, owners, shares, strict=True)
+    )
+    pairs = maps.repeat_interleave(2, dim=0) * torch.tensor([1.0, 0.8]).repeat(len(names))[:, None, None]
+    places = [(name, part) for name in names for part in (1, 2)]
+    words = tuple((owner, owner, *names[:1], *names[-1:]) for owner in owners)
+    return (
+        View("mask_proposals", "Masks", masks, proposals, (0.0, 1.0)),
+        View("query_attention", "Layers", pairs.clamp(min=0), tuple(f"{n}, layer {p}" for n, p in places)),
+        View("void_shares", "Void", 1 - shares[:, None, None], proposals, (0.0, 1.0)),
+        View(
+            "mask_words",
+            "Words",
+            shares[:, None, None].expand(-1, 1, 4),
+            numbers,
+            (0.0, 1.0),
+            words,
+            ("class", "winning name", "trained head 1", "CLIP 1"),
+        ),
+        View("winning_names", "Names", torch.ones(len(names), 1, 1), names, (0.0, 1.0)),
+        View("text_shift", "Shift", torch.full((len(names), 1, 1), 0.7), names, (-1.0, 1.0)),
+        View("transfer_attention", "Where each name looks", maps.clamp(min=0), names),
+        View(
+            "frozen_and_tuned",
+            "Before, after",
+            pairs,
+            tuple(f"{n}, {('before', 'after')[p - 1]}" for n, p in places),
+            (float(pairs.min()), float(pairs.max())),
+        ),
+        View("feature_change", "Change", maps[:1].abs(), ("change",)),
+    )
 
 
 def looked(vocabulary: Vocabulary, evidence: torch.Tensor) -> Looked:
