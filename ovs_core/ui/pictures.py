@@ -105,16 +105,26 @@ def mask_png(mask: NDArray[np.bool_], outline: NDArray[np.bool_], color: str) ->
     return buffer.getvalue()
 
 
+def shown_copy(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The copy of a photo (H, W, 3) that the page shows: at most `side` pixels long, and never too small."""
+    picture = display_copy(pixels, side)
+    longest = max(picture.shape[:2])
+    if longest >= SMALLEST_SIDE:
+        return picture
+    height, width = (max(1, round(length * SMALLEST_SIDE / longest)) for length in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))
+
+
 def base_picture(pixels: NDArray[np.uint8]) -> str:
     """Keep the copy of a photo (H, W, 3) that the page shows and give its path."""
-    picture = Image.fromarray(display_copy(pixels, DISPLAY_SIDE))
-    if max(picture.size) < SMALLEST_SIDE:
-        factor = SMALLEST_SIDE / max(picture.size)
-        size = tuple(max(1, round(side * factor)) for side in picture.size)
-        picture = picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
+    return store_png(shown_copy(pixels, DISPLAY_SIDE), "photo.png")
+
+
+def store_png(pixels: NDArray[np.uint8], name: str) -> str:
+    """Keep a picture (H, W, 3) as a PNG file of the app's own cache and give its path."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=3)
-    return store(buffer.getvalue(), "photo.png")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return store(buffer.getvalue(), name)
 
 
 def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:

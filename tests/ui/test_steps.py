@@ -13,15 +13,27 @@ from fake_engine import WINDOWS, FakeEngine
 from PIL import Image
 
 from ovs_core.engine import Progress
+from ovs_core.methods.mask_views import MAFT_PLUS_VIEWS
+from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
 from ovs_core.types import ClassSummary
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
+from ovs_core.ui.http import api_inspect
 from ovs_core.ui.inputs import load_examples
-from ovs_core.ui.inspect_tab import clickable_copy, inspect_steps, point_in_percent, ringed
+from ovs_core.ui.inspect_tab import (
+    MOST_CLASSES,
+    chosen_method,
+    clickable_copy,
+    inspect_steps,
+    point_in_percent,
+    ringed,
+    unavailable_html,
+)
 from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
+from ovs_core.ui.view_pictures import sections
 from ovs_core.ui.words import (
     NOTHING_WON,
     STOPPED,
@@ -321,6 +333,59 @@ def test_inspect_draws_every_class_on_one_scale(engine: FakeEngine, photo_file: 
     assert len(found.similarity) == 2
     assert found.low < found.high
     assert found.affinity is not None
+
+
+def test_inspect_asks_a_method_for_its_own_views(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg", "maft_plus"))
+    for name, views in (("mvp_seg", MVP_SEG_VIEWS), ("maft_plus", MAFT_PLUS_VIEWS)):
+        *_, (status, found) = inspect_steps(engine, None, question(photo_file), name, (0.5, 0.5))
+        assert "another point" in status.text
+        assert found is not None
+        assert {view.kind for view in found.seen.views} == views - {"similarity", "attention"}
+        assert {section.kind for section in sections(found.seen, 1)} == views - {"similarity", "attention"}
+    *_, (_, plain) = inspect_steps(engine, None, question(photo_file), "naclip", (0.5, 0.5))
+    assert plain is not None
+    assert plain.seen.views == ()
+
+
+def test_inspect_of_very_many_classes_draws_those_that_won_most(engine: FakeEngine, photo_file: Path) -> None:
+    words = "; ".join(f"thing {number}" for number in range(MOST_CLASSES + 6))
+    *_, (_, found) = inspect_steps(engine, None, question(photo_file, words), "naclip", (0.5, 0.5))
+    assert found is not None
+    assert len(found.similarity) == MOST_CLASSES
+
+
+def test_the_endpoint_gives_a_figure_per_view(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    asked = question(photo_file)
+    wanted = ["class_gates", "view_maps", "context_words"]
+    pictures, affinity, report = api_inspect(engine, asked, "mvp_seg", 0.5, 0.5, wanted, 2)
+    assert report["figures"] == ["view_maps", "class_gates"]  # words are in the report
+    assert [Path(path).name for path in pictures] == [
+        "similarity-1.png",
+        "similarity-2.png",
+        "view_maps.png",
+        "class_gates.png",
+    ]
+    assert affinity is not None
+    about = {view["kind"]: view for view in report["views"]}
+    assert set(about) == {"similarity", "attention", *wanted}
+    assert about["class_gates"]["values"][0][0][0] == pytest.approx(0.5, abs=0.5)
+    assert about["context_words"]["words"][0][0] == "photo"
+    assert "values" not in about["view_maps"]
+    _, _, everything = api_inspect(engine, asked, "mvp_seg", 0.5, 0.5, ["all"])
+    assert {view["kind"] for view in everything["views"]} == MVP_SEG_VIEWS
+
+
+def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
+    assert chosen_method(here, "mvp_seg") == "mvp_seg"
+    assert chosen_method(elsewhere, "mvp_seg") == "naclip"
+    assert chosen_method((), "naclip") is None
+    assert "MVP-SEG" not in unavailable_html(here)
+    assert "which &lt;is not&gt; here" in unavailable_html(elsewhere)
+    assert unavailable_html(tuple(info for info in here if info.available)) == ""
 
 
 def test_a_click_becomes_percent(photo_file: Path) -> None:
