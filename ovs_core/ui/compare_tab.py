@@ -81,7 +81,8 @@ def _verdict(found: Comparison) -> tuple[Status, Comparison]:
         return Status(f"Done in {seconds:.2f} s. Tick a second method to see where they disagree."), found
     picture, disagreement = disagreement_picture(found.results)
     share = float((disagreement > 0).mean())
-    text = f"Done in {seconds:.2f} s. The methods disagree on {percent(share)} of the photo (bright)."
+    where = f"{percent(share)} of the photo, bright in the last panel"
+    text = f"Done in {seconds:.2f} s. The methods disagree on {where}."
     notes = dict.fromkeys(note for result in found.results for note in result.notes)
     return Status(" ".join((text, *notes))), replace(found, disagreement=picture, share=share)
 

@@ -170,6 +170,6 @@ def legend_html(classes: Sequence[ClassSummary]) -> str:
 def _table(caption: str, head: str, rows: Sequence[str]) -> str:
     body = "".join(rows)
     return (
-        f'<div class="ovs-table" tabindex="0"><table><caption>{caption}</caption>'
+        f'<div class="ovs-table" tabindex="0"><table><caption><span>{caption}</span></caption>'
         f"<thead>{head}</thead><tbody>{body}</tbody></table></div>"
     )
