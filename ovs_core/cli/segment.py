@@ -201,7 +201,7 @@ def _check_masks(formats: Sequence[str], methods: Sequence[str], encoder: str, e
     unable = [method for method in methods if not known[method].masks]
     if asked and unable:
         able = [name for name, info in known.items() if info.masks and info.available]
-        choose = f"choose {' or '.join(able)} with --method" if able else f"no method on {encoder} does"
+        choose = f"choose {' or '.join(able)} with --method" if able else f"none that is ready on {encoder} does"
         raise ValueError(
             f"--export {asked[0]} needs a method that proposes masks, and {unable[0]} does not; {choose}."
         )
