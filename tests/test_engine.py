@@ -28,6 +28,7 @@ from ovs_core.checkpoints import CheckpointError, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.engine import SMALLEST_WINDOW, Engine, NotEnoughMemory, Progress, Request
+from ovs_core.registry.methods import SMOOTHED_SCALE
 from ovs_core.types import Preset, Result, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
@@ -500,6 +501,7 @@ class TestRegistry:
             if runs_on(method, encoder)
         }
         assert set(PRESETS) == pairs
+        assert all(PRESETS["maskclip", family].scale == scale for family, scale in SMOOTHED_SCALE.items())
         assert all(preset.templates in TEMPLATES for preset in PRESETS.values())
 
     def test_published_settings(self):

@@ -418,3 +418,14 @@ def test_attention_of_a_layer_is_shared_out_over_the_padded_frame(engine, method
     # Levels of stride 32, 16, 8 on the grid of stride 16: repeated four times, as it is, mean of four.
     assert maps.sum(dim=(2, 3)).flatten().tolist() == pytest.approx([4, 1, 0.25] * 2, rel=1e-4)
     assert views["query_attention"].labels[:4] == (*(f"cat, layer {i}" for i in (1, 2, 3)), "grass, layer 1")
+
+
+@EACH_METHOD
+def test_an_answer_becomes_panoptic_and_instance_files(engine, method, tmp_path):
+    result = ask(engine, method)
+    written = [path.name for path in result.save(tmp_path, formats=("panoptic", "instances"))]
+    start = f"photo.{method.replace('_', '-')}"
+    assert {f"{start}.panoptic.png", f"{start}.panoptic.json", f"{start}.instances.json"} < set(written)
+    document = json.loads((tmp_path / f"{start}.panoptic.json").read_text(encoding="utf-8"))
+    assert [(c["name"], c["isthing"]) for c in document["categories"]] == [("cat", 1), ("grass", 0)]
+    assert document["images"][0]["height"] == 48
