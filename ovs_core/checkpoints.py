@@ -295,10 +295,8 @@ class WeightStore:
             try:
                 read_state(arrived)
             except CheckpointError as error:
-                why = "it cannot be read as weights"
-                raise CheckpointError(
-                    f"This is not {entry.title}: {why}. {self._how_to_get(entry)}"
-                ) from error
+                sentence = f"This is not {entry.title}: it cannot be read as weights."
+                raise CheckpointError(f"{sentence} {self._how_to_get(entry)}") from error
         elif measured != entry.sha256:
             what = "a web page" if _head(arrived).startswith(b"<") else "another file"
             raise CheckpointError(
@@ -320,8 +318,7 @@ class WeightStore:
 
     def _how_to_get(self, entry: WeightFile) -> str:
         """The next step, as a sentence."""
-        by_hand = entry.url or entry.page
-        if not by_hand:
+        if not (by_hand := entry.url or entry.page):
             files = " and ".join(entry.files)
             return f"It comes with the repository: restore {files} in {self.folders[-1]} from there."
         target = self.folder / entry.files[0]
@@ -470,9 +467,8 @@ def _is_torchscript(path: Path) -> bool:
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers of a scripted module, without the three numbers OpenAI keeps among them."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # deprecated since torch 2.10, no successor reads old files
+        # Deprecated since torch 2.10; no successor reads old files.
+        warnings.simplefilter("ignore", FutureWarning)
         state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return {key: value for key, value in state.items() if key not in _OPENAI_EXTRAS}
 

@@ -225,7 +225,7 @@ def _mask_words(looked: Looked) -> View:
 def _winning_names(looked: Looked) -> View:
     """For each name the part of its class that it won: over masks, weighed by their share of the class."""
     counts = class_counts(looked.vocabulary)[: len(looked.names)]
-    groups = torch.split(looked.found.name_logits[:, : sum(counts)], counts, dim=1)
+    groups = torch.split(looked.found.name_logits[:, : sum(counts)], list(counts), dim=1)
     bars = []
     for column, logits in enumerate(groups):
         weight = looked.shares[:, column]

@@ -220,14 +220,19 @@ def runs_on(method: MethodSpec, encoder: EncoderSpec) -> bool:
     return encoder.gives(method.reads) and (method.build is not None or method.name in encoder.heads)
 
 
+def wrong_encoder(method: MethodSpec, encoder: EncoderSpec) -> str:
+    """Say that a method cannot run on a tower, and on which it can."""
+    others = ", ".join(spec.name for spec in ENCODERS.values() if runs_on(method, spec))
+    return f"{method.title} does not run on {encoder.title} ({encoder.name}); choose one of: {others}."
+
+
 def why_not(method: MethodSpec, encoder: EncoderSpec, store: WeightStore) -> str:
     """Why a method does not run on a tower, in one sentence with the next step; "" if it does.
 
     Whether the tower's own weights are here is another question (`EncoderInfo`).
     """
     if not runs_on(method, encoder):
-        others = ", ".join(spec.name for spec in ENCODERS.values() if runs_on(method, spec))
-        return f"{method.title} does not run on {encoder.title} ({encoder.name}); choose one of: {others}."
+        return wrong_encoder(method, encoder)
     if method.build is not None:
         return ""
     return head_problem(store, encoder.heads[method.name], encoder)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import torch
 
-from ovs_core.registry.methods import METHODS
+from ovs_core.registry.methods import METHODS, wrong_encoder
 from ovs_core.registry.names import lookup
 from ovs_core.registry.towers import EncoderSpec, Family
 from ovs_core.types import Preset
@@ -70,7 +70,7 @@ def preset_for(method: str, encoder: EncoderSpec, device: torch.device) -> Prese
     spec = lookup("method", METHODS, method)
     preset = PRESETS.get((method, encoder.family))
     if preset is None:
-        raise ValueError(f"There are no settings for {spec.title} on {encoder.title} ({encoder.name}).")
+        raise ValueError(wrong_encoder(spec, encoder))
     if device.type == "cpu" and preset.templates == "imagenet80":
         preset = replace(preset, templates=CPU_TEMPLATES)
     if device.type == "cpu" and encoder.family == "convnext":

@@ -32,6 +32,7 @@ def card_html(entry: WeightFile, here: Path | None) -> str:
         "Licence": entry.licence,
         "Source": entry.source,
         "Paper": f"arXiv {entry.paper}" if entry.paper else "",
+        "By hand": "" if here else entry.page,
         "File": str(here) if here else "",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
@@ -113,12 +114,12 @@ def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: 
     )
     with gr.Row(elem_classes="ovs-models", equal_height=False):
         for name, entry in store.catalogue.items():
-            if entry.kind != "clip":  # weights that no method uses yet
-                continue
             here = store.locate(name)
+            if entry.kind == "sam" or (entry.kind == "head" and here is None):  # nothing uses or offers them
+                continue
             with gr.Group(elem_classes="ovs-model"):
                 card = gr.HTML(card_html(entry, here), padding=False)
-                if here is None and entry.url:
+                if here is None and (entry.url or entry.page):
                     _ways_to_get(store, name, card, refresh, refreshed)
 
 
@@ -133,7 +134,7 @@ def _ways_to_get(
             yield status, (card_html(entry, store.locate(name)), *refresh()) if arrived else None
 
     status, token = status_line(f"get-{name}")
-    if not store.offline:
+    if entry.url and not store.offline:
         label = "Download" if entry.bytes is None else f"Download {size_text(entry.bytes)}"
         with gr.Row():
             start, stop = run_bar(label, f"get-{name}")

@@ -336,6 +336,13 @@ def test_a_card_tells_size_and_licence(engine: FakeEngine) -> None:
     assert "351 MB" in card
     assert "MIT" in card
     assert size_text(None) == "size unknown"
+    assert "By hand" not in card
+
+
+def test_a_file_that_no_program_can_fetch_says_where_a_person_can(engine: FakeEngine) -> None:
+    card = card_html(engine.store.entry("maftp-b"), None)
+    assert "https://drive.google.com/file/d/" in card
+    assert "By hand" not in card_html(engine.store.entry("maftp-b"), Path("maftp_b.pth"))
 
 
 def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
