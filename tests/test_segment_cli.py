@@ -140,7 +140,8 @@ def test_segments_are_written_for_methods_that_propose_masks(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mask_method", "advice"), [("clip", "choose clip with --method"), ("", "none that is ready on mini does")]
+    ("mask_method", "advice"),
+    [("clip", "choose clip with --method"), ("", "none that is ready on mini does")],
 )
 def test_segments_of_other_methods_are_refused_before_any_work(photos, tmp_path, capsys, mask_method, advice):
     engine = StandIn(mask_method=mask_method)

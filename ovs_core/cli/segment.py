@@ -201,7 +201,8 @@ def _check_masks(formats: Sequence[str], methods: Sequence[str], encoder: str, e
     unable = [method for method in methods if not known[method].masks]
     if asked and unable:
         able = [name for name, info in known.items() if info.masks and info.available]
-        choose = f"choose {' or '.join(able)} with --method" if able else f"none that is ready on {encoder} does"
+        nobody = f"none that is ready on {encoder} does"
+        choose = f"choose {' or '.join(able)} with --method" if able else nobody
         raise ValueError(
             f"--export {asked[0]} needs a method that proposes masks, and {unable[0]} does not; {choose}."
         )

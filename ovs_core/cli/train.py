@@ -209,8 +209,8 @@ def _tower(encoder: str) -> tuple[Tower, LoadedModel]:
 
 def _mask_tower() -> MaskTower:
     """The embedded model, as mask heads are trained on it."""
-    tower, loaded = _tower("mini")
-    return MaskTower(tower.vision.visual, tower.text, loaded.model.logit_scale.detach(), _sha256(tower))
+    tower, _ = _tower("mini")
+    return MaskTower(tower.vision.visual, tower.text, tower.model.logit_scale.detach(), _sha256(tower))
 
 
 def _sha256(tower: Tower) -> str:
