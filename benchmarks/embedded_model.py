@@ -24,7 +24,18 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Photos, Rule, open_photos, questions_about
-from ovs_core.build import DEFAULT_METHOD, ENCODERS, METHODS, Tower, build_method, build_tower, preset_for
+from ovs_core.build import (
+    DEFAULT_METHOD,
+    ENCODERS,
+    METHODS,
+    HeadFile,
+    Ready,
+    Tower,
+    build_method,
+    build_tower,
+    checked_head,
+    preset_for,
+)
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
 from ovs_core.encoders.text import TextEncoder
@@ -33,8 +44,8 @@ from ovs_core.evaluation.questions import Question
 from ovs_core.image import Photo
 from ovs_core.methods.base import Method
 from ovs_core.methods.training_free import TrainingFree
-from ovs_core.scores import decide
-from ovs_core.types import Features, Preset, ScoreMap, Vocabulary
+from ovs_core.scores import decide, on_cpu
+from ovs_core.types import Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 SWEEP_METRICS = ("a", "b")
@@ -108,15 +119,20 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What answers the questions: both towers and the device they work on."""
+    """What answers the questions: both towers, the device they work on and the heads of trained methods."""
 
     tower: Tower
     compute: Compute
+    heads: Mapping[str, HeadFile] = field(default_factory=dict)
 
-    def encode(self, photo: Photo, preset: Preset) -> tuple[Features, float]:
-        """Features of a photo, and the seconds they took."""
+    def ready(self, name: str) -> Ready:
+        """A method on the tower."""
+        return build_method(name, self.tower, head=self.heads.get(name))
+
+    def encode(self, ready: Ready, photo: Photo, preset: Preset) -> tuple[Features | Pyramid, float]:
+        """What a method reads of a photo, and the seconds it took."""
         started = time.perf_counter()
-        features = self.tower.vision.encode(photo.pixels, preset)
+        features = ready.encoder.encode(photo.pixels, preset)
         self.compute.wait()
         return features, time.perf_counter() - started
 
@@ -124,20 +140,22 @@ class Bench:
         self, photos: Photos, rules: Mapping[str, Rule], presets: Mapping[str, Preset]
     ) -> dict[str, Tally]:
         """Ask every method (with its preset) every question about every photo."""
-        methods = {name: build_method(name, self.tower).method for name in presets}
+        methods = {name: self.ready(name) for name in presets}
         tallies = {name: Tally() for name in presets}
         for photo, truth in photos.read():
             questions = questions_about(photos.dataset, rules, truth)
             if not questions:
                 continue
-            encoded: dict[str, tuple[Features, float]] = {}
+            encoded: dict[str, tuple[Features | Pyramid, float]] = {}
             for name, preset in presets.items():
-                frame = self.tower.vision.features_identity(preset)
+                frame = methods[name].encoder.features_identity(preset)
                 if frame not in encoded:
-                    encoded[frame] = self.encode(photo, preset)
+                    encoded[frame] = self.encode(methods[name], photo, preset)
                 features, seconds = encoded[frame]
                 started = time.perf_counter()
-                maps = score_maps(methods[name], features, self.tower.text, preset.templates, questions)
+                maps = score_maps(
+                    methods[name].method, features, self.tower.text, preset.templates, questions
+                )
                 for metric, question in questions.items():
                     threshold = preset.threshold if rules[metric].other else 0.0
                     labels, _ = decide(maps[metric], (preset.scale, threshold))
@@ -148,14 +166,14 @@ class Bench:
 
     def sweep(self, photos: Photos, name: str, preset: Preset) -> dict[str, dict[Settings, float]]:
         """Mean IoU in [0, 1] by metric and settings, on every second row and column of the photos."""
-        method = build_method(name, self.tower).method
+        ready = self.ready(name)
         rules = {metric: COCO_RULES[metric] for metric in SWEEP_METRICS}
         tallies = {(threshold, scale): Tally() for threshold in SWEEP_THRESHOLDS for scale in SWEEP_SCALES}
         for photo, whole in photos.read():
             truth = whole[::2, ::2]
             questions = questions_about(photos.dataset, rules, truth)
-            features, _ = self.encode(photo, preset)
-            maps = score_maps(method, features, self.tower.text, preset.templates, questions)
+            features, _ = self.encode(ready, photo, preset)
+            maps = score_maps(ready.method, features, self.tower.text, preset.templates, questions)
             for metric, question in questions.items():
                 for scale in SWEEP_SCALES:
                     labels, share = decide(maps[metric], (scale, 0.0), truth.shape)
@@ -173,8 +191,12 @@ class Bench:
 
 
 def score_maps(
-    method: Method, features: Features, text: TextEncoder, templates: str, questions: Mapping[str, Question]
-) -> dict[str, ScoreMap]:
+    method: Method,
+    features: Features | Pyramid,
+    text: TextEncoder,
+    templates: str,
+    questions: Mapping[str, Question],
+) -> dict[str, Evidence]:
     """Evidence for each question, in one pass where a name's evidence does not depend on the other names."""
     asked = {metric: question.vocabulary for metric, question in questions.items()}
     prompts = TEMPLATES[templates]
@@ -182,7 +204,7 @@ def score_maps(
         found = {
             key: method.segment(features, text.embed(one, prompts)).score_map for key, one in asked.items()
         }
-        return {key: replace(one, evidence=one.evidence.float().cpu()) for key, one in found.items()}
+        return {key: on_cpu(one) for key, one in found.items()}
     names = tuple(dict.fromkeys(name for one in asked.values() for name in one.rows))
     bank = text.embed(Vocabulary(tuple((name,) for name in names)), prompts)
     evidence = method.segment(features, bank).score_map.evidence.float().cpu()  # (S, h, w)
@@ -224,10 +246,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check(options)
         spec, compute = ENCODERS[options.encoder], choose_compute(options.device, options.precision)
-        tower = build_tower(spec, spec.load(WeightStore(options.weights, offline=True)), compute, None)
+        store = WeightStore(options.weights, offline=True)
+        tower = build_tower(spec, spec.load(store), compute, None)
+        heads = {
+            name: checked_head(store, spec.heads[name]) for name in options.methods if name in spec.heads
+        }
         presets = {name: _preset(options, name, compute) for name in dict.fromkeys(options.methods)}
         run = _run_sweep if options.sweep else _run_measurement
-        run(options, Bench(tower, compute), presets)
+        run(options, Bench(tower, compute, heads), presets)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

@@ -52,10 +52,10 @@ from ovs_core.requests import (
     Request,
     make_request,
 )
+from ovs_core.scores import on_cpu
 from ovs_core.stream import stream
 from ovs_core.types import (
     Features,
-    MaskProposals,
     Preset,
     Pyramid,
     Result,
@@ -454,11 +454,8 @@ class Engine:
 
 def _on_cpu(found: Segmentation) -> Segmentation:
     """Evidence and views in float32 in main memory: labels come from there, and the device stays free."""
-    score_map = found.score_map
-    fields = ("masks", "scores", "void") if isinstance(score_map, MaskProposals) else ("evidence",)
-    moved = {name: getattr(score_map, name).float().cpu() for name in fields}
     views = tuple(replace(view, maps=view.maps.float().cpu()) for view in found.views)
-    return Segmentation(replace(score_map, **moved), views)
+    return Segmentation(on_cpu(found.score_map), views)
 
 
 def _smaller(preset: Preset, windows: bool) -> tuple[Preset | None, str]:

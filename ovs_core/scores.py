@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,14 @@ class Tile:
     top: int
     left: int
     shares: Tensor
+
+
+def on_cpu(found: Evidence) -> Evidence:
+    """The same evidence in float32 in main memory: labels come from there, and the device stays free."""
+    if isinstance(found, MaskProposals):
+        masks, scores, void = (one.float().cpu() for one in (found.masks, found.scores, found.void))
+        return replace(found, masks=masks, scores=scores, void=void)
+    return replace(found, evidence=found.evidence.float().cpu())
 
 
 def decide(

@@ -138,8 +138,9 @@ def test_shared_evidence_is_what_each_question_alone_gives(bench, coco, name):
     photos = open_photos(coco, "val2017", None)
     photo, truth = next(photos.read())
     preset = preset_for(name, tiny_spec("mini"), bench.compute.device)
-    features, _ = bench.encode(photo, preset)
-    method = build_method(name, bench.tower).method
+    ready = bench.ready(name)
+    method = ready.method
+    features, _ = bench.encode(ready, photo, preset)
     questions = questions_about(photos.dataset, COCO_RULES, truth)
     maps = score_maps(method, features, bench.tower.text, preset.templates, questions)
     for metric, question in questions.items():
@@ -153,8 +154,9 @@ def test_methods_that_weigh_names_are_asked_one_by_one(bench, coco):
     photos = open_photos(coco, "val2017", None)
     photo, truth = next(photos.read())
     preset = preset_for("maskclip", tiny_spec("mini"), bench.compute.device)
-    features, _ = bench.encode(photo, preset)
-    method = build_method("maskclip", bench.tower, frozenset({"prompt_denoising"})).method
+    ready = build_method("maskclip", bench.tower, frozenset({"prompt_denoising"}))
+    method = ready.method
+    features, _ = bench.encode(ready, photo, preset)
     rules = {metric: COCO_RULES[metric] for metric in ("a_fg", "b_fg")}
     questions = questions_about(photos.dataset, rules, truth)
     maps = score_maps(method, features, bench.tower.text, preset.templates, questions)
@@ -185,12 +187,12 @@ def test_sweep_is_what_deciding_anew_gives(bench, coco):
     preset = preset_for("clip", tiny_spec("mini"), bench.compute.device)
     values = bench.sweep(photos, "clip", preset)
     tally = Tally()
-    method = build_method("clip", bench.tower).method
+    ready = bench.ready("clip")
     for photo, whole in photos.read():
         truth = whole[::2, ::2]
         question = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)["b"]
-        features, _ = bench.encode(photo, preset)
-        maps = score_maps(method, features, bench.tower.text, preset.templates, {"b": question})
+        features, _ = bench.encode(ready, photo, preset)
+        maps = score_maps(ready.method, features, bench.tower.text, preset.templates, {"b": question})
         tally.add("b", question, decide(maps["b"], (30.0, 0.05), truth.shape)[0], len(NAMES) + 1)
     assert values["b"][0.05, 30.0] == pytest.approx(float(mean_iou(sum(tally.photos["b"]))))
     assert values["b"][0.0, 10.0] == values["b"][0.0, 40.0]  # without a threshold, scales agree
