@@ -265,8 +265,8 @@ def _matrix(found: Seen, view: View, look: Look) -> Section:
     texts = ([f"{value:.2f}" for value in row] for row in values.tolist())
     rows = tuple((name, *row) for name, row in zip(names, texts, strict=True))
     table = Table(("", *columns), rows, heatmap(values, (values.shape[0], values.shape[1]), *limits))
-    written = ([_written(name, found) for name in side] for side in (names, columns))
-    chart = matrix(values, *written, limits)
+    written, above = ([_written(name, found) for name in side] for side in (names, columns))
+    chart = matrix(values, written, above, limits)
     return Section(view.kind, look, scale=Scale(*limits), table=table, chart=chart)
 
 
