@@ -16,8 +16,9 @@ from ovs_core.types import Preset
 _MINI = Preset(scale=20, threshold=0.3, short_side=512, window=None, stride=0, templates="single1")
 # MVP-SEG's own scale, at which shares are the paper's. A threshold waits for the weights it is found on.
 _MINI_MVP_SEG = replace(_MINI, scale=100, threshold=0.0)
-# Class shares of masks need no scale, and "no object" takes the place of a threshold.
-_MINI_MASKS = replace(_MINI, scale=1, threshold=0.0, templates="vild14")
+# Class shares of masks need no scale, and "no object" takes the place of a threshold. Frame and prompt are
+# those that the heads are trained and measured with (`ovs_core.training.mask_plans`).
+_MINI_MASKS = replace(_MINI, scale=1, threshold=0.0, short_side=448)
 _MASKS = Preset(scale=1, threshold=0.0, short_side=800, window=None, stride=0, templates="vild14")
 # Official configurations: frames of short side 336 in windows of 224, logits x 40, pixels under 0.1
 # unlabelled.

@@ -16,7 +16,6 @@ import open_clip
 import torch
 from numpy.typing import NDArray
 from open_clip.model import CLIP
-from torch import nn
 
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore, load_strict, read_state
 from ovs_core.devices import Compute
@@ -45,7 +44,7 @@ class LoadedModel:
         weights: file name -> SHA-256 of what was read; the first one stands for the model in cache keys.
     """
 
-    model: nn.Module
+    model: CLIP
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     weights: Mapping[str, str]
