@@ -93,6 +93,19 @@ def test_one_class_is_shown_at_a_time(open_page: OpenPage, mvp_address: str, pho
     expect(page.locator("#classes textarea")).to_have_value("dog; grass; sky")
 
 
+def test_two_quick_changes_both_count(open_page: OpenPage, mvp_address: str, photo_file: Path) -> None:
+    page = open_page(mvp_address)
+    inspect(page, photo_file, "dog; grass; sky")
+    captions = page.locator("[data-kind=view_maps] figcaption")
+    pick_class(page, "grass")
+    page.get_by_label("Same colour scale for all classes").check()
+    pick_class(page, "sky")
+    expect(captions.first).to_contain_text("sky, view 1", timeout=PATIENCE)
+    together = page.locator("[data-kind=view_maps] .ovs-scale").inner_text()
+    page.get_by_label("Same colour scale for all classes").uncheck()
+    expect(page.locator("[data-kind=view_maps] .ovs-scale")).not_to_have_text(together, timeout=PATIENCE)
+
+
 def test_other_words_and_methods_start_anew(open_page: OpenPage, mvp_address: str, photo_file: Path) -> None:
     page = open_page(mvp_address)
     inspect(page, photo_file, "dog; grass; sky")
