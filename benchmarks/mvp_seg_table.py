@@ -7,6 +7,8 @@ train2017, beside MaskCLIP with 85 templates on the same tower and the same valu
 app has it. Features of the training crops are made once for all rows. A stopped command goes on where it was;
 finished rows are not trained again.
 
+With `--student-steps N` an MVP-SEG+ student of the last row is trained for N steps and measured like the others.
+
 Measured on val2017 as the zero-shot papers do: all classes are typed, no background name, plain arg-max;
 pixels of the background and of void do not count. The mean is over the classes that occur in the truth.
 Intervals are 95 %, from 1,000 resamples of the photos. Settings must not be chosen on these photos: try them
@@ -26,6 +28,7 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -34,14 +37,26 @@ from ovs_core.build import ENCODERS, LoadedModel, Tower, build_method, build_tow
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.contexts import Contexts, load_contexts
+from ovs_core.encoders.mini import STRIDE
 from ovs_core.evaluation.metrics import confusion, interval, margins, seen_unseen
+from ovs_core.image import Photo
 from ovs_core.methods.base import Method
 from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
 from ovs_core.scores import decide
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos, spoken_name
-from ovs_core.types import Preset, Vocabulary
+from ovs_core.training.mvp_seg_plus import (
+    PlusPlan,
+    Student,
+    classify,
+    load_student,
+    summed_embeddings,
+    train_mvp_seg_plus,
+)
+from ovs_core.types import Preset, ScoreMap, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
+
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 SPLIT = "coco_mini"
 TRAIN, VAL = "train2017", "val2017"
@@ -104,23 +119,53 @@ def maskclip_with_templates(tower: Tower, templates: Sequence[str]) -> MvpSeg:
     return MvpSeg("maskclip", tower.vision.visual, contexts, prompted, tuple, refine=False)
 
 
+@torch.no_grad()
+def student_labels(student: Student, embeddings: Tensor, vocabulary: Vocabulary, photo: Photo) -> Labels:
+    """What an MVP-SEG+ student makes of a photo, (H, W), in the frame that the other rows look at.
+
+    Args:
+        student: in evaluation mode.
+        embeddings: of the vocabulary's rows, (S, D).
+        vocabulary: what was typed.
+        photo: to label.
+    """
+    height, width = photo.pixels.shape[:2]
+    factor = FRAME.short_side / min(height, width)
+    size = tuple(max(1, round(side * factor / STRIDE)) * STRIDE for side in (height, width))
+    pixels = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].float() / 255
+    frame = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+    logits = classify(student(frame), embeddings)[0]
+    labels, _ = decide(ScoreMap(logits / EVIDENCE_SCALE, vocabulary, (height, width)), FRAME)
+    return labels
+
+
 def measure(
-    tower: Tower, methods: Mapping[str, Method], root: Path, split: str, limit: int | None
+    tower: Tower,
+    methods: Mapping[str, Method],
+    students: Mapping[str, tuple[Student, MvpSeg]],
+    root: Path,
+    split: str,
+    limit: int | None,
 ) -> tuple[dict[str, Row], int]:
-    """A row for each method, and the number of photos."""
+    """A row for each method and each student (with its teacher), and the number of photos."""
     labelled = open_labelled(root, split, limit)
     names = labelled.dataset.names
     unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in names)])
     vocabulary = Vocabulary(tuple((spoken_name(name),) for name in names))
     bank = tower.text.embed(vocabulary, TEMPLATES[FRAME.templates])
-    counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in methods}
+    counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (*methods, *students)}
+    embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
     for photo, truth in labelled.read():
         features = tower.vision.encode(photo.pixels, FRAME)
         named = np.where(truth > 0, truth, -1)
-        for name, method in methods.items():
-            labels, _ = decide(method.segment(features, bank).score_map, FRAME)
-            answer = labels.astype(np.int64)
-            counted[name].append(margins(confusion(named, answer, len(names) + 1)))
+        answers = {
+            name: decide(method.segment(features, bank).score_map, FRAME)[0]
+            for name, method in methods.items()
+        }
+        for name, (student, _) in students.items():
+            answers[name] = student_labels(student, embeddings[name], vocabulary, photo)
+        for name, labels in answers.items():
+            counted[name].append(margins(confusion(named, labels.astype(np.int64), len(names) + 1)))
     rows = {name: row_of(np.stack(photos), unseen) for name, photos in counted.items()}
     return rows, len(next(iter(counted.values())))
 
@@ -144,6 +189,14 @@ def train_all(
         contexts = load_contexts(path, _sha256(tower))
         methods[title] = build_mvp_seg(tower.vision.visual, tower.text, contexts)
     return methods
+
+
+def train_student(tower: Tower, teacher: MvpSeg, photos: Photos, steps: int, out: Path) -> Student:
+    """An MVP-SEG+ student, trained or found in `out`."""
+    print("MVP-SEG+ student: training", file=sys.stderr, flush=True)
+    path = train_mvp_seg_plus(tower.vision, teacher, photos, PlusPlan(steps=steps), out / "student")
+    width = tower.text.embed(Vocabulary((("dog",),)), ("{}",)).embeddings.shape[1]
+    return load_student(path, tower.vision.visual, _sha256(tower), width).eval()
 
 
 def table(rows: Mapping[str, Row]) -> str:
@@ -172,7 +225,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "MaskCLIP as in the app, 85 templates": build_method("maskclip", tower).method,
         }
         trained = train_all(tower, loaded, photos, plan, options.out)
-        rows, number = measure(tower, {**methods, **trained}, options.coco, options.split, options.limit)
+        students: dict[str, tuple[Student, MvpSeg]] = {}
+        if options.student_steps:
+            teacher = trained[ABLATIONS[-1][0]]
+            student = train_student(tower, teacher, photos, options.student_steps, options.out)
+            students["MVP-SEG+ student"] = (student, teacher)
+        rows, number = measure(
+            tower, {**methods, **trained}, students, options.coco, options.split, options.limit
+        )
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -214,6 +274,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", type=Path, help="folder with weight files, looked at first")
     add("--config", type=Path, help="JSON with settings of ovs_core.training.mvp_seg.MvpSegPlan")
     add("--steps", type=int, help=f"optimiser steps of each row, default {SETTINGS['steps']}")
+    add("--student-steps", type=int, default=0, help="also train an MVP-SEG+ student, this long")
     add("--train-photos", type=int, help="only the first so many training photos, to try the command")
     add("--split", default=VAL, help="measured photos; default: %(default)s")
     add("--limit", type=int, help="measure at most so many photos, evenly spaced")
