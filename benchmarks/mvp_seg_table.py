@@ -7,7 +7,7 @@ train2017, beside MaskCLIP with 85 templates on the same tower and the same valu
 app has it. Features of the training crops are made once for all rows. A stopped command goes on where it was;
 finished rows are not trained again.
 
-With `--student-steps N` an MVP-SEG+ student of the last row is trained for N steps and measured like the others.
+With `--student-steps N` an MVP-SEG+ student of the last row is trained for N steps and measured too.
 
 Measured on val2017 as the zero-shot papers do: all classes are typed, no background name, plain arg-max;
 pixels of the background and of void do not count. The mean is over the classes that occur in the truth.

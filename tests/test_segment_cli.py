@@ -25,13 +25,20 @@ class StandIn:
     trouble: BaseException | None = None
     after: int = 0
     mask_method: str = ""  # gives two masks side by side of the first class, and no labels
+    absent: str = ""  # a method whose head is not on this machine
 
     def preset(self, method, encoder):
         return Preset(40.0, 0.1, 336, None, 0, "single1")
 
     def methods(self, encoder):
         return [
-            SimpleNamespace(name=name, masks=name == self.mask_method, available=True) for name in METHODS
+            SimpleNamespace(
+                name=name,
+                masks=name == self.mask_method,
+                available=name != self.absent,
+                reason="Its head is not here." if name == self.absent else "",
+            )
+            for name in METHODS
         ]
 
     def segment(self, photo, vocabulary, *, method, encoder, refine, preset, switches):
@@ -150,6 +157,14 @@ def test_segments_of_other_methods_are_refused_before_any_work(photos, tmp_path,
     assert (code, engine.asked) == (2, [])
     sentence = "--export panoptic needs a method that proposes masks, and sclip does not"
     assert capsys.readouterr().err == f"{sentence}; {advice}.\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_method_that_cannot_answer_here_is_refused_before_any_work(photos, tmp_path, capsys):
+    ask = (photos, "--classes", "dog", "--method", "naclip", "--method", "mvp_seg")
+    code, engine = run(*ask, "--out", tmp_path / "out", engine=StandIn(absent="mvp_seg"))
+    assert (code, engine.asked) == (2, [])
+    assert capsys.readouterr().err == "Its head is not here.\n"
     assert not (tmp_path / "out").exists()
 
 

@@ -177,7 +177,7 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
             owners = ", ".join(method for method, spec in METHODS.items() if name in spec.switches)
             raise ValueError(f"--switch {name} belongs to {owners}; choose it with --method.")
     formats = tuple(arguments.export)
-    _check_masks(formats, tuple(presets), arguments.encoder, engine)
+    _check_methods(formats, tuple(presets), arguments.encoder, engine)
     return _Task(
         vocabulary,
         presets,
@@ -190,14 +190,17 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
     )
 
 
-def _check_masks(formats: Sequence[str], methods: Sequence[str], encoder: str, engine: Engine) -> None:
-    """Refuse files of segments where a method would give none.
+def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str, engine: Engine) -> None:
+    """Refuse, before any work, methods that cannot answer here and files of segments that one would not give.
 
     Raises:
         ValueError: one sentence.
     """
     asked = [name for name in formats if name in MASK_FORMATS]
     known = {info.name: info for info in engine.methods(encoder)}
+    for method in methods:
+        if not known[method].available:
+            raise ValueError(known[method].reason)
     unable = [method for method in methods if not known[method].masks]
     if asked and unable:
         able = [name for name, info in known.items() if info.masks and info.available]
