@@ -136,7 +136,7 @@ def test_all_methods_are_compared_on_one_photo(engine):
     # Tokens once for six methods, a pyramid of the tower for FC-CLIP, one of the tuned tower for MAFT+.
     assert engine.cache.stats("features").misses == 3
     plans = {name: result.preset for name, result in results.items()}
-    assert plans["mvp_seg"] == replace(plans["naclip"], scale=40, threshold=0.1)
+    assert plans["mvp_seg"] == replace(plans["naclip"], scale=40)
     assert plans["fc_clip"] == plans["maft_plus"] == engine.preset("fc_clip")
 
 
