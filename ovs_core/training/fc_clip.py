@@ -113,9 +113,7 @@ def train_fc_clip(tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out:
     head = MaskHead(head_config(plan, pyramid_channels(tower.visual), seen.rows.shape[1]))
     start_head(head)
     log.info("%.2f M parameters", sum(p.numel() for p in head.parameters()) / 1e6)
-    recipe = MaftPlan(
-        points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay, bf16=plan.bf16
-    )
+    recipe = MaftPlan(points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay)
     draw = draw_from(None, torch.device("cpu"))
     counts = class_counts(seen.vocabulary)
 
