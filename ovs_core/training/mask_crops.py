@@ -57,7 +57,7 @@ class MaskCrops:
     def maps(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The tower's four maps of some crops, (B, C, h, w) float32, finest first."""
         quarter, eighth, sixteenth = (
-            torch.from_numpy(np.asarray(one[list(rows)])).float()
+            torch.from_numpy(one[list(rows)]).float()
             for one in (self.quarter, self.eighth, self.sixteenth)
         )
         return quarter, eighth, sixteenth, coarsest(sixteenth)
@@ -66,7 +66,7 @@ class MaskCrops:
         """What is known of some crops."""
         found = []
         for row in rows:
-            labels, classes = torch.from_numpy(self.labels[row]), torch.from_numpy(self.classes[row])
+            labels, classes = torch.tensor(self.labels[row]), torch.tensor(self.classes[row])
             kept = (classes != NO_MASK).nonzero()[:, 0]
             masks = labels[None] == kept[:, None, None]
             found.append(Target(classes[kept].long(), masks, labels == UNCLEAR))
