@@ -27,7 +27,7 @@ CROPS = {"count": 4, "side": 64, "short_side": [64, 72], "pastes": 1}
 FC_CLIP = {
     "crops": CROPS,
     "width": 64,
-    "queries": 4,
+    "queries": 12,
     "pixel_layers": 1,
     "mask_layers": 3,
     "feedforward": 16,
