@@ -57,8 +57,7 @@ class MaskCrops:
     def maps(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The tower's four maps of some crops, (B, C, h, w) float32, finest first."""
         quarter, eighth, sixteenth = (
-            torch.from_numpy(one[list(rows)]).float()
-            for one in (self.quarter, self.eighth, self.sixteenth)
+            torch.from_numpy(one[list(rows)]).float() for one in (self.quarter, self.eighth, self.sixteenth)
         )
         return quarter, eighth, sixteenth, coarsest(sixteenth)
 
