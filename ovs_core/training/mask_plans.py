@@ -31,7 +31,7 @@ class MaskCropPlan:
         seed: of everything that is drawn.
     """
 
-    count: int = 2400
+    count: int = 1600
     side: int = 288
     short_side: tuple[int, int] = (288, 520)
     shares: tuple[tuple[str, float], ...] = (("coco", 0.72), ("pets", 0.18), ("camvid", 0.1))
@@ -62,9 +62,9 @@ class FcClipPlan:
     pixel_layers: int = 1
     mask_layers: int = 3
     feedforward: int = 384
-    points: int = 1296
-    steps: int = 1700
-    batch: int = 8
+    points: int = 1024
+    steps: int = 1300
+    batch: int = 4
     rate: float = 6e-4
     weight_decay: float = 0.05
     clip: float = 1.0
