@@ -124,7 +124,7 @@ class Bench:
         self, photos: Photos, rules: Mapping[str, Rule], presets: Mapping[str, Preset]
     ) -> dict[str, Tally]:
         """Ask every method (with its preset) every question about every photo."""
-        methods = {name: build_method(name, self.tower.vision.visual) for name in presets}
+        methods = {name: build_method(name, self.tower).method for name in presets}
         tallies = {name: Tally() for name in presets}
         for photo, truth in photos.read():
             questions = questions_about(photos.dataset, rules, truth)
@@ -148,7 +148,7 @@ class Bench:
 
     def sweep(self, photos: Photos, name: str, preset: Preset) -> dict[str, dict[Settings, float]]:
         """Mean IoU in [0, 1] by metric and settings, on every second row and column of the photos."""
-        method = build_method(name, self.tower.vision.visual)
+        method = build_method(name, self.tower).method
         rules = {metric: COCO_RULES[metric] for metric in SWEEP_METRICS}
         tallies = {(threshold, scale): Tally() for threshold in SWEEP_THRESHOLDS for scale in SWEEP_SCALES}
         for photo, whole in photos.read():

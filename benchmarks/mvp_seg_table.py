@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = _plan(options, loaded)
         methods: dict[str, Method] = {
             "MaskCLIP, 85 templates": maskclip_with_templates(tower, TEMPLATES["maskclip85"]),
-            "MaskCLIP as in the app, 85 templates": build_method("maskclip", tower.vision.visual),
+            "MaskCLIP as in the app, 85 templates": build_method("maskclip", tower).method,
         }
         trained = train_all(tower, loaded, photos, plan, options.out)
         rows, number = measure(tower, {**methods, **trained}, options.coco, options.split, options.limit)

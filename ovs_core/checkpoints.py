@@ -65,7 +65,7 @@ class WeightFile:
         title: what the user reads.
         kind: the sort of model inside.
         files: paths below a weights folder; the first holds the tensors, the others belong beside it.
-        url: where the first file comes from; None if it is shipped with the repository.
+        url: where the first file comes from; None if it is shipped, or if only a person can fetch it.
         sha256: published checksum of the first file, or None if its publisher gives none.
         bytes: size of the first file, or None if unknown.
         licence: SPDX name where there is one.
@@ -73,11 +73,12 @@ class WeightFile:
         paper: arXiv id such as "2103.00020", or "".
         open_clip_model: open_clip architecture these weights were trained as; a "-quickgelu" one differs from
             its plain namesake in the activation alone, and mixing them up silently gives wrong features.
+        page: where a person downloads the first file, if no program can; "" otherwise.
     """
 
     name: str
     title: str
-    kind: Literal["clip", "sam"]
+    kind: Literal["clip", "sam", "head", "clip+head"]
     files: tuple[str, ...]
     url: str | None
     sha256: str | None
@@ -86,6 +87,7 @@ class WeightFile:
     source: str
     paper: str
     open_clip_model: str | None
+    page: str = ""
 
     def __post_init__(self) -> None:
         if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
@@ -293,10 +295,8 @@ class WeightStore:
             try:
                 read_state(arrived)
             except CheckpointError as error:
-                why = "it cannot be read as weights"
-                raise CheckpointError(
-                    f"This is not {entry.title}: {why}. {self._how_to_get(entry)}"
-                ) from error
+                sentence = f"This is not {entry.title}: it cannot be read as weights."
+                raise CheckpointError(f"{sentence} {self._how_to_get(entry)}") from error
         elif measured != entry.sha256:
             what = "a web page" if _head(arrived).startswith(b"<") else "another file"
             raise CheckpointError(
@@ -318,11 +318,11 @@ class WeightStore:
 
     def _how_to_get(self, entry: WeightFile) -> str:
         """The next step, as a sentence."""
-        if entry.url is None:
+        if not (by_hand := entry.url or entry.page):
             files = " and ".join(entry.files)
             return f"It comes with the repository: restore {files} in {self.folders[-1]} from there."
         target = self.folder / entry.files[0]
-        return f"Download it by hand from {entry.url} and put it in {target.parent} as {target.name}."
+        return f"Download it by hand from {by_hand} and put it in {target.parent} as {target.name}."
 
     @contextmanager
     def _one_fetch_at_a_time(self, cancel: threading.Event | None) -> Iterator[None]:
@@ -467,9 +467,8 @@ def _is_torchscript(path: Path) -> bool:
 def _read_torchscript(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers of a scripted module, without the three numbers OpenAI keeps among them."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", FutureWarning
-        )  # deprecated since torch 2.10, no successor reads old files
+        # Deprecated since torch 2.10; no successor reads old files.
+        warnings.simplefilter("ignore", FutureWarning)
         state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return {key: value for key, value in state.items() if key not in _OPENAI_EXTRAS}
 

@@ -15,16 +15,11 @@ import logging
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Generator, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Generator, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from ovs_core.build import (
     DEFAULT_ENCODER,
@@ -33,18 +28,20 @@ from ovs_core.build import (
     METHODS,
     REFINERS,
     EncoderSpec,
+    Ready,
     Tower,
-    build_method,
-    build_tower,
-    lookup,
     missing_sentence,
     preset_for,
+    refiners_for,
+    why_not,
 )
 from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import Cancelled, choose_compute, is_out_of_memory
-from ovs_core.image import Photo, display_copy
-from ovs_core.render.palette import colors_for
+from ovs_core.image import Photo
+from ovs_core.labelling import label, resized
+from ovs_core.loaded import Loaded, check_method
+from ovs_core.methods.base import expect_rows
 from ovs_core.requests import (
     EncoderInfo,
     Job,
@@ -55,14 +52,13 @@ from ovs_core.requests import (
     Request,
     make_request,
 )
-from ovs_core.scores import decide, summarise
 from ovs_core.stream import stream
 from ovs_core.types import (
-    ClassSummary,
     Features,
+    MaskProposals,
     Preset,
+    Pyramid,
     Result,
-    ScoreMap,
     Segmentation,
     TextBank,
     Vocabulary,
@@ -74,7 +70,6 @@ __all__ = ["Cancelled", "EncoderInfo", "Engine", "MethodInfo", "NotEnoughMemory"
 logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
-MAX_TOWERS = 2  # loaded at once; a third one pushes out the one not used for longest
 TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer classes or turn refinement off."
 SMALLEST_WINDOW = 96  # pixels; below this a window no longer holds a thing to recognise
 
@@ -114,10 +109,8 @@ class Engine:
         self.compute = choose_compute(device, precision)
         self.store = WeightStore(None if weights_dir is None else Path(weights_dir), offline)
         self.cache = ByteCache(cache_bytes)
-        self._text_dir = text_dir or _user_cache() / "text"
         self._encoders = encoders
-        self._towers: OrderedDict[str, Tower] = OrderedDict()
-        self._loading = threading.Lock()
+        self._loaded = Loaded(encoders, self.compute, text_dir or _user_cache() / "text")
 
     def segment(
         self,
@@ -150,6 +143,7 @@ class Engine:
         """
         request = make_request(image, classes, method, encoder, background, refine, preset)
         request = replace(request, switches=frozenset(switches))
+        self._check(request)
         return self._answer(request, Job(lambda _: None, None))
 
     def run(
@@ -177,14 +171,16 @@ class Engine:
     ) -> Generator[Progress | Result, None, None]:
         """Answer with several methods on one photo: Progress, and each Result as soon as it is ready.
 
-        All of them look at the same frame in the same windows (those of the default method, unless `preset`
-        says otherwise) and the same prompts, each with its own scale and threshold: pictures then differ by
-        method alone, and the photo is encoded once.
+        Those that read tokens look at the same frame in the same windows (of the default method, unless
+        `preset` says otherwise) and the same prompts, each with its own scale and threshold: pictures then
+        differ by method alone, and the photo is encoded once. Those that read a pyramid keep their own frame
+        and prompts: their heads were trained with them.
 
         Args:
             image: as in `segment`.
             classes: as in `segment`.
-            methods: registry names, answered in this order; None takes all.
+            methods: registry names, answered in this order; None takes all that are available on the encoder
+                and go with the refiner.
             encoder: as in `segment`.
             background: as in `segment`.
             refine: as in `segment`.
@@ -195,16 +191,20 @@ class Engine:
             ValueError: as `segment`.
             Cancelled: as `run`.
         """
-        names = tuple(METHODS) if methods is None else tuple(methods)
-        if not names:
+        if methods is None:
+            known = self.methods(encoder)
+            methods = [info.name for info in known if info.available and refine in info.refiners]
+            if not methods:
+                raise ValueError(
+                    self._why_not(self._spec(encoder))
+                    or f"No method on {encoder} goes with refine {refine!r}."
+                )
+        if not methods:
             raise ValueError("methods must hold at least one name, got none")
-        first = make_request(image, classes, names[0], encoder, background, refine, preset)
-        plan = self.preset(DEFAULT_METHOD, encoder)
-        requests = []
-        for name in names:
-            own = self.preset(name, encoder)
-            shared = preset or replace(plan, scale=own.scale, threshold=own.threshold)
-            requests.append(replace(first, method=name, preset=shared))
+        first = make_request(image, classes, methods[0], encoder, background, refine, preset)
+        requests = [
+            replace(first, method=name, preset=preset or self._compared(name, encoder)) for name in methods
+        ]
         return self._run_all(requests, cancel)
 
     def relabel(
@@ -233,9 +233,9 @@ class Engine:
             scale=old.scale if scale is None else scale,
             threshold=old.threshold if threshold is None else threshold,
         )
-        image = result.image if size is None else _resized(result.image, size)
+        image = result.image if size is None else resized(result.image, size)
         started = time.perf_counter()
-        labels, classes = _labels(result.segmentation.score_map, preset, image.shape[:2])
+        labels, classes = label(result.segmentation.score_map, preset, image.shape[:2])
         seconds = {"decide": time.perf_counter() - started}
         return replace(result, image=image, labels=labels, classes=classes, preset=preset, seconds=seconds)
 
@@ -247,10 +247,29 @@ class Engine:
         """
         return preset_for(method, self._spec(encoder), self.compute.device)
 
-    def methods(self) -> tuple[MethodInfo, ...]:
-        """Every method, in menu order."""
+    def methods(self, encoder: str = DEFAULT_ENCODER) -> tuple[MethodInfo, ...]:
+        """Every method, in menu order, and whether it can be asked on an encoder.
+
+        Whether the encoder's own weights are here is said by `encoders`.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        tower = self._spec(encoder)
         return tuple(
-            MethodInfo(spec.name, spec.title, spec.paper, spec.description, spec.rule, spec.switches)
+            MethodInfo(
+                spec.name,
+                spec.title,
+                spec.paper,
+                spec.description,
+                spec.rule,
+                spec.switches,
+                available=not (reason := why_not(spec, tower, self.store)),
+                reason=reason,
+                masks=spec.masks,
+                views=spec.views,
+                refiners=refiners_for(spec.masks),
+            )
             for spec in METHODS.values()
         )
 
@@ -287,7 +306,7 @@ class Engine:
         self, requests: Sequence[Request], cancel: threading.Event | None
     ) -> Generator[Progress | Result, None, None]:
         for request in requests:
-            self._spec(request.encoder)
+            self._check(request)
 
         def work(report: Callable[[Progress | Result], None], stop: threading.Event) -> None:
             for request in requests:
@@ -297,11 +316,11 @@ class Engine:
 
     def _answer(self, request: Request, job: Job) -> Result:
         try:
-            tower = self._tower(request.encoder, job)
-            segmentation, preset = self._evidence(request, tower, job)
+            tower, ready = self._loaded.ready(request, self.store, job)
+            segmentation, preset = self._evidence(request, tower, ready, job)
             image = request.photo.pixels
             with job.stage("decide"):
-                labels, classes = _labels(segmentation.score_map, preset, image.shape[:2])
+                labels, classes = label(segmentation.score_map, preset, image.shape[:2])
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise NotEnoughMemory(TOO_LARGE) from error
@@ -313,7 +332,7 @@ class Engine:
             classes=classes,
             method=request.method,
             encoder=request.encoder,
-            weights=tower.weights,
+            weights={**tower.weights, **ready.weights},
             preset=preset,
             refine=request.refine,
             seconds=dict(job.seconds),
@@ -321,72 +340,80 @@ class Engine:
             switches=tuple(sorted(request.switches)),
         )
 
-    def _evidence(self, request: Request, tower: Tower, job: Job) -> tuple[Segmentation, Preset]:
+    def _evidence(
+        self, request: Request, tower: Tower, ready: Ready, job: Job
+    ) -> tuple[Segmentation, Preset]:
         """Evidence, and the preset it was made with: smaller windows than asked if memory ran out."""
         preset: Preset | None = request.preset or self.preset(request.method, request.encoder)
         while preset is not None:
             try:
-                coarse = self._coarse(request, preset, tower, job)
-                return self._refined(coarse, request, preset, tower, job), preset
+                coarse = self._coarse(request, preset, tower, ready, job)
+                return self._refined(coarse, request, preset, tower, ready, job), preset
             except _WindowsTooLarge as error:
                 logger.warning("Out of memory with %s: %s", preset, error.__cause__)
             # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
             self.cache.drop("features")
             self.compute.free_memory()
-            preset = _smaller(preset)
+            preset, what = _smaller(preset, windows=METHODS[request.method].reads == "tokens")
             if preset is not None:
-                job.report(Progress("encode", 0, 1, "Memory ran out; trying again with smaller windows."))
+                job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))
         raise NotEnoughMemory(TOO_LARGE)
 
-    def _coarse(self, request: Request, preset: Preset, tower: Tower, job: Job) -> Segmentation:
-        """What the method says on the token grid."""
-        key = self._key(request, preset, tower)
+    def _coarse(self, request: Request, preset: Preset, tower: Tower, ready: Ready, job: Job) -> Segmentation:
+        """What the method says on its own grid."""
+        key = self._key(request, preset, tower, ready)
         found: Segmentation | None = self.cache.get("scores", key)
         if found is None:
             text = self._text(request.vocabulary, preset, tower, job)
-            method = build_method(request.method, tower.vision.visual, request.switches)
             try:
-                features = self._features(request.photo, preset, tower, job)
-                with self._stage("method", job):
-                    found = _on_cpu(method.segment(features, text, views=request.views, point=request.point))
+                features = self._features(request.photo, preset, ready, job)
+                with job.on_device("method", self.compute):
+                    found = _on_cpu(
+                        ready.method.segment(features, text, views=request.views, point=request.point)
+                    )
             except (RuntimeError, MemoryError) as error:
                 if is_out_of_memory(error):
                     raise _WindowsTooLarge from error
                 raise
-            self.cache.put("scores", key, found, _nbytes(found))
+            self.cache.put("scores", key, found, found.nbytes)
         # The same rows may have been asked for as other classes ("cat | kitten" or "cat; kitten").
         return replace(found, score_map=replace(found.score_map, vocabulary=request.vocabulary))
 
     def _refined(
-        self, coarse: Segmentation, request: Request, preset: Preset, tower: Tower, job: Job
+        self, coarse: Segmentation, request: Request, preset: Preset, tower: Tower, ready: Ready, job: Job
     ) -> Segmentation:
         """What the refiner makes of it."""
         refine = REFINERS[request.refine].run
         if refine is None:
             return coarse
-        key = (self._key(request, preset, tower), request.refine)
+        rows = expect_rows(coarse.score_map)
+        key = (self._key(request, preset, tower, ready), request.refine)
         evidence: torch.Tensor | None = self.cache.get("scores", key)
         if evidence is None:
-            with self._stage("refine", job):
-                there = replace(coarse.score_map, evidence=coarse.score_map.evidence.to(self.compute.device))
+            with job.on_device("refine", self.compute):
+                there = replace(rows, evidence=rows.evidence.to(self.compute.device))
                 finer = refine(there, request.photo.pixels, job.steps("refine"), job.cancel)
                 evidence = finer.evidence.float().cpu()
             self.cache.put("scores", key, evidence, evidence.nbytes)
-        return replace(coarse, score_map=replace(coarse.score_map, evidence=evidence))
+        return replace(coarse, score_map=replace(rows, evidence=evidence))
 
-    def _key(self, request: Request, preset: Preset, tower: Tower) -> Hashable:
+    def _key(self, request: Request, preset: Preset, tower: Tower, ready: Ready) -> Hashable:
         """Everything evidence depends on."""
-        features = (request.photo.key, tower.vision.features_identity(preset))
-        text = (tower.text.identity, preset.templates, request.vocabulary.rows)
-        views = (request.views, request.point, request.vocabulary.classes) if request.views else None
-        return (features, text, request.method, request.switches, views)
+        vocabulary = request.vocabulary
+        features = (request.photo.key, ready.encoder.features_identity(preset))
+        text = (tower.text.identity, preset.templates, vocabulary.rows)
+        method = (request.method, request.switches, tuple(ready.weights.values()))
+        views = (request.views, request.point) if request.views else None
+        # Rows of names do not depend on how names make classes; shares of masks and pictures do.
+        classes = vocabulary.classes if views or METHODS[request.method].masks else None
+        return (features, text, method, views, classes)
 
-    def _features(self, photo: Photo, preset: Preset, tower: Tower, job: Job) -> Features:
-        key = (photo.key, tower.vision.features_identity(preset))
-        features: Features | None = self.cache.get("features", key)
+    def _features(self, photo: Photo, preset: Preset, ready: Ready, job: Job) -> Features | Pyramid:
+        key = (photo.key, ready.encoder.features_identity(preset))
+        features: Features | Pyramid | None = self.cache.get("features", key)
         if features is None:
-            with self._stage("encode", job):
-                features = tower.vision.encode(
+            with job.on_device("encode", self.compute):
+                features = ready.encoder.encode(
                     photo.pixels, preset, progress=job.steps("encode"), cancel=job.cancel
                 )
             self.cache.put("features", key, features, features.nbytes)
@@ -397,35 +424,26 @@ class Engine:
         embeddings: torch.Tensor | None = self.cache.get("text", key)
         if embeddings is None:
             templates = TEMPLATES[preset.templates]
-            with self._stage("text", job):
+            with job.on_device("text", self.compute):
                 bank = tower.text.embed(vocabulary, templates, progress=job.steps("text"), cancel=job.cancel)
             embeddings = bank.embeddings
             self.cache.put("text", key, embeddings, embeddings.nbytes)
         return TextBank(vocabulary, embeddings)
 
-    def _tower(self, name: str, job: Job) -> Tower:
-        with self._loading:
-            if name not in self._towers:
-                spec = self._spec(name)
-                with self._stage("load", job):
-                    loaded = spec.load(self.store)
-                    self._towers[name] = build_tower(spec, loaded, self.compute, self._text_dir)
-                while len(self._towers) > MAX_TOWERS:
-                    self._towers.popitem(last=False)
-            self._towers.move_to_end(name)
-            return self._towers[name]
-
-    @contextmanager
-    def _stage(self, stage: str, job: Job) -> Iterator[None]:
-        """One stage of a job that owns the device while it lasts."""
-        if self.compute.lock.locked():
-            job.report(Progress(stage, 0, 1, "Waiting for another request."))
-        with self.compute.hold(job.cancel), torch.no_grad(), job.stage(stage):
-            yield
-            self.compute.wait()
-
     def _spec(self, encoder: str) -> EncoderSpec:
-        return lookup("encoder", self._encoders, encoder)
+        return self._loaded.spec(encoder)
+
+    def _check(self, request: Request) -> None:
+        """Refuse what cannot be answered before anything is loaded."""
+        check_method(request.method, self._spec(request.encoder), self.store)
+
+    def _compared(self, method: str, encoder: str) -> Preset:
+        """Settings of one method among others on a photo; see `compare`."""
+        own = self.preset(method, encoder)
+        if METHODS[method].reads != "tokens":
+            return own
+        plan = self.preset(DEFAULT_METHOD, encoder)
+        return replace(plan, scale=own.scale, threshold=own.threshold)
 
     def _why_not(self, spec: EncoderSpec) -> str:
         if spec.entry is None or self.store.locate(spec.entry) is not None:
@@ -433,45 +451,23 @@ class Engine:
         return missing_sentence(self.store.entry(spec.entry))
 
 
-def _labels(
-    score_map: ScoreMap, preset: Preset, size: tuple[int, int]
-) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], tuple[ClassSummary, ...]]:
-    """Labels (H, W) of the evidence under a preset, and the legend that goes with them."""
-    labels, share = decide(score_map, preset, size)
-    vocabulary = score_map.vocabulary
-    return labels, summarise(labels, share, vocabulary, colors_for(vocabulary))
-
-
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    if image.shape[:2] == size:
-        return image
-    if min(size) < 1:
-        raise ValueError(f"size must be (H, W) in pixels, each at least 1; got {size}")
-    copy = display_copy(image, max(size))
-    if copy.shape[:2] == size:
-        return copy
-    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR))
-
-
 def _on_cpu(found: Segmentation) -> Segmentation:
     """Evidence and views in float32 in main memory: labels come from there, and the device stays free."""
-    score_map: ScoreMap = replace(found.score_map, evidence=found.score_map.evidence.float().cpu())
+    score_map = found.score_map
+    fields = ("masks", "scores", "void") if isinstance(score_map, MaskProposals) else ("evidence",)
+    moved = {name: getattr(score_map, name).float().cpu() for name in fields}
     views = tuple(replace(view, maps=view.maps.float().cpu()) for view in found.views)
-    return Segmentation(score_map, views)
+    return Segmentation(replace(score_map, **moved), views)
 
 
-def _nbytes(found: Segmentation) -> int:
-    return found.score_map.nbytes + sum(view.maps.nbytes for view in found.views)
-
-
-def _smaller(preset: Preset) -> Preset | None:
-    """Settings that need less memory: windows instead of the frame, smaller ones, then a smaller frame."""
+def _smaller(preset: Preset, windows: bool) -> tuple[Preset | None, str]:
+    """Settings that need less memory, and what to call them: windows, smaller ones, then a smaller frame."""
     side = preset.short_side if preset.window is None else preset.window // 2
-    if side >= SMALLEST_WINDOW:
-        return replace(preset, window=side, stride=max(1, side // 2))
+    if windows and side >= SMALLEST_WINDOW:
+        return replace(preset, window=side, stride=max(1, side // 2)), "smaller windows"
     if preset.short_side >= 2 * SMALLEST_WINDOW:
-        return replace(preset, short_side=preset.short_side // 2)
-    return None
+        return replace(preset, short_side=preset.short_side // 2), "a smaller frame"
+    return None, ""
 
 
 def _user_cache() -> Path:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS, REFINERS, lookup
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS, REFINERS, lookup, refiners_for
+from ovs_core.devices import Compute, stop_if_cancelled
 from ovs_core.image import Photo, read_photo
 from ovs_core.types import Preset, Result, ViewKind, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, read_vocabulary
@@ -56,7 +57,12 @@ class Request:
 
     def __post_init__(self) -> None:
         spec = lookup("method", METHODS, self.method)
-        lookup("refine", REFINERS, self.refine)
+        refiner = lookup("refine", REFINERS, self.refine)
+        if self.refine not in refiners_for(spec.masks):
+            raise ValueError(
+                f"{refiner.title} cannot refine the mask proposals of {spec.title}; "
+                f"refine must be one of {', '.join(refiners_for(spec.masks))} there."
+            )
         if self.preset is not None:
             lookup("templates", TEMPLATES, self.preset.templates)
         check_among("views", self.views, get_args(ViewKind))
@@ -83,7 +89,14 @@ class Progress:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """One method, for a menu; see `ovs_core.build.MethodSpec`."""
+    """One method on one encoder, for a menu.
+
+    Attributes:
+        name, title, paper, description, rule, switches, masks, views: see `ovs_core.build.MethodSpec`.
+        available: it runs on the encoder, and what was trained for it is on this machine.
+        reason: why not, and what to do about it; empty if available.
+        refiners: names of the refiners that take its answers.
+    """
 
     name: str
     title: str
@@ -91,6 +104,11 @@ class MethodInfo:
     description: str
     rule: str
     switches: Mapping[str, str]
+    available: bool = True
+    reason: str = ""
+    masks: bool = False
+    views: frozenset[ViewKind] = frozenset()
+    refiners: tuple[str, ...] = tuple(REFINERS)
 
 
 @dataclass(frozen=True)
@@ -129,6 +147,15 @@ class Job:
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
         self.report(Progress(stage, 1, 1))
+
+    @contextmanager
+    def on_device(self, stage: str, compute: Compute) -> Iterator[None]:
+        """The same for a stage that owns the device while it lasts."""
+        if compute.lock.locked():
+            self.report(Progress(stage, 0, 1, "Waiting for another request."))
+        with compute.hold(self.cancel), torch.no_grad(), self.stage(stage):
+            yield
+            compute.wait()
 
     def steps(self, stage: str) -> Callable[[int, int], None]:
         """Callback for parts that count their own steps."""

@@ -20,14 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.types import ClassSummary, MaskProposals, Preset, ScoreMap, Vocabulary
+from ovs_core.types import ClassSummary, Evidence, MaskProposals, Preset, ScoreMap, Vocabulary
 
 # A tile that stays in a processor's cache is several times faster than one that does not.
 _TILE_BYTES_CPU, _TILE_BYTES_ELSEWHERE = 4 << 20, 64 << 20
 _TILE_WIDTH = 512  # pixels
 _LEAST_SCORE = 1e-12  # of a class that no mask shows; its logarithm is taken
-
-Evidence = ScoreMap | MaskProposals
 
 
 @dataclass(frozen=True, eq=False)

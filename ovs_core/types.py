@@ -34,6 +34,16 @@ ViewKind = Literal[
     "context_cosines",
     "prompt_cosines",
     "context_words",
+    # FC-CLIP and MAFT+ (`ovs_core.methods.mask_views`)
+    "mask_proposals",
+    "query_attention",
+    "void_shares",
+    "mask_words",
+    "winning_names",
+    "text_shift",
+    "transfer_attention",
+    "frozen_and_tuned",
+    "feature_change",
 ]
 
 
@@ -182,6 +192,8 @@ class View:
         labels: what each map belongs to (a class name, a point, a head).
         limits: (lowest, highest) value of one colour scale for all maps; None leaves each map its own.
         words: a name for every cell of every map, row-major, where cells are no places in the photo.
+        columns: what each column of the maps is, where cells are no places in the photo; a square map has the
+            same names down its side, a map of one row has its label there.
     """
 
     kind: ViewKind
@@ -190,12 +202,15 @@ class View:
     labels: tuple[str, ...]
     limits: tuple[float, float] | None = None
     words: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.maps.ndim != 3 or self.maps.shape[0] != len(self.labels):
             raise ValueError(f"maps must be ({len(self.labels)}, h, w), got {tuple(self.maps.shape)}")
         if self.words and [len(row) for row in self.words] != [self.maps[0].numel()] * len(self.maps):
             raise ValueError(f"words must be one per cell of {tuple(self.maps.shape)}")
+        if self.columns and len(self.columns) != self.maps.shape[2]:
+            raise ValueError(f"columns must be {self.maps.shape[2]} names, got {len(self.columns)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,12 +289,21 @@ class MaskProposals:
         return self.masks.nbytes + self.scores.nbytes + self.void.nbytes
 
 
+Evidence = ScoreMap | MaskProposals
+"""What labels are made from; `ovs_core.scores` takes either."""
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The quick half of an answer: evidence for each name, and the views that were asked for."""
+    """The quick half of an answer: evidence for each name or masks, and the views that were asked for."""
 
-    score_map: ScoreMap
+    score_map: Evidence
     views: tuple[View, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.score_map.nbytes + sum(view.maps.nbytes for view in self.views)
 
 
 @dataclass(frozen=True)

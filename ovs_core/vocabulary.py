@@ -26,6 +26,7 @@ _BENCHMARK_NAMES = (
     "ade150",
     "ade847",
     "cocostuff171",
+    "cocopanoptic133",
     "cocoobject80",
     "cocoobject81",
     "cityscapes19",

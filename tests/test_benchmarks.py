@@ -139,7 +139,7 @@ def test_shared_evidence_is_what_each_question_alone_gives(bench, coco, name):
     photo, truth = next(photos.read())
     preset = preset_for(name, tiny_spec("mini"), bench.compute.device)
     features, _ = bench.encode(photo, preset)
-    method = build_method(name, bench.tower.vision.visual)
+    method = build_method(name, bench.tower).method
     questions = questions_about(photos.dataset, COCO_RULES, truth)
     maps = score_maps(method, features, bench.tower.text, preset.templates, questions)
     for metric, question in questions.items():
@@ -154,7 +154,7 @@ def test_methods_that_weigh_names_are_asked_one_by_one(bench, coco):
     photo, truth = next(photos.read())
     preset = preset_for("maskclip", tiny_spec("mini"), bench.compute.device)
     features, _ = bench.encode(photo, preset)
-    method = build_method("maskclip", bench.tower.vision.visual, frozenset({"prompt_denoising"}))
+    method = build_method("maskclip", bench.tower, frozenset({"prompt_denoising"})).method
     rules = {metric: COCO_RULES[metric] for metric in ("a_fg", "b_fg")}
     questions = questions_about(photos.dataset, rules, truth)
     maps = score_maps(method, features, bench.tower.text, preset.templates, questions)
@@ -185,7 +185,7 @@ def test_sweep_is_what_deciding_anew_gives(bench, coco):
     preset = preset_for("clip", tiny_spec("mini"), bench.compute.device)
     values = bench.sweep(photos, "clip", preset)
     tally = Tally()
-    method = build_method("clip", bench.tower.vision.visual)
+    method = build_method("clip", bench.tower).method
     for photo, whole in photos.read():
         truth = whole[::2, ::2]
         question = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)["b"]

@@ -14,7 +14,16 @@ from conftest import random_photo, tiny_spec
 from PIL import Image
 
 import ovs_core
-from ovs_core.build import ENCODERS, METHODS, PRESETS, REFINERS, build_method, build_open_clip, build_tower
+from ovs_core.build import (
+    ENCODERS,
+    METHODS,
+    PRESETS,
+    REFINERS,
+    build_method,
+    build_open_clip,
+    build_tower,
+    runs_on,
+)
 from ovs_core.checkpoints import CheckpointError, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
@@ -24,6 +33,7 @@ from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 WHOLE = Preset(scale=40, threshold=0.0, short_side=96, window=None, stride=0, templates="single1")
 WINDOWS = Preset(scale=40, threshold=0.1, short_side=96, window=48, stride=16, templates="single1")
+HEADLESS = [name for name, spec in METHODS.items() if spec.build is not None]
 WORDS = Vocabulary((("dog",), ("grass", "lawn")), ("sky",))
 
 
@@ -45,7 +55,7 @@ def same(one, other):
 class TestSharing:
     def test_five_methods_cost_one_encode(self, engine):
         answers = results(engine.compare(random_photo(96, 160), WORDS, preset=WHOLE))
-        assert [answer.method for answer in answers] == list(METHODS)
+        assert [answer.method for answer in answers] == HEADLESS
         features, text, scores = (engine.cache.stats(kind) for kind in ("features", "text", "scores"))
         assert (features.misses, features.hits) == (1, 4)
         assert (text.misses, text.hits) == (1, 4)
@@ -142,7 +152,7 @@ class TestSharing:
         one = probe.segmentation.score_map.nbytes
         engine = make_engine(cache_bytes=20 * one)
         for seed in range(6):
-            for method in METHODS:
+            for method in HEADLESS:
                 list(engine.run(request(method, photo=random_photo(96, 160, seed))))
                 assert engine.cache.nbytes <= 20 * one
         assert engine.cache.stats("features").evictions > 0
@@ -263,7 +273,7 @@ class TestProgressAndCancel:
         next(idle)
         *_, other = engine.run(request(photo=random_photo(60, 60)))
         assert other.labels.shape == (60, 60)
-        assert len(results(idle)) == len(METHODS)
+        assert len(results(idle)) == len(HEADLESS)
 
     def test_waiting_for_the_device_can_be_cancelled(self, engine):
         list(engine.run(request()))
@@ -319,7 +329,7 @@ def with_memory_for(monkeypatch):
             pass
 
         Encoder.limit = limit
-        monkeypatch.setattr("ovs_core.build.VisionEncoder", Encoder)
+        monkeypatch.setattr("ovs_core.registry.towers.VisionEncoder", Encoder)
 
     return use
 
@@ -365,7 +375,7 @@ class TestSentences:
     @pytest.mark.parametrize(
         ("field", "value", "says"),
         [
-            ("method", "magic", "method must be one of clip, maskclip, .*, naclip; got 'magic'"),
+            ("method", "magic", "method must be one of clip, maskclip, .*, maft_plus; got 'magic'"),
             ("refine", "magic", "refine must be one of none, pamr; got 'magic'"),
             ("views", frozenset({"dreams"}), "views must be among similarity, attention, .*; got 'dreams'"),
             ("switches", frozenset({"turbo"}), r"switches of naclip must be among \(none\); got 'turbo'"),
@@ -480,8 +490,13 @@ class TestPython:
 
 class TestRegistry:
     def test_every_method_has_settings_for_every_family(self):
-        families = {spec.family for spec in ENCODERS.values()}
-        assert set(PRESETS) == {(method, family) for method in METHODS for family in families}
+        pairs = {
+            (method.name, encoder.family)
+            for method in METHODS.values()
+            for encoder in ENCODERS.values()
+            if runs_on(method, encoder)
+        }
+        assert set(PRESETS) == pairs
         assert all(preset.templates in TEMPLATES for preset in PRESETS.values())
 
     def test_published_settings(self):
@@ -504,7 +519,7 @@ class TestRegistry:
     @pytest.mark.parametrize("spec", [s for s in ENCODERS.values() if s.tier == "full"], ids=lambda s: s.name)
     def test_architecture_is_the_one_the_weights_were_trained_as(self, spec):
         assert load_catalogue()[spec.entry].open_clip_model == spec.architecture
-        assert f"-{spec.patch}" in spec.architecture
+        assert not spec.tokens or f"-{spec.patch}" in spec.architecture
 
     @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "coca_ViT-B-32", "no-such-model"])
     def test_only_plain_clip_is_built(self, name):
@@ -513,14 +528,15 @@ class TestRegistry:
 
     def test_menu_entries(self, engine):
         names = ["clip", "maskclip", "sclip", "clearclip", "naclip"]
-        assert [info.name for info in engine.methods()] == names
+        assert [info.name for info in engine.methods()] == list(METHODS)
+        assert [info.name for info in engine.methods() if info.available] == names
         mini, second = engine.encoders()
         assert (mini.name, mini.available, mini.reason) == ("mini", True, "")
         assert second.weights == "Tiny random towers 1: made by the program that started this engine."
 
     def test_unknown_switch(self):
         with pytest.raises(ValueError, match=r"switch must be one of prompt_denoising, .* for maskclip"):
-            build_method("maskclip", torch.nn.Identity(), frozenset({"turbo"}))
+            build_method("maskclip", None, frozenset({"turbo"}))
 
     def test_half_precision_gives_nearly_the_same_evidence(self, tiny_encoders):
         spec = tiny_encoders["mini"]
@@ -531,11 +547,11 @@ class TestRegistry:
             assert features.windows[0].tokens.dtype == dtype
             bank = tower.text.embed(WORDS, TEMPLATES["single1"])
             assert bank.embeddings.dtype == torch.float32
-            for name in METHODS:
-                found = build_method(name, tower.vision.visual).segment(features, bank).score_map.evidence
+            for name in HEADLESS:
+                found = build_method(name, tower).method.segment(features, bank).score_map.evidence
                 assert found.dtype == torch.float32
                 evidence[name, dtype] = found
-        for name in METHODS:
+        for name in HEADLESS:
             # bfloat16 has 8 bits: three blocks of random weights keep cosines to a few hundredths.
             assert (evidence[name, torch.float32] - evidence[name, torch.bfloat16]).abs().max() < 0.1
 
@@ -544,7 +560,7 @@ class TestRegistry:
         tower = build_tower(spec, spec.load(None), choose_compute("cpu"), None)
         bank = tower.text.embed(WORDS, TEMPLATES["single1"])
         features = tower.vision.encode(random_photo(40, 60).pixels, WHOLE)
-        evidence = build_method("clip", tower.vision.visual).segment(features, bank).score_map.evidence
+        evidence = build_method("clip", tower).method.segment(features, bank).score_map.evidence
         assert bank.embeddings.shape == (4, 24)
         assert evidence.shape == (4, *features.grid)
         assert tower.vision.identity.startswith("mini:")
@@ -580,7 +596,7 @@ class TestEmbedded:
 
     def test_every_method_runs_on_it(self, shipped):
         answers = results(shipped.compare(self.PHOTOS / "rocket.jpg", "rocket; sky | clouds"))
-        assert [answer.method for answer in answers] == list(METHODS)
+        assert [answer.method for answer in answers] == HEADLESS
         for answer in answers:
             assert answer.classes[1].area_share > 0.3, (
                 f"most of the photo is sky, says everyone but {answer.method}"

@@ -39,10 +39,18 @@ MAY_SEE = {
     "render": GROUND | {"scores"},
     "views": GROUND | {"scores"},
     "export": GROUND | {"scores", "render"},
-    "build": MODELS,
+    "registry": MODELS,
+    "build": MODELS | {"registry"},
     "requests": VALUES | {"build"},
+    "labelling": VALUES | {"render"},  # of render, the palette: a class has one colour everywhere
+    "loaded": VALUES | {"checkpoints", "build", "requests"},
     "engine": MODELS
-    | {"build", "requests", "render"},  # of render, the palette: a class has one colour everywhere
+    | {
+        "build",
+        "requests",
+        "loaded",
+        "labelling",
+    },  # of render, the palette: a class has one colour everywhere
     "evaluation": ANSWERS,
     "ui": ANSWERS,
     "cli": ANSWERS | {"evaluation", "training"},  # cli/train.py is how training starts; nothing else sees it

@@ -89,8 +89,9 @@ def test_compare_gives_a_map_per_method_and_the_disagreement(client: Client, pho
 
 def test_compare_takes_all_methods_unless_told(client: Client, photo: Path) -> None:
     maps, _, report = client.predict(image=handle_file(photo), classes="dog", api_name="/compare")
-    assert list(report["methods"]) == list(METHODS)
-    assert len(maps) == len(METHODS)
+    known = [name for name, spec in METHODS.items() if spec.build is not None]
+    assert list(report["methods"]) == known
+    assert len(maps) == len(known)
 
 
 def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None:
@@ -107,6 +108,11 @@ def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None
 def test_methods_lists_methods_and_models(client: Client) -> None:
     found = client.predict(api_name="/methods")
     assert [entry["name"] for entry in found["methods"]] == list(METHODS)
+    about = {entry["name"]: entry for entry in found["methods"]}
+    assert about["naclip"]["available"]
+    assert not about["fc_clip"]["available"]
+    assert "FC-CLIP does not run on Tiny random towers 0" in about["fc_clip"]["reason"]
+    assert about["naclip"]["views"] == ["attention", "similarity"]
     assert [entry["name"] for entry in found["encoders"]] == ["mini", "second"]
     assert found["default"] == "naclip"
 

@@ -119,6 +119,7 @@ def test_the_background_can_be_chosen(background, other):
         ("ade150", 150, 402, False),  # 403 in the source, "kitchen range" twice
         ("ade847", 847, 1341, False),  # the same name twice
         ("cocostuff171", 171, 328, False),
+        ("cocopanoptic133", 133, 254, False),
         ("cocoobject80", 80, 175, False),
         ("cocoobject81", 80, 175, True),
         ("cityscapes19", 19, 60, False),
@@ -134,7 +135,7 @@ def test_benchmark_lists_have_their_published_counts(name, classes, names, backg
 
 
 def test_every_benchmark_is_tested_and_there():
-    assert len(BENCHMARKS) == 11
+    assert len(BENCHMARKS) == 12
     assert all(path.is_file() for path in BENCHMARKS.values())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ovs_core.build import DEFAULT_ENCODER
+from ovs_core.build import DEFAULT_ENCODER, METHODS
 from ovs_core.devices import stop_if_cancelled
 from ovs_core.engine import Engine, NotEnoughMemory
 from ovs_core.evaluation.codes import Truth
@@ -137,7 +137,9 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
         "weights": {name: {"sha256": digest} for name, digest in first.weights.items()},
         "preset": asdict(preset),
     }
-    frame = (settings.encoder, preset.short_side, preset.window, preset.stride)
+    # Methods that read tokens share them; a pyramid may be the method's own.
+    eyes = "tokens" if METHODS[method].reads == "tokens" else method
+    frame = (settings.encoder, eyes, preset.short_side, preset.window, preset.stride)
     return Subject(method, about, label, engine.compute.device, frame)
 
 

@@ -10,6 +10,7 @@ Deviations: none in numbers. Hidden "everything else" names, if there are any, t
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +25,17 @@ from ovs_core.methods.mask_head import (
     class_counts,
     log_shares,
     name_logits,
-    propose,
-    to_proposals,
 )
-from ovs_core.types import MaskProposals, Pyramid, TextBank, Vocabulary
+from ovs_core.methods.mask_method import classify, propose_masks, segment_masks
+from ovs_core.types import (
+    Features,
+    MaskProposals,
+    Pyramid,
+    Segmentation,
+    TextBank,
+    ViewKind,
+    Vocabulary,
+)
 
 SEEN_SHARE, UNSEEN_SHARE = 0.4, 0.8  # alpha and beta of the official configurations
 
@@ -56,28 +64,28 @@ class FcClip:
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
 
+    def segment(
+        self,
+        features: Features | Pyramid,
+        text: TextBank,
+        *,
+        views: AbstractSet[ViewKind] = frozenset(),
+        point: tuple[float, float] | None = None,
+    ) -> Segmentation:
+        """Masks and their classes; views are those of `FC_CLIP_VIEWS`."""
+        return segment_masks(self, features, text, views, point)
+
     def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
-        """Masks of a photo and the share of each class in each of them.
+        """Masks of a photo and the share of each class; see `ovs_core.methods.mask_method.classify`."""
+        return propose_masks(self, pyramid, text)
 
-        Args:
-            pyramid: from the tower this head was trained on.
-            text: unit rows of the ViLD prompts ("vild14") from the same model's text tower.
-
-        Raises:
-            ValueError: if text or maps are of another width than the head.
-        """
-        found = self.classify(pyramid, text)
-        return to_proposals(found, pyramid, text.vocabulary, resize_masks=self.resize_masks)
-
-    @torch.no_grad()
     def classify(self, pyramid: Pyramid, text: TextBank, *, attention: bool = False) -> Classified:
-        """Everything the answer is made of; with `attention` also where every layer's queries look."""
-        proposed = propose(self.head, self.to_joint_space, pyramid, text, attention=attention)
-        return self.name_masks(proposed, text.vocabulary)
+        """Everything in between; see `ovs_core.methods.mask_method.classify`."""
+        return classify(self, pyramid, text, attention=attention)
 
     @torch.no_grad()
-    def name_masks(self, proposed: Proposed, vocabulary: Vocabulary) -> Classified:
-        """Join what the trained head and the tower's own features say of each mask."""
+    def name_masks(self, proposed: Proposed, dense: Tensor, vocabulary: Vocabulary) -> Classified:
+        """Join what the trained head and the tower's own features say of each mask; `dense` is not read."""
         logits = name_logits(proposed.embeddings, proposed.names, self.logit_scale.to(proposed.names))
         classes = best_names(logits, class_counts(vocabulary))
         seen = seen_classes(vocabulary, self.seen).to(logits.device)

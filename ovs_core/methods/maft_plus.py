@@ -10,6 +10,7 @@ Deviations: none in numbers. Hidden "everything else" names, if there are any, t
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +25,17 @@ from ovs_core.methods.mask_head import (
     class_counts,
     log_shares,
     name_logits,
-    propose,
-    to_proposals,
 )
-from ovs_core.types import MaskProposals, Pyramid, TextBank, Vocabulary
+from ovs_core.methods.mask_method import FrozenDense, classify, propose_masks, segment_masks
+from ovs_core.types import (
+    Features,
+    MaskProposals,
+    Pyramid,
+    Segmentation,
+    TextBank,
+    ViewKind,
+    Vocabulary,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +48,8 @@ class MaftPlus:
         to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D), not normalised.
         logit_scale: logarithm of CLIP's own scale.
         image_tokens: "official" for the authors' weights, see `ovs_core.decoders.text_transfer`.
+        frozen: from a photo's pyramid the dense map (C, h, w) of the tower as it was before tuning; None
+            where that tower is not at hand. Only views read it.
     """
 
     name: str
@@ -47,41 +57,55 @@ class MaftPlus:
     to_joint_space: ToJointSpace
     logit_scale: Tensor
     image_tokens: ImageTokens = "official"
+    frozen: FrozenDense | None = None
 
     def __post_init__(self) -> None:
         if self.head.config.transfer is None:
             raise ValueError("head must have content-dependent transfer; one without it is FC-CLIP's")
         self.head.eval().requires_grad_(False)
 
+    @property
+    def resize_masks(self) -> bool:
+        """Whether masks are resized before they are weighed: where official code answers panoptically too."""
+        return self.head.config.transfer == "panoptic"
+
+    def segment(
+        self,
+        features: Features | Pyramid,
+        text: TextBank,
+        *,
+        views: AbstractSet[ViewKind] = frozenset(),
+        point: tuple[float, float] | None = None,
+    ) -> Segmentation:
+        """Masks and their classes; views are those of `MAFT_PLUS_VIEWS`."""
+        return segment_masks(
+            self,
+            features,
+            text,
+            views,
+            point,
+            frozen=self.frozen,
+            spatial_transfer=self.image_tokens == "per_pixel",
+        )
+
     def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
-        """Masks of a photo and the share of each class in each of them.
+        """Masks of a photo and the share of each class; see `ovs_core.methods.mask_method.classify`."""
+        return propose_masks(self, pyramid, text)
 
-        Args:
-            pyramid: from the tower this head was trained on.
-            text: unit rows of the ViLD prompts ("vild14") from the same model's text tower.
-
-        Raises:
-            ValueError: if text or maps are of another width than the head.
-        """
-        panoptic = self.head.config.transfer == "panoptic"
-        found = self.classify(pyramid, text)
-        return to_proposals(found, pyramid, text.vocabulary, resize_masks=panoptic)
-
-    @torch.no_grad()
     def classify(self, pyramid: Pyramid, text: TextBank, *, attention: bool = False) -> Classified:
-        """Everything the answer is made of; with `attention` also where every layer's queries look."""
-        proposed = propose(self.head, self.to_joint_space, pyramid, text, attention=attention)
-        return self.name_masks(proposed, pyramid.dense, text.vocabulary)
+        """Everything in between; see `ovs_core.methods.mask_method.classify`."""
+        return classify(self, pyramid, text, attention=attention)
 
     @torch.no_grad()
     def name_masks(self, proposed: Proposed, dense: Tensor, vocabulary: Vocabulary) -> Classified:
         """Compare masks with names adapted to the photo, whose dense map is (C, h, w)."""
-        rows = self.transfer(proposed.names, dense[None]).rows[0]
+        found = self.transfer(proposed.names, dense[None])
+        rows = found.rows[0]
         logits = name_logits(proposed.embeddings, rows, self.logit_scale.to(rows))
         classes = best_names(logits, class_counts(vocabulary))
         void = proposed.in_vocabulary.softmax(dim=1)[:, -1]
         shares = log_shares(classes[:, :-1].softmax(dim=1), void)
-        return Classified(proposed, rows, classes, logits, shares)
+        return Classified(proposed, rows, classes, logits, shares, found.attention[0])
 
     def transfer(self, names: Tensor, dense: Tensor) -> Transferred:
         """Adapt unit rows (S + 1, D) to pictures with dense maps (B, C, h, w)."""

@@ -120,6 +120,8 @@ class Classified(NamedTuple):
         out_vocabulary: logits of the tower's own features, (N, K + 1), "no object" last.
         name_logits: the same per name, (N, S + 1), scaled cosines: which synonym won.
         log_shares: logarithm of the share of each class and of "no object", (N, K + 1).
+        transfer_attention: how much each row took from each of the photo's tokens, (S + 1, h*w); None where
+            rows are as they were.
     """
 
     proposed: Proposed
@@ -127,6 +129,7 @@ class Classified(NamedTuple):
     out_vocabulary: Tensor
     name_logits: Tensor
     log_shares: Tensor
+    transfer_attention: Tensor | None = None
 
 
 def propose(

@@ -1,14 +1,26 @@
-"""What is worth showing of a mask method's answer, beside its masks and attention maps: numbers and names."""
+"""What is worth showing of a mask method's answer: numbers and names, and render-ready `View`s of them.
+
+Maps of places are cut to the photo: padding is not shown. Masks come best first; with a point, those that
+hold it come first. A class with synonyms is shown by its best name, as in the answer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovs_core.methods.mask_head import Classified
-from ovs_core.types import Vocabulary
+from ovs_core.decoders.text_transfer import ToJointSpace
+from ovs_core.methods.mask_head import Classified, best_names, class_counts
+from ovs_core.types import Pyramid, View, ViewKind, Vocabulary
+
+TOP = 3  # classes in each ranking of a mask
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,197 @@ def text_shift(found: Classified) -> Tensor:
     return F.cosine_similarity(found.proposed.names, found.rows, dim=1)[:-1]
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """One answer from inside.
+
+    Attributes:
+        found: from a method's `classify`.
+        pyramid: what was looked at.
+        vocabulary: what was asked.
+        to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D).
+        spatial_transfer: whether tokens of content-dependent transfer are places (official ones are not).
+        frozen: dense map (C, h, w) of the tower before tuning; None where it is not at hand.
+        point: (row, column), each in [0, 1] of the photo, or None.
+    """
+
+    found: Classified
+    pyramid: Pyramid
+    vocabulary: Vocabulary
+    to_joint_space: ToJointSpace
+    spatial_transfer: bool = False
+    frozen: Tensor | None = None
+    point: tuple[float, float] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Shown name of each class, (K,)."""
+        return self.vocabulary.names
+
+    @cached_property
+    def chances(self) -> Tensor:
+        """Probability of each mask, cut to the photo, (N, h, w)."""
+        return self.cut(self.found.proposed.decoded.predictions[-1].masks[0]).sigmoid()
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """Share of each class, `other` behind them if it has names, and last of "no object"."""
+        return self.found.log_shares.softmax(dim=1)
+
+    @cached_property
+    def order(self) -> Tensor:
+        """Masks in the order they are shown, (N,)."""
+        worth = self.shares[:, :-1].amax(dim=1)
+        if self.point is not None:
+            row, column = (
+                min(int(part * side), side - 1)
+                for part, side in zip(self.point, self.chances.shape[1:], strict=True)
+            )
+            worth = worth * self.chances[:, row, column]
+        return worth.argsort(descending=True, stable=True)
+
+    @cached_property
+    def reports(self) -> tuple[MaskReport, ...]:
+        """What each mask says, in the order they are shown."""
+        reports = report_masks(self.found, self.vocabulary, top=TOP)
+        return tuple(reports[query] for query in self.order.tolist())
+
+    def title(self, label: int) -> str:
+        """Shown name of a class."""
+        return self.names[label - 1] if label else "other"
+
+    def cut(self, maps: Tensor) -> Tensor:
+        """Maps (..., h, w) of the padded frame without cells that hold padding alone."""
+        sides = zip(maps.shape[-2:], self.pyramid.frame, self.pyramid.padded, strict=True)
+        height, width = (-(-cells * inside // whole) for cells, inside, whole in sides)
+        return maps[..., :height, :width]
+
+    def class_cosines(self, dense: Tensor) -> Tensor:
+        """Cosine of each cell of a dense map (C, h, w) with each class's best name, (K, h, w)."""
+        dense = self.cut(dense)
+        vectors = self.to_joint_space(dense.flatten(1).T).float()  # (h*w, D)
+        rows = F.normalize(self.found.rows, dim=1)
+        best = best_names(F.normalize(vectors, dim=1) @ rows.T, class_counts(self.vocabulary))
+        return best[:, : len(self.names)].T.reshape(-1, *dense.shape[1:])
+
+
+def mask_method_views(looked: Looked, kinds: AbstractSet[ViewKind]) -> tuple[View, ...]:
+    """The views that were asked for, those that do not exist for this method left out."""
+    made = (make(looked) for kind, make in _MAKERS.items() if kind in kinds)
+    return tuple(view for view in made if view is not None)
+
+
+def _similarity(looked: Looked) -> View:
+    maps = looked.class_cosines(looked.pyramid.dense)
+    return View("similarity", "Cosine of what CLIP sees at a place to each class", maps, looked.names)
+
+
+def _mask_proposals(looked: Looked) -> View:
+    labels = tuple(
+        f"{place}: {looked.title(one.label)} {one.share:.0%}, no object {one.void:.0%}"
+        for place, one in enumerate(looked.reports, start=1)
+    )
+    title = "Masks with their class and its share, surest first"
+    return View("mask_proposals", title, looked.chances[looked.order], labels, (0.0, 1.0))
+
+
+def _query_attention(looked: Looked) -> View:
+    """Layer by layer where the query looks that shows a class best, on the grid of the middle level."""
+    layers = [looked.cut(one[0]) for one in looked.found.proposed.decoded.cross_attention]  # (N, h, w) each
+    queries = looked.shares[:, : len(looked.names)].argmax(dim=0)  # (K,)
+    grid = layers[min(1, len(layers) - 1)].shape[1:]
+    maps = torch.stack(
+        [F.interpolate(one[queries][None], size=grid, mode="area")[0] for one in layers], dim=1
+    )  # (K, layers, h, w)
+    labels = tuple(f"{name}, layer {layer}" for name in looked.names for layer in range(1, len(layers) + 1))
+    title = "Where the query of each class's best mask looks, layer by layer"
+    return View("query_attention", title, maps.flatten(0, 1), labels)
+
+
+def _void_shares(looked: Looked) -> View:
+    bars = looked.shares[looked.order, -1][:, None, None]  # (N, 1, 1)
+    labels = tuple(f"{place}: {looked.title(one.label)}" for place, one in enumerate(looked.reports, start=1))
+    return View("void_shares", 'Share of "no object" in each mask', bars, labels, (0.0, 1.0))
+
+
+def _mask_words(looked: Looked) -> View:
+    """For each mask its class, the name that won within it, and the best classes of both opinions."""
+    words, shares = [], []
+    for one in looked.reports:
+        rankings = (*one.in_vocabulary, *one.out_vocabulary)
+        words.append((looked.title(one.label), one.name, *(looked.title(rank.label) for rank in rankings)))
+        shares.append([one.share, one.share, *(rank.share for rank in rankings)])
+    top = len(looked.reports[0].in_vocabulary)
+    opinions = (f"{who} {place}" for who in ("trained head", "CLIP") for place in range(1, top + 1))
+    return View(
+        "mask_words",
+        "What each mask is called, by the answer, the trained head and CLIP, with shares",
+        torch.tensor(shares)[:, None],  # (N, 1, 2 + 2 * top)
+        tuple(str(place) for place in range(1, len(words) + 1)),
+        (0.0, 1.0),
+        tuple(words),
+        ("class", "winning name", *opinions),
+    )
+
+
+def _winning_names(looked: Looked) -> View:
+    """For each name the part of its class that it won: over masks, weighed by their share of the class."""
+    counts = class_counts(looked.vocabulary)[: len(looked.names)]
+    groups = torch.split(looked.found.name_logits[:, : sum(counts)], counts, dim=1)
+    bars = []
+    for column, logits in enumerate(groups):
+        weight = looked.shares[:, column]
+        won = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(weight)  # (N, names)
+        bars.append((weight[:, None] * won).sum(dim=0) / weight.sum())
+    labels = tuple(f"{names[0]}: {name}" for names in looked.vocabulary.classes for name in names)
+    title = "Which synonym wins its class: part of the class's masks"
+    return View("winning_names", title, torch.cat(bars)[:, None, None], labels, (0.0, 1.0))
+
+
+def _text_shift(looked: Looked) -> View | None:
+    if looked.found.transfer_attention is None:
+        return None
+    names = sum(len(group) for group in looked.vocabulary.classes)
+    bars = text_shift(looked.found)[:names, None, None]
+    title = "Cosine of each name with what it became in this photo (1: unchanged)"
+    return View("text_shift", title, bars, looked.vocabulary.rows[:names], (-1.0, 1.0))
+
+
+def _transfer_attention(looked: Looked) -> View | None:
+    """What the shown name of each class takes from each token."""
+    attention = looked.found.transfer_attention
+    if attention is None:
+        return None
+    counts = [len(group) for group in looked.vocabulary.classes]
+    rows = [sum(counts[:place]) for place in range(len(counts))]
+    maps = attention[rows].reshape(len(rows), *looked.pyramid.dense.shape[1:])
+    title = "Where each name looks in the photo to adapt itself"
+    if looked.spatial_transfer:
+        maps = looked.cut(maps)
+    else:
+        title = "Which tokens each name adapts to. NOT A PICTURE: official tokens mix channels and places"
+    return View("transfer_attention", title, maps, looked.names)
+
+
+def _frozen_and_tuned(looked: Looked) -> View | None:
+    if looked.frozen is None:
+        return None
+    both = [looked.class_cosines(dense) for dense in (looked.frozen, looked.pyramid.dense)]
+    maps = torch.stack(both, dim=1).flatten(0, 1)  # (2 K, h, w)
+    labels = tuple(f"{name}, {state}" for name in looked.names for state in ("before", "after"))
+    limits = (float(maps.min()), float(maps.max()))
+    return View("frozen_and_tuned", "Cosine to each class before and after tuning", maps, labels, limits)
+
+
+def _feature_change(looked: Looked) -> View | None:
+    if looked.frozen is None:
+        return None
+    before, after = (looked.cut(dense).float() for dense in (looked.frozen, looked.pyramid.dense))
+    change = 1 - F.cosine_similarity(before, after, dim=0)[None]  # (1, h, w)
+    title = "How far tuning turned the features of each place (1 - cosine)"
+    return View("feature_change", title, change, ("change",))
+
+
 def _rankings(logits: Tensor, labels: tuple[int, ...], top: int) -> list[tuple[Ranked, ...]]:
     """Best classes of each query from logits (N, K)."""
     shares, columns = logits.softmax(dim=1).topk(min(top, logits.shape[1]), dim=1)
@@ -84,3 +287,23 @@ def _rankings(logits: Tensor, labels: tuple[int, ...], top: int) -> list[tuple[R
         tuple(Ranked(labels[place], share) for place, share in zip(places, values, strict=True))
         for places, values in zip(columns.tolist(), shares.tolist(), strict=True)
     ]
+
+
+_MAKERS: Mapping[ViewKind, Callable[[Looked], View | None]] = MappingProxyType(
+    {
+        "similarity": _similarity,
+        "mask_proposals": _mask_proposals,
+        "query_attention": _query_attention,
+        "void_shares": _void_shares,
+        "mask_words": _mask_words,
+        "winning_names": _winning_names,
+        "text_shift": _text_shift,
+        "transfer_attention": _transfer_attention,
+        "frozen_and_tuned": _frozen_and_tuned,
+        "feature_change": _feature_change,
+    }
+)
+MAFT_PLUS_VIEWS: frozenset[ViewKind] = frozenset(_MAKERS)
+"""What MAFT+ can show; the last two only where the tower before tuning is at hand."""
+FC_CLIP_VIEWS = MAFT_PLUS_VIEWS - {"text_shift", "transfer_attention", "frozen_and_tuned", "feature_change"}
+"""What FC-CLIP can show: its names and its tower stay as they are."""

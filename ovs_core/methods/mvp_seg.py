@@ -39,11 +39,12 @@ from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.upsampling import sharpen
 from ovs_core.methods.attention_rules import RULES, maskclip_value_path
+from ovs_core.methods.base import expect_tokens
 from ovs_core.methods.mvp_seg_formulas import log_gate, view_scores
 from ovs_core.methods.mvp_seg_views import Looked, Words, mvp_seg_views
 from ovs_core.methods.training_free import TrainingFree
 from ovs_core.scores import class_scores
-from ovs_core.types import Features, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
+from ovs_core.types import Features, Pyramid, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
 from ovs_core.windows import accumulate
 
 EVIDENCE_SCALE = 100.0
@@ -91,7 +92,7 @@ class MvpSeg:
     @torch.no_grad()
     def segment(
         self,
-        features: Features,
+        features: Features | Pyramid,
         text: TextBank,
         *,
         views: AbstractSet[ViewKind] = frozenset(),
@@ -102,6 +103,7 @@ class MvpSeg:
         Views: "similarity", the mean cosine of the views; "attention" of MaskCLIP (each patch looks at itself
         only); the others are those of `ovs_core.methods.mvp_seg_views`.
         """
+        features = expect_tokens(features, self.name)
         check_widths(self.visual, features, text)
         device = features.windows[0].tokens.device
         prompts = self.prompted(text.vocabulary.rows).to(device)  # (V, S, D)

@@ -144,15 +144,16 @@ def _refining(looked: Looked) -> View | None:
 def _context_cosines(looked: Looked) -> View:
     maps = context_cosines(looked.contexts.stacked)[:, None, :]  # (V, 1, V)
     title = "|cos| between the mean vectors of the contexts"
-    return View("context_cosines", title, maps, looked.contexts.titles, (0.0, 1.0))
+    titles = looked.contexts.titles
+    return View("context_cosines", title, maps, titles, (0.0, 1.0), columns=titles)
 
 
 def _prompt_cosines(looked: Looked) -> View:
     """For each class |cos| between its embeddings in the contexts, (K, V, V)."""
     prompts = looked.prompts[:, looked.first_names()].transpose(0, 1)  # (K, V, D)
     maps = (prompts @ prompts.transpose(1, 2)).abs()
-    title = "|cos| between the prompts of each class, in the order " + ", ".join(looked.contexts.titles)
-    return View("prompt_cosines", title, maps, looked.names, (0.0, 1.0))
+    title = "|cos| between the prompts of each class"
+    return View("prompt_cosines", title, maps, looked.names, (0.0, 1.0), columns=looked.contexts.titles)
 
 
 def _log_gates(looked: Looked) -> Tensor | None:
@@ -178,3 +179,6 @@ _MAKERS: Mapping[ViewKind, Callable[[Looked], View | None]] = MappingProxyType(
         "prompt_cosines": _prompt_cosines,
     }
 )
+
+MVP_SEG_VIEWS: frozenset[ViewKind] = frozenset({"similarity", "attention", "context_words", *_MAKERS})
+"""Every kind that `MvpSeg.segment` can give."""

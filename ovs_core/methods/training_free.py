@@ -34,8 +34,9 @@ from ovs_core.methods.attention_rules import (
     maskclip_value_path,
     prompt_denoising,
 )
+from ovs_core.methods.base import expect_tokens
 from ovs_core.scores import class_scores
-from ovs_core.types import Features, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
+from ovs_core.types import Features, Pyramid, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
 from ovs_core.windows import accumulate
 
 LEAST_SHARE = 1e-12  # smoothed scores may be 0 or below; their logarithm may not
@@ -63,7 +64,7 @@ class TrainingFree:
     @torch.no_grad()
     def segment(
         self,
-        features: Features,
+        features: Features | Pyramid,
         text: TextBank,
         *,
         views: AbstractSet[ViewKind] = frozenset(),
@@ -74,6 +75,7 @@ class TrainingFree:
         Views: "similarity", the cosine of each class (its best name) before any refinement; "attention", how
         much the patch under `point`, or without a point the class token, takes from each patch.
         """
+        features = expect_tokens(features, self.name)
         self._check(features, text)
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
         parts = ((window, self._cosines(window, rows)) for window in features.windows)

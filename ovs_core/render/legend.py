@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from ovs_core.render.lettering import (
+    FAINT,
+    INK,
+    MUTED,
+    PAPER,
+    font_for,
+    latin,
+    one_line,
+    picture_name,
+    shorten,
+    wrap,
+    write,
+)
 from ovs_core.render.overlay import OPACITY, paint
 from ovs_core.render.palette import color_table, text_color
 from ovs_core.types import ClassSummary, Result
 
-_PAPER = (255, 255, 255)
-_INK = (32, 33, 36)
-_MUTED = (110, 113, 118)
-_FAINT = (205, 207, 211)
 _LEAST_WIDTH = 320  # pixels: a legend narrower than this cannot be read, so a smaller photo gets a margin
 _ENTRIES = 40  # above this the smallest classes are summed up in one line
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+_NUMBERED = "Numbered classes: no font on this machine has the letters of their names."
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ def legend(classes: Sequence[ClassSummary], width: int) -> NDArray[np.uint8]:
     """Legend strip (height, width, 3) for these classes, wrapped into as many rows as it takes.
 
     Classes that won no pixel get an empty chip. Of more than 40 classes the largest are drawn, the rest are
-    summed up.
+    summed up. A class whose name no font of this machine can write is named by its number, and a note says
+    so once.
 
     Args:
         classes: in the order to be drawn, normally `Result.classes`.
@@ -53,17 +59,22 @@ def legend(classes: Sequence[ClassSummary], width: int) -> NDArray[np.uint8]:
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     places: list[tuple[int, int]] = []
     x, y = 0, 0
-    entries = _entries(classes)
+    entries, numbered = _entries(classes)
     for entry in entries:
         wide = draw(probe, entry, 0, 0)
         if x and x + wide > room:
             x, y = 0, y + row
         places.append((x, y))
         x += wide + round(size * 1.3)
-    strip = Image.new("RGB", (width, y + row + gap), _PAPER)
+    small = latin(round(size * 0.85))
+    note = wrap(_NUMBERED, small, room) if numbered else []
+    below = y + row + gap
+    strip = Image.new("RGB", (width, below + len(note) * round(size * 1.2) + (gap if note else 0)), PAPER)
     pen = ImageDraw.Draw(strip)
     for entry, (x, y) in zip(entries, places, strict=True):
         draw(pen, entry, gap + x, round(gap * 0.75) + y)
+    for number, line in enumerate(note):
+        write(pen, (gap, below + round(size * (0.6 + 1.2 * number))), line, small, MUTED)
     return np.asarray(strip)
 
 
@@ -109,75 +120,42 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %") if share < 0.1 else f"{share:.0%}".replace("%", " %")
 
 
-def _entries(classes: Sequence[ClassSummary]) -> list[_Entry]:
-    """What to draw: every class, or of very many the largest ones and a sum of the others."""
+def _entries(classes: Sequence[ClassSummary]) -> tuple[list[_Entry], bool]:
+    """What to draw, and whether a number stands for a name that cannot be written.
+
+    Every class, or of very many the largest ones and a sum of the others.
+    """
     ranked = sorted(range(len(classes)), key=lambda index: -classes[index].area_share)
-    kept = sorted(ranked[:_ENTRIES])
+    kept = [classes[index] for index in sorted(ranked[:_ENTRIES])]
+    typed = [one.names[0] if one.label else "other" for one in kept]
+    drawn = [picture_name(name, one.label) for name, one in zip(typed, kept, strict=True)]
     entries = [
-        _Entry(
-            _drawable(classes[index].names[0] if classes[index].label else "other"),
-            percent(classes[index].area_share),
-            classes[index].color if classes[index].area_share > 0 else None,
-        )
-        for index in kept
+        _Entry(name, percent(one.area_share), one.color if one.area_share > 0 else None)
+        for name, one in zip(drawn, kept, strict=True)
     ]
     rest = ranked[_ENTRIES:]
     if rest:
         share = sum(classes[index].area_share for index in rest)
         entries.append(_Entry(f"{len(rest)} more classes", percent(share), None))
-    return entries
+    return entries, drawn != [one_line(name) for name in typed]
 
 
 def _draw_entry(pen: ImageDraw.ImageDraw, entry: _Entry, left: int, top: int, *, size: int, most: int) -> int:
     """Draw one chip with its share; returns its width in pixels, at most `most` if the share fits at all."""
-    font = _font(entry.name, size)
-    share_font = _font("", size)
+    share_font = latin(size)
+    font = font_for(entry.name, size) or share_font
     pad, high = round(size * 0.55), round(size * 1.6)
-    share_width = round(pen.textlength(entry.share, share_font))
-    name = _shorten(pen, entry.name, font, most - share_width - 3 * pad)
-    chip = round(pen.textlength(name, font)) + 2 * pad
+    share_width = round(share_font.getlength(entry.share))
+    name = shorten(entry.name, font, most - share_width - 3 * pad)
+    chip = round(font.getlength(name)) + 2 * pad
     middle = top + high / 2
     box = (left, top, left + chip - 1, top + high - 1)
     if entry.color is None:
-        pen.rounded_rectangle(box, radius=high // 4, fill=_PAPER, outline=_FAINT)
-        ink = _MUTED
+        pen.rounded_rectangle(box, radius=high // 4, fill=PAPER, outline=FAINT)
+        ink = MUTED
     else:
         pen.rounded_rectangle(box, radius=high // 4, fill=entry.color)
         ink = text_color(entry.color)
-    _write(pen, (left + pad, middle), name, font, ink)
-    _write(pen, (left + chip + pad, middle), entry.share, share_font, _MUTED if entry.color is None else _INK)
+    write(pen, (left + pad, middle), name, font, ink)
+    write(pen, (left + chip + pad, middle), entry.share, share_font, MUTED if entry.color is None else INK)
     return chip + pad + share_width
-
-
-def _write(
-    pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, font: Font, ink: tuple[int, int, int]
-) -> None:
-    """Text with its left middle at `place`."""
-    pen.text(place, text, fill=ink, font=font, anchor="lm")
-
-
-def _shorten(pen: ImageDraw.ImageDraw, text: str, font: Font, room: float) -> str:
-    """The text, cut with an ellipsis where it is wider than `room` pixels."""
-    if pen.textlength(text, font) <= room:
-        return text
-    low, high = 0, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if pen.textlength(text[:middle].rstrip() + "…", font) <= room:
-            low = middle
-        else:
-            high = middle - 1
-    return text[:low].rstrip() + "…"
-
-
-def _drawable(text: str) -> str:
-    """One line without control characters and lone surrogates, which no font engine takes."""
-    kept = (" " if unicodedata.category(letter)[0] == "C" else letter for letter in text)
-    return " ".join("".join(kept).split()) or "?"
-
-
-def _font(text: str, size: int) -> Font:
-    """Pillow's own font for Latin text; for other scripts DejaVu Sans, which comes with matplotlib."""
-    if all(ord(letter) < 0x250 or letter == "…" for letter in text):
-        return ImageFont.load_default(size)
-    return ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -35,6 +35,7 @@ from ovs_core.checkpoints import CheckpointError, load_strict, read_metadata, re
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import ConvStem
+from ovs_core.methods.base import expect_rows
 from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, MvpSeg
 from ovs_core.training.data import IGNORE, Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit, seed_torch
@@ -250,7 +251,7 @@ def mvp_teacher(
         for crop in crops:
             preset = Preset(1.0, 0.0, crop.pixels.shape[0], None, 0, "single1")
             answer = method.segment(vision.encode(crop.pixels, preset), bank)
-            found.append(EVIDENCE_SCALE * answer.score_map.evidence.cpu())
+            found.append(EVIDENCE_SCALE * expect_rows(answer.score_map).evidence.cpu())
         return torch.stack(found)
 
     return scores

@@ -109,7 +109,7 @@ def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
 
 def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
-    titles = {info.name: info.title for info in engine.methods()}
+    titles = {info.name: info.title for info in engine.methods() if info.available}
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         methods = gr.CheckboxGroup(
             [(title, name) for name, title in titles.items()],

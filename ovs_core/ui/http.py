@@ -54,7 +54,7 @@ def api_compare(
         ValueError: as `api_segment`.
     """
     photo, vocabulary = question.read()
-    chosen = list(methods) or [info.name for info in engine.methods()]
+    chosen = list(methods) or None
     results = results_of(
         lambda: engine.compare(photo, vocabulary, chosen, encoder=question.encoder, refine=question.refine)
     )
@@ -106,7 +106,10 @@ def api_methods(engine: Engine) -> Report:
     """List methods and image-text models with what is needed to use them."""
     return {
         "default": DEFAULT_METHOD,
-        "methods": [{**vars(info), "switches": dict(info.switches)} for info in engine.methods()],
+        "methods": [
+            {**vars(info), "switches": dict(info.switches), "views": sorted(info.views)}
+            for info in engine.methods()
+        ],
         "encoders": [dict(vars(info)) for info in engine.encoders()],
     }
 
@@ -141,7 +144,8 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         image = photo_field(label="image")
         classes = gr.Textbox(label="classes")
         method = gr.Textbox(DEFAULT_METHOD, label="method")
-        methods = gr.JSON([info.name for info in engine.methods()], label="methods")
+        known = [info.name for info in engine.methods() if info.available]
+        methods = gr.JSON(known, label="methods")
         encoder = gr.Textbox(DEFAULT_ENCODER, label="encoder")
         background = gr.Textbox(default_background, label="background")
         refine = gr.Textbox("none", label="refine")

@@ -129,7 +129,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
-            [(info.title, info.name) for info in engine.methods()],
+            [(info.title, info.name) for info in engine.methods() if info.available],
             value=DEFAULT_METHOD,
             label="Method",
             elem_id="inspect-method",

@@ -179,7 +179,7 @@ def export_file(
 def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
     answer = gr.State(None, time_to_live=STATE_SECONDS)
-    methods = {info.name: info for info in engine.methods()}
+    methods = {info.name: info for info in engine.methods() if info.available}
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
             choices=[(info.title, name) for name, info in methods.items()],

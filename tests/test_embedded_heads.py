@@ -1,0 +1,280 @@
+"""Heads of the embedded tower through the engine: MVP-SEG, FC-CLIP and MAFT+ beside what needs no head."""
+
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_photo
+from instance_toys import SHA, toy_tower
+from PIL import Image
+from test_mask_engine import entry, write_catalogue
+from training_toys import CONFIG
+
+from ovs_core.build import METHODS, EncoderSpec, LoadedModel, why_not
+from ovs_core.checkpoints import WeightStore
+from ovs_core.decoders.mask_decoder import MaskDecoderConfig
+from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
+from ovs_core.encoders.contexts import Contexts, save_contexts
+from ovs_core.encoders.mini import build_mini
+from ovs_core.encoders.mini_pyramid import pyramid_channels
+from ovs_core.engine import Request
+from ovs_core.evaluation.datasets import open_dataset
+from ovs_core.evaluation.run import Settings, engine_subject, evaluate
+from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_heads_file import TrainedHead, save_mask_head
+from ovs_core.registry.towers import mini_pyramid
+from ovs_core.types import MaskProposals, Preset, Result, ScoreMap, Vocabulary
+
+PRESET = Preset(scale=20, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
+WORDS = Vocabulary((("dog", "puppy"), ("cat",)), ("wall",))
+HEADS = {"mvp_seg": "mvp_seg", "fc_clip": "fc_clip", "maft_plus": "maft_plus"}
+JOINT, WIDTH = CONFIG["embed_dim"], CONFIG["vision_cfg"]["width"]
+HEADLESS = [name for name, spec in METHODS.items() if spec.build is not None]
+
+
+def toy_model(seed=0):
+    torch.manual_seed(seed)
+    return build_mini(CONFIG)
+
+
+def toy_spec(tower_sha=SHA, **changes):
+    def load(store):
+        half = (0.5, 0.5, 0.5)
+        return LoadedModel(toy_model(), half, half, {"toy.safetensors": tower_sha})
+
+    spec = EncoderSpec(
+        "mini",
+        "Toy of the embedded model",
+        "",
+        None,
+        "embedded",
+        "mini",
+        16,
+        load,
+        pyramid=mini_pyramid,
+        heads=HEADS,
+    )
+    return replace(spec, **changes)
+
+
+def toy_head(method, visual, seed=1):
+    torch.manual_seed(seed)
+    config = MaskHeadConfig(
+        PixelDecoderConfig(pyramid_channels(visual), 64, 32, 1),
+        MaskDecoderConfig(JOINT, 64, 5, 32, 3),
+        "panoptic" if method == "maft_plus" else None,
+    )
+    tuned = {}
+    if method == "maft_plus":
+        torch.manual_seed(5)
+        parts = visual.transformer.state_dict()
+        tuned = {
+            f"transformer.{name}": value + 0.1 * torch.randn(value.shape) for name, value in parts.items()
+        }
+    return TrainedHead(method, MaskHead(config).eval(), SHA, frozenset({"dog"}), tuned)
+
+
+def toy_contexts(seed=3):
+    generator = torch.Generator().manual_seed(seed)
+    width = CONFIG["text_cfg"]["width"]
+    views, whole = torch.randn(3, 4, width, generator=generator), torch.randn(4, width, generator=generator)
+    return Contexts(views, whole, SHA, tau1=30.0, tau2=0.07, gamma=100.0)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("heads")
+    write_catalogue(folder, *(entry(name, f"mini/{name}.safetensors", page="") for name in HEADS))
+    (folder / "mini").mkdir()
+    visual = toy_model().visual
+    for method in ("fc_clip", "maft_plus"):
+        save_mask_head(toy_head(method, visual), folder / "mini" / f"{method}.safetensors")
+    save_contexts(toy_contexts(), folder / "mini" / "mvp_seg.safetensors")
+    return folder
+
+
+@pytest.fixture
+def make_head_engine(make_engine, files):
+    def make(spec=None, folder=files):
+        engine = make_engine(encoders={"mini": spec or toy_spec()})
+        engine.store = WeightStore(root=folder)
+        return engine
+
+    return make
+
+
+@pytest.fixture
+def engine(make_head_engine):
+    return make_head_engine()
+
+
+def ask(engine, method, **more):
+    photo = more.pop("photo", None) or random_photo(48, 80)
+    preset = more.pop("preset", PRESET)
+    *_, result = engine.run(
+        Request(photo, more.pop("vocabulary", WORDS), method=method, preset=preset, **more)
+    )
+    assert isinstance(result, Result)
+    return result
+
+
+def test_the_toy_tower_is_the_one_heads_are_made_for():
+    assert torch.equal(toy_tower().visual.proj, toy_model().visual.proj)
+
+
+def test_all_methods_are_compared_on_one_photo(engine):
+    events = list(engine.compare(random_photo(48, 80), WORDS))
+    results = {event.method: event for event in events if isinstance(event, Result)}
+    assert list(results) == list(METHODS)
+    assert all(result.labels.shape == (48, 80) for result in results.values())
+    kinds = {name: type(result.segmentation.score_map) for name, result in results.items()}
+    assert {name for name, kind in kinds.items() if kind is MaskProposals} == {"fc_clip", "maft_plus"}
+    # Tokens once for six methods, a pyramid of the tower for FC-CLIP, one of the tuned tower for MAFT+.
+    assert engine.cache.stats("features").misses == 3
+    plans = {name: result.preset for name, result in results.items()}
+    assert plans["mvp_seg"] == replace(plans["naclip"], scale=100, threshold=plans["mvp_seg"].threshold)
+    assert plans["fc_clip"].templates == plans["maft_plus"].templates == "vild14"
+
+
+def test_with_a_refiner_only_rows_of_evidence_are_compared(engine):
+    events = list(engine.compare(random_photo(48, 80), WORDS, refine="pamr", preset=PRESET))
+    assert [event.method for event in events if isinstance(event, Result)] == [*HEADLESS, "mvp_seg"]
+
+
+def test_weights_name_tower_and_head(engine, files):
+    for method in HEADS:
+        path = files / "mini" / f"{method}.safetensors"
+        expected = {"toy.safetensors": SHA, path.name: sha256(path.read_bytes()).hexdigest()}
+        assert ask(engine, method).weights == expected
+    assert ask(engine, "naclip").weights == {"toy.safetensors": SHA}
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_no_hidden_state(make_head_engine, method):
+    engine = make_head_engine()
+    first = ask(engine, method)
+    for other in HEADS:
+        ask(engine, other, photo=random_photo(70, 33, seed=2), vocabulary=Vocabulary((("cat", "dog"),)))
+    again, fresh = ask(engine, method), ask(make_head_engine(), method)
+    for other in (again, fresh):
+        assert np.array_equal(first.labels, other.labels)
+        one, two = first.segmentation.score_map, other.segmentation.score_map
+        if isinstance(one, ScoreMap):
+            assert torch.equal(one.evidence, two.evidence)
+        else:
+            assert torch.equal(one.scores, two.scores)
+            assert torch.equal(one.masks, two.masks)
+
+
+def test_switch_of_mvp_seg(engine):
+    plain, switched = ask(engine, "mvp_seg"), ask(engine, "mvp_seg", switches=frozenset({"no_refining"}))
+    assert not torch.equal(plain.segmentation.score_map.evidence, switched.segmentation.score_map.evidence)
+    assert switched.switches == ("no_refining",)
+
+
+def test_views_of_mvp_seg(engine):
+    kinds = METHODS["mvp_seg"].views
+    result = ask(engine, "mvp_seg", views=kinds)
+    assert {view.kind for view in result.segmentation.views} == kinds
+
+
+def test_views_of_tuning(engine):
+    """Features before tuning are those of the tower that FC-CLIP looks at."""
+    kinds = METHODS["maft_plus"].views
+    tuned = ask(engine, "maft_plus", views=kinds).segmentation.views
+    views = {view.kind: view for view in tuned}
+    assert set(views) == kinds
+    assert views["frozen_and_tuned"].labels == ("dog, before", "dog, after", "cat, before", "cat, after")
+    torch.testing.assert_close(views["frozen_and_tuned"].maps[1::2], views["similarity"].maps)
+    ask(engine, "fc_clip")
+    tower, frozen = engine._loaded.ready(Request(random_photo(8, 8), WORDS, "fc_clip"), engine.store, None)
+    _, ready = engine._loaded.ready(Request(random_photo(8, 8), WORDS, "maft_plus"), engine.store, None)
+    photo = random_photo(48, 80).pixels
+    before, after = (one.encoder.encode(photo, PRESET) for one in (frozen, ready))
+    assert torch.equal(before.maps[2], after.maps[2])
+    torch.testing.assert_close(ready.method.frozen(after), before.dense)
+    expected = 1 - torch.nn.functional.cosine_similarity(before.dense, after.dense, dim=0)
+    torch.testing.assert_close(views["feature_change"].maps[0], expected)
+    assert expected.max() > 1e-3
+    assert "NOT A PICTURE" not in views["transfer_attention"].title
+    assert tower.sha256 == SHA
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_a_head_of_another_tower_is_refused(make_head_engine, method):
+    engine = make_head_engine(toy_spec("b" * 64))
+    with pytest.raises(
+        ValueError, match=r"was trained on another tower \(SHA-256 aaaaaaaaaaaa\.\.\., in use"
+    ):
+        ask(engine, method)
+    assert ask(engine, "naclip").labels.shape == (48, 80)
+
+
+def test_menus_know_a_head_of_another_tower_without_loading_it(make_head_engine, files, tmp_path):
+    lines = [entry(name, f"mini/{name}.safetensors", page="") for name in HEADS]
+    root = write_catalogue(tmp_path / "root", *lines, entry("tower", "tower.safetensors"))
+    (root / "mini").mkdir()
+    for name in HEADS:
+        file = f"mini/{name}.safetensors"
+        (root / file).write_bytes((files / file).read_bytes())
+    (root / "tower.safetensors").write_bytes(b"another tower")
+    spec = toy_spec(entry="tower")
+    engine = make_head_engine(spec, root)
+    known = {info.name: info for info in engine.methods()}
+    assert [name for name, info in known.items() if info.available] == HEADLESS
+    for name in HEADS:
+        assert "was trained on another tower than" in known[name].reason
+        with pytest.raises(ValueError, match="restore the two that belong together"):
+            engine.run(Request(random_photo(8, 8), WORDS, method=name))
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_an_absent_or_damaged_head_is_one_sentence(make_head_engine, tmp_path, method):
+    lines = [entry(name, f"mini/{name}.safetensors", page="") for name in HEADS]
+    root = write_catalogue(tmp_path / "root", *lines, entry("tower", "tower.safetensors"))
+    store, spec = WeightStore(root=root), toy_spec(entry="tower")
+    says = why_not(METHODS[method], spec, store)
+    assert says.startswith(f"Toy {method} is not here. It comes with the repository: restore mini/{method}")
+    (root / "mini").mkdir()
+    (root / "tower.safetensors").write_bytes(b"tower")
+    (root / "mini" / f"{method}.safetensors").write_bytes(b"no weights at all")
+    assert "carries no notes: it is not a safetensors file" in why_not(METHODS[method], spec, store)
+    with pytest.raises(ValueError, match=r"is not a weight file|carries no notes"):
+        ask(make_head_engine(folder=root), method)
+
+
+def test_evaluation_measures_them_side_by_side(engine, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "classes.txt").write_text("0 background\n1 cat\n2 dog\n", encoding="utf-8")
+    Image.fromarray(random_photo(48, 80).pixels).save(tmp_path / "images" / "1.png")
+    truth = np.ones((48, 80), np.uint8)
+    truth[:, 40:] = 2
+    Image.fromarray(truth).save(tmp_path / "masks" / "1.png")
+    dataset, settings = open_dataset("folder", tmp_path), Settings(short_side=64)
+    subjects = [engine_subject(engine, method, dataset, settings) for method in ("naclip", *HEADS)]
+    records = {step.subject: step.record for step in evaluate(subjects, dataset, settings)}
+    assert list(records) == ["naclip", *HEADS]
+    assert not any(record.problem for record in records.values())
+    assert all(sum(count for _, _, count in record.cells) == 48 * 80 for record in records.values())
+    assert records["mvp_seg"].seconds["encode"] == records["naclip"].seconds["encode"]
+    assert len({records[name].seconds["encode"] for name in ("naclip", "fc_clip", "maft_plus")}) == 3
+    assert set(subjects[3].about["weights"]) == {"toy.safetensors", "maft_plus.safetensors"}
+
+
+def test_half_precision_on_a_pyramid(make_head_engine):
+    """The head works in float32 on whatever the tower gives."""
+    engine = make_head_engine()
+    engine.compute = replace(engine.compute, dtype=torch.bfloat16)
+    engine._loaded._compute = engine.compute
+    for method in ("fc_clip", "maft_plus"):
+        found = ask(engine, method).segmentation.score_map
+        assert found.masks.dtype == found.scores.dtype == torch.float32
+        assert torch.isfinite(found.masks).all()
+
+
+def test_heads_that_are_here_are_offered(files):
+    store = WeightStore(root=files)
+    assert all(why_not(METHODS[name], toy_spec(), store) == "" for name in HEADS)

@@ -1,0 +1,349 @@
+"""FC-CLIP and MAFT+ through the engine, on tiny files in the official form: answers, caches, refusals."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_photo, tiny_spec
+from mask_toys import conv_clip, official_state, random_head
+
+from ovs_core.build import METHODS, EncoderSpec, LoadedModel, checked_file
+from ovs_core.checkpoints import WeightStore, read_state
+from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD
+from ovs_core.engine import Request
+from ovs_core.methods.mask_checkpoints import load_clip
+from ovs_core.methods.mask_inference import instances, panoptic
+from ovs_core.registry.towers import conv_pyramid
+from ovs_core.scores import decide
+from ovs_core.types import MaskProposals, Preset, Result, Vocabulary
+
+PRESET = Preset(scale=1, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
+WORDS = Vocabulary((("cat", "kitten"), ("grass",)), ("sky", "wall"))
+FORMS = {"maft_plus": "semantic", "fc_clip": None}
+EACH_METHOD = pytest.mark.parametrize("method", FORMS)
+
+
+def entry(name, file, **changes):
+    line = {
+        "name": name,
+        "title": f"Toy {name}",
+        "kind": "clip+head",
+        "files": [file],
+        "url": None,
+        "sha256": None,
+        "bytes": None,
+        "licence": "MIT",
+        "source": "made by a test",
+        "paper": "",
+        "open_clip_model": None,
+        "page": "https://example.org/toy",
+    }
+    return {**line, **changes}
+
+
+def write_catalogue(folder, *entries):
+    folder.mkdir(exist_ok=True)
+    (folder / "catalogue.json").write_text(json.dumps({"weights": list(entries)}))
+    return folder
+
+
+def toy_encoder(method):
+    """What the registry has for an official file, on a tower of toy size."""
+
+    def load(store):
+        path, sha256 = checked_file(store, method)
+        model = conv_clip(seed=9)
+        load_clip(model, read_state(path), source=str(path))
+        return LoadedModel(model, PIXEL_MEAN, PIXEL_STD, {path.name: sha256})
+
+    return EncoderSpec(
+        f"toy_{method}",
+        f"Toy tower of {method}",
+        "",
+        method,
+        "full",
+        "convnext",
+        32,
+        load,
+        tokens=False,
+        pyramid=conv_pyramid,
+        heads={method: method},
+    )
+
+
+def write_file(folder, method, seed=1):
+    state = official_state(conv_clip(seed=seed), random_head(FORMS[method], seed=seed, queries=7, layers=3))
+    torch.save({"model": state}, folder / f"{method}.pth")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_catalogue(folder, *(entry(method, f"{method}.pth") for method in FORMS))
+    for method in FORMS:
+        write_file(folder, method)
+    return folder
+
+
+@pytest.fixture
+def make_mask_engine(make_engine, files):
+    def make(folder=files, **settings):
+        encoders = {spec.name: spec for spec in (tiny_spec("mini"), *map(toy_encoder, FORMS))}
+        engine = make_engine(encoders=encoders, **settings)
+        engine.store = WeightStore(root=folder)
+        return engine
+
+    return make
+
+
+@pytest.fixture
+def engine(make_mask_engine):
+    return make_mask_engine()
+
+
+def ask(engine, method, photo=None, vocabulary=WORDS, preset=PRESET, **more):
+    photo = random_photo(48, 80) if photo is None else photo
+    encoder = more.pop("encoder", f"toy_{method}")
+    *_, result = engine.run(Request(photo, vocabulary, method=method, encoder=encoder, preset=preset, **more))
+    assert isinstance(result, Result)
+    return result
+
+
+def same(one, other):
+    first, second = one.segmentation.score_map, other.segmentation.score_map
+    return (
+        np.array_equal(one.labels, other.labels)
+        and torch.equal(first.masks, second.masks)
+        and torch.equal(first.scores, second.scores)
+        and torch.equal(first.void, second.void)
+    )
+
+
+@EACH_METHOD
+@pytest.mark.parametrize("size", [(48, 80), (80, 48), (1, 1), (7, 90)], ids=str)
+def test_labels_have_the_photos_size(engine, method, size):
+    result = ask(engine, method, random_photo(*size))
+    assert result.labels.shape == size
+    assert set(np.unique(result.labels)) <= {0, 1, 2}
+    assert [summary.names for summary in result.classes] == [("cat", "kitten"), ("grass",), ("other",)]
+    assert sum(summary.area_share for summary in result.classes) == pytest.approx(1)
+    assert isinstance(result.segmentation.score_map, MaskProposals)
+    assert (result.method, result.encoder) == (method, f"toy_{method}")
+
+
+@EACH_METHOD
+def test_the_answer_is_that_of_the_file(engine, files, method):
+    """The engine's path gives what its parts give one after the other."""
+    from ovs_core.methods import mask_checkpoints
+    from ovs_core.registry.heads import seen_names
+
+    photo = random_photo(48, 80)
+    result = ask(engine, method, photo)
+    state = read_state(files / f"{method}.pth")
+    model = conv_clip(seed=9)
+    load_clip(model, state, source="toy")
+    form = mask_checkpoints.recognise(state, source="toy")
+    named = mask_checkpoints.build_method(method, state, form, model, seen_names(), source="toy")
+    tower, _ = engine._loaded.ready(
+        Request(photo, WORDS, method=method, encoder=f"toy_{method}"), engine.store, None
+    )
+    text = tower.text.embed(WORDS, ("a photo of a {}.",))
+    expected = named.propose(tower.pyramid.encode(photo.pixels, PRESET), text)
+    assert torch.equal(result.segmentation.score_map.scores, expected.scores)
+    assert np.array_equal(result.labels, decide(expected, PRESET)[0])
+
+
+@EACH_METHOD
+def test_no_hidden_state(make_mask_engine, method):
+    engine = make_mask_engine()
+    first = ask(engine, method)
+    ask(engine, method, random_photo(64, 33, seed=4), Vocabulary((("bus",), ("road",), ("tree",))))
+    again, fresh = ask(engine, method), ask(make_mask_engine(), method)
+    uncached = make_mask_engine(cache_bytes=0)
+    ask(uncached, method, random_photo(64, 33, seed=4))
+    for other in (again, fresh, ask(uncached, method)):
+        assert same(first, other)
+        assert first.classes == other.classes
+    assert set(again.seconds) == {"decide"}
+
+
+@EACH_METHOD
+def test_shares_of_masks_depend_on_how_names_make_classes(engine, method):
+    joined, apart = Vocabulary((("cat", "dog"),)), Vocabulary((("cat",), ("dog",)))
+    first, second = ask(engine, method, vocabulary=joined), ask(engine, method, vocabulary=apart)
+    assert first.segmentation.score_map.scores.shape == (7, 1)
+    assert second.segmentation.score_map.scores.shape == (7, 2)
+    assert set(second.seconds) == {"method", "decide"}  # photo and words are known
+
+
+@EACH_METHOD
+def test_relabel_equals_a_fresh_run(engine, make_mask_engine, method):
+    result = ask(engine, method)
+    moved = engine.relabel(result, scale=3, threshold=0.6, size=(24, 40))
+    fresh = ask(make_mask_engine(), method, preset=replace(PRESET, scale=3, threshold=0.6))
+    fresh = engine.relabel(fresh, size=(24, 40))
+    assert same(moved, fresh)
+    assert moved.classes == fresh.classes
+    assert set(moved.seconds) == {"decide"}
+    assert (engine.relabel(result, threshold=1.0).labels == 0).mean() > (result.labels == 0).mean()
+
+
+@EACH_METHOD
+def test_panoptic_and_instance_answers_come_from_the_result(engine, method):
+    found = ask(engine, method).segmentation.score_map
+    found = replace(found, void=torch.zeros_like(found.void))  # random queries are sure of nothing else
+    whole = panoptic(found, things={1}, object_threshold=0.0, overlap_threshold=0.0)
+    assert whole.numbers.shape == (48, 80)
+    assert len(whole.segments) == whole.numbers.max() > 0
+    assert {segment.label for segment in whole.segments} <= {0, 1, 2}
+    assert all(one.label == 1 for one in instances(found, things={1}))
+
+
+def test_weights_are_named_once(engine, files):
+    result = ask(engine, "fc_clip")
+    path = files / "fc_clip.pth"
+    assert result.weights == {"fc_clip.pth": engine.store.sha256_of(path)}
+
+
+def test_what_runs_where_is_said_before_anything_is_loaded(engine):
+    known = {info.name: info for info in engine.methods("toy_maft_plus")}
+    assert [name for name, info in known.items() if info.available] == ["maft_plus"]
+    assert known["maft_plus"].masks
+    assert known["maft_plus"].refiners == ("none",)
+    assert known["naclip"].refiners == ("none", "pamr")
+    says = r"NACLIP does not run on Toy tower of maft_plus \(toy_maft_plus\); choose one of: mini, vit_b16"
+    with pytest.raises(ValueError, match=says):
+        engine.run(Request(random_photo(8, 8), WORDS, encoder="toy_maft_plus"))
+    with pytest.raises(ValueError, match="FC-CLIP does not run on Tiny random towers"):
+        engine.segment(random_photo(8, 8), WORDS, method="fc_clip")
+    assert engine.cache.nbytes == 0
+
+
+def test_compare_takes_what_runs_there(engine):
+    results = [
+        event
+        for event in engine.compare(random_photo(48, 80), WORDS, encoder="toy_fc_clip", preset=PRESET)
+        if isinstance(event, Result)
+    ]
+    assert [result.method for result in results] == ["fc_clip"]
+    with pytest.raises(ValueError, match="No method on toy_fc_clip goes with refine 'pamr'"):
+        engine.compare(random_photo(8, 8), WORDS, encoder="toy_fc_clip", refine="pamr")
+
+
+def test_masks_cannot_be_refined_by_pamr():
+    with pytest.raises(ValueError, match="PAMR cannot refine the mask proposals of MAFT\\+"):
+        Request(random_photo(8, 8), WORDS, method="maft_plus", refine="pamr")
+
+
+def test_an_absent_file_says_where_to_get_it(make_mask_engine, tmp_path):
+    folder = write_catalogue(tmp_path / "root", *(entry(method, f"{method}.pth") for method in FORMS))
+    engine = make_mask_engine(folder)
+    says = r"Download fc_clip.pth by hand from https://example.org/toy \(licence MIT\) and put it into"
+    with pytest.raises(ValueError, match=says):
+        engine.segment(random_photo(8, 8), WORDS, method="fc_clip", encoder="toy_fc_clip")
+    info = {info.name: info for info in engine.methods("toy_fc_clip")}["fc_clip"]
+    assert not info.available
+    assert "Download fc_clip.pth by hand" in info.reason
+
+
+def test_a_file_of_the_other_method_is_refused(make_mask_engine, tmp_path, files):
+    folder = write_catalogue(tmp_path / "root", *(entry(method, f"{method}.pth") for method in FORMS))
+    (folder / "fc_clip.pth").write_bytes((files / "maft_plus.pth").read_bytes())
+    with pytest.raises(ValueError, match="holds a head of maft_plus, expected one of fc_clip"):
+        ask(make_mask_engine(folder), "fc_clip")
+
+
+def test_an_exchanged_file_is_noticed(make_mask_engine, tmp_path):
+    """A head that is trained again while the program runs does not answer with the old one."""
+    folder = write_catalogue(tmp_path / "root", entry("maft_plus", "maft_plus.pth"), entry("fc_clip", "x"))
+    write_file(folder, "maft_plus", seed=1)
+    engine = make_mask_engine(folder)
+    first = ask(engine, "maft_plus")
+    write_file(folder, "maft_plus", seed=2)
+    second, fresh = ask(engine, "maft_plus"), ask(make_mask_engine(folder), "maft_plus")
+    assert same(second, fresh)
+    assert not torch.equal(first.segmentation.score_map.scores, second.segmentation.score_map.scores)
+    assert first.weights != second.weights
+
+
+def test_a_published_checksum_is_believed_only_if_it_fits(make_mask_engine, tmp_path):
+    lines = [entry("maft_plus", "maft_plus.pth"), entry("fc_clip", "fc_clip.pth", sha256="0" * 64)]
+    folder = write_catalogue(tmp_path / "root", *lines)
+    write_file(folder, "fc_clip")
+    with pytest.raises(ValueError, match="damaged or another version"):
+        ask(make_mask_engine(folder), "fc_clip")
+
+
+def seen_by(engine, method, **more):
+    kinds = METHODS[method].views
+    result = ask(engine, method, views=kinds, **more)
+    return result, {view.kind: view for view in result.segmentation.views}
+
+
+@EACH_METHOD
+@pytest.mark.parametrize("size", [(48, 80), (90, 40)], ids=str)
+def test_views_are_outputs_and_change_nothing(engine, method, size):
+    photo = random_photo(*size)
+    plain = ask(engine, method, photo)
+    seen, views = seen_by(engine, method, photo=photo)
+    assert same(plain, seen)
+    # The official form has no tower before tuning at hand.
+    assert set(views) == METHODS[method].views - {"frozen_and_tuned", "feature_change"}
+    assert all(torch.isfinite(view.maps).all() for view in views.values())
+    # 64 x 106.7 or 144 x 64 pixels of the frame, without the padding to whole strides of 32.
+    coarse = (2, 4) if size == (48, 80) else (5, 2)
+    fine = tuple(4 * side for side in ((4, 7) if size == (48, 80) else (9, 4)))
+    assert views["similarity"].maps.shape == (2, *coarse)
+    height, width = views["mask_proposals"].maps.shape[1:]
+    assert fine[0] - 4 < height <= fine[0]
+    assert fine[1] - 4 < width <= fine[1]
+    assert views["query_attention"].maps.shape[0] == 2 * 3
+    assert views["void_shares"].maps.shape == (7, 1, 1)
+    assert views["mask_words"].maps.shape == (7, 1, 2 + 2 * 3)
+
+
+def test_views_of_masks_say_what_the_masks_say(engine):
+    result, views = seen_by(engine, "maft_plus")
+    found = result.segmentation.score_map
+    share, best = found.scores.max(dim=1)
+    order = share.argsort(descending=True)
+    first = int(order[0])
+    name = ("cat", "grass", "other")[int(best[first])]
+    proposals = views["mask_proposals"]
+    assert proposals.labels[0] == f"1: {name} {share[first]:.0%}, no object {found.void[first]:.0%}"
+    rows, columns = proposals.maps.shape[1:]
+    torch.testing.assert_close(proposals.maps[0], found.masks[first, :rows, :columns].sigmoid())
+    torch.testing.assert_close(views["void_shares"].maps[:, 0, 0], found.void[order])
+    words = views["mask_words"]
+    assert words.words[0][0] == name
+    assert words.maps[0, 0, 0] == pytest.approx(share[first].item())
+    assert words.columns[:3] == ("class", "winning name", "trained head 1")
+    won = views["winning_names"]
+    assert won.labels == ("cat: cat", "cat: kitten", "grass: grass")
+    assert won.maps[:2].sum().item() == pytest.approx(1)
+    assert won.maps[2].item() == pytest.approx(1)
+    assert views["text_shift"].labels == ("cat", "kitten", "grass")
+    assert "NOT A PICTURE" in views["transfer_attention"].title
+    assert views["transfer_attention"].maps.flatten(1).sum(dim=1).tolist() == pytest.approx([1, 1])
+
+
+def test_with_a_point_its_masks_come_first(engine):
+    result, views = seen_by(engine, "fc_clip", point=(0.1, 0.9))
+    found = result.segmentation.score_map
+    rows, columns = views["mask_proposals"].maps.shape[1:]
+    there = found.masks[:, int(0.1 * rows), int(0.9 * columns)].sigmoid() * found.scores.amax(dim=1)
+    torch.testing.assert_close(views["void_shares"].maps[:, 0, 0], found.void[there.argsort(descending=True)])
+    with pytest.raises(ValueError, match="point must be"):
+        seen_by(engine, "fc_clip", point=(0.1, 1.9))
+
+
+@EACH_METHOD
+def test_attention_of_a_layer_is_shared_out_over_the_padded_frame(engine, method):
+    """A frame of whole strides has no padding: nothing of the attention is cut off."""
+    _, views = seen_by(engine, method, photo=random_photo(64, 96))
+    maps = views["query_attention"].maps.reshape(2, 3, 4, 6)
+    # Levels of stride 32, 16, 8 on the grid of stride 16: repeated four times, as it is, mean of four.
+    assert maps.sum(dim=(2, 3)).flatten().tolist() == pytest.approx([4, 1, 0.25] * 2, rel=1e-4)
+    assert views["query_attention"].labels[:4] == (*(f"cat, layer {i}" for i in (1, 2, 3)), "grass, layer 1")
