@@ -56,6 +56,7 @@ from ovs_core.methods.mask_heads_file import (
     tuned_tower,
 )
 from ovs_core.methods.mask_inference import panoptic
+from ovs_core.methods.mask_method import propose_masks
 from ovs_core.scores import decide
 from ovs_core.training.data import IGNORE, OTHER, Sample
 from ovs_core.training.fc_clip import MaskSources, MaskTower
@@ -185,7 +186,7 @@ def measure(
     with_other = parse_vocabulary(";".join(names))
     wide_bank = tower.text.embed(with_other, TEMPLATES[preset.templates])
     naclip, naclip_preset = (
-        build_method("naclip", tower.vision.visual),
+        build_method("naclip", tower).method,
         preset_for("naclip", ENCODERS["mini"], torch.device("cpu")),
     )
     encoder = MiniPyramid(
@@ -225,7 +226,7 @@ def _answer(
 ) -> tuple[NDArray[np.integer], NDArray[np.int32], list[int]]:
     """Labels, segments and the classes of segments."""
     patches = pyramid.maps[2][None, : pyramid.dense.shape[0]]
-    proposals = subject.method.propose(replace(pyramid, dense=subject.dense(patches)), bank)
+    proposals = propose_masks(subject.method, replace(pyramid, dense=subject.dense(patches)), bank)
     labels, _ = decide(proposals, preset)
     found = panoptic(proposals, range(1, classes + 1))
     return labels, found.numbers, [segment.label - 1 for segment in found.segments]
