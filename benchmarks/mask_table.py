@@ -62,8 +62,8 @@ from ovs_core.methods.mask_heads_file import (
     load_mask_head,
     tuned_tower,
 )
-from ovs_core.methods.mask_inference import panoptic
 from ovs_core.scores import decide
+from ovs_core.segments import panoptic
 from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, MaskTower
 from ovs_core.training.mask_photos import CocoInstances

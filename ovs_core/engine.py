@@ -338,6 +338,7 @@ class Engine:
             seconds=dict(job.seconds),
             segmentation=segmentation,
             switches=tuple(sorted(request.switches)),
+            notes=_memory_notes(request.preset or self.preset(request.method, request.encoder), preset),
         )
 
     def _evidence(
@@ -468,6 +469,16 @@ def _smaller(preset: Preset, windows: bool) -> tuple[Preset | None, str]:
     if preset.short_side >= 2 * SMALLEST_WINDOW:
         return replace(preset, short_side=preset.short_side // 2), "a smaller frame"
     return None, ""
+
+
+def _memory_notes(asked: Preset, used: Preset) -> tuple[str, ...]:
+    """Say what an answer is worth that memory was too small for as asked; nothing where it was not."""
+    if used == asked:
+        return ()
+    where = f"a frame of {used.short_side} pixels on its shorter side"
+    if used.window is not None:
+        where = f"windows of {used.window} pixels in {where}"
+    return (f"Memory ran out: this was answered in {where}, smaller than asked.",)
 
 
 def _user_cache() -> Path:

@@ -374,6 +374,7 @@ class Result:
         switches: optional parts of the method that were on, by name.
         seconds: stage name -> seconds spent; a stage answered from a cache is absent.
         segmentation: the evidence behind the labels; re-labelling starts here.
+        notes: what was out of the ordinary in answering, one sentence each, to be shown to the user.
     """
 
     image: NDArray[np.uint8]
@@ -388,6 +389,7 @@ class Result:
     seconds: Mapping[str, float]
     segmentation: Segmentation
     switches: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels.shape != self.image.shape[:2]:

@@ -137,6 +137,41 @@ def default_background() -> tuple[str, ...]:
     return tuple(filter(None, map(_clean, text.splitlines())))
 
 
+def default_stuff() -> tuple[str, ...]:
+    """Names of materials and grounds, which are not counted (assets/vocabularies/stuff.txt)."""
+    text = (_LISTS / "stuff.txt").read_text(encoding="utf-8")
+    return tuple(filter(None, map(_clean, text.splitlines())))
+
+
+def thing_labels(vocabulary: Vocabulary, stuff: str = "default") -> frozenset[int]:
+    """Labels of the classes whose objects are told apart; of all others ("stuff") a photo has one region.
+
+    Every class is a thing unless one of its names, or the last word of one, is in the list, in the singular
+    or the plural: "blue sky" and "trees" are stuff where "sky" and "tree" are listed.
+
+    Args:
+        vocabulary: what was asked.
+        stuff: "default" for our list; "none" or nothing for no such names; else names, separated as classes.
+    """
+    names = default_stuff() if stuff.strip() == "default" else map(_clean, re.split(r"[;,|\n\r]", stuff))
+    listed = _forms(name.casefold() for name in names if name.casefold() not in ("", "none"))
+    return frozenset(
+        label
+        for label, names in enumerate(vocabulary.classes, start=1)
+        if listed.isdisjoint(_forms(form for name in names for form in _whole_and_last(name.casefold())))
+    )
+
+
+def _whole_and_last(name: str) -> tuple[str, str]:
+    """A name and its last word."""
+    return name, name.split()[-1]
+
+
+def _forms(names: Iterable[str]) -> frozenset[str]:
+    """The names, and what they may be plurals of."""
+    return frozenset(form for name in names for form in (name, *_singulars(name)))
+
+
 def _read_text(path: Path) -> str:
     """Read a small UTF-8 file the user named."""
     title = f'The class list "{path}"'
@@ -219,13 +254,13 @@ def _background(background: str | None, typed: Sequence[str]) -> tuple[str, ...]
     if wanted.casefold() == "none":
         return ()
     names = default_background() if wanted == "default" else map(_clean, re.split(r"[;,|\n\r]", wanted))
-    keys = {name.casefold() for name in typed}
-    keys |= {key.split()[-1] for key in keys}  # whoever types "dining table" does not want "table" to win it
-    singulars = {form for key in keys for form in _singulars(key)}
+    # Whoever types "dining table" does not want "table" to win it.
+    keys = {key for name in typed for key in _whole_and_last(name.casefold())}
+    singulars = _forms(keys)
     kept: dict[str, str] = {}
     for name in filter(None, names):
         key = name.casefold()
-        if key not in keys | singulars and not _singulars(key) & keys:
+        if key not in singulars and not _singulars(key) & keys:
             kept.setdefault(key, name)
     _check_number(len(kept))
     return tuple(kept.values())

@@ -1,10 +1,20 @@
 """Results put together by hand, for tests of what comes after a method: pictures, files, the terminal."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from ovs_core.render.palette import colors_for
-from ovs_core.types import ClassSummary, Preset, Result, ScoreMap, Segmentation, Vocabulary
+from ovs_core.types import (
+    ClassSummary,
+    MaskProposals,
+    Preset,
+    Result,
+    ScoreMap,
+    Segmentation,
+    Vocabulary,
+)
 
 
 def make_result(labels, image=None, names=("dog", "grass"), other=("sky",), method="naclip"):
@@ -31,3 +41,19 @@ def make_result(labels, image=None, names=("dog", "grass"), other=("sky",), meth
         seconds={"method": 0.25},
         segmentation=Segmentation(ScoreMap(evidence, vocabulary, labels.shape)),
     )
+
+
+def make_proposals(masks, scores, names=("dog", "grass"), other=()):
+    """Masks (N, h, w) of 0 and 1 on a photo of their own size, one frame pixel per cell: exact edges."""
+    masks, scores = np.asarray(masks), torch.tensor(scores)
+    vocabulary = Vocabulary(tuple((name,) for name in names), other)
+    logits = torch.from_numpy(np.where(masks > 0, 8.0, -8.0)).float()
+    size = (masks.shape[1], masks.shape[2])
+    return MaskProposals(logits, scores, 1 - scores.sum(dim=1), vocabulary, size, size, size)
+
+
+def make_mask_result(proposals, method="maft_plus"):
+    """A result of a method that proposes masks; its labels are not looked at."""
+    names, other = proposals.vocabulary.names, proposals.vocabulary.other
+    result = make_result(np.zeros(proposals.image_size), names=names, other=other, method=method)
+    return replace(result, segmentation=Segmentation(proposals))

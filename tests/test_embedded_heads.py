@@ -1,5 +1,6 @@
 """Heads of the embedded tower through the engine: MVP-SEG, FC-CLIP and MAFT+ beside what needs no head."""
 
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 
@@ -66,6 +67,7 @@ def toy_head(method, visual, seed=1):
         MaskDecoderConfig(JOINT, 64, 5, 32, 3),
         "panoptic" if method == "maft_plus" else None,
     )
+    head = MaskHead(config).eval()
     tuned = {}
     if method == "maft_plus":
         torch.manual_seed(5)
@@ -73,7 +75,7 @@ def toy_head(method, visual, seed=1):
         tuned = {
             f"transformer.{name}": value + 0.1 * torch.randn(value.shape) for name, value in parts.items()
         }
-    return TrainedHead(method, MaskHead(config).eval(), SHA, frozenset({"dog"}), tuned)
+    return TrainedHead(method, head, SHA, frozenset({"dog"}), tuned)
 
 
 def toy_contexts(seed=3):
@@ -135,7 +137,7 @@ def test_all_methods_are_compared_on_one_photo(engine):
     assert engine.cache.stats("features").misses == 3
     plans = {name: result.preset for name, result in results.items()}
     assert plans["mvp_seg"] == replace(plans["naclip"], scale=100, threshold=plans["mvp_seg"].threshold)
-    assert plans["fc_clip"].templates == plans["maft_plus"].templates == "vild14"
+    assert plans["fc_clip"] == plans["maft_plus"] == engine.preset("fc_clip")
 
 
 def test_with_a_refiner_only_rows_of_evidence_are_compared(engine):
@@ -200,6 +202,27 @@ def test_views_of_tuning(engine):
     assert expected.max() > 1e-3
     assert "NOT A PICTURE" not in views["transfer_attention"].title
     assert tower.sha256 == SHA
+
+
+@pytest.mark.parametrize("method", HEADS)
+def test_a_head_trained_again_answers_at_once(make_head_engine, files, tmp_path, method):
+    """Photo and words are remembered, what the old head made of them is not taken for the new one's."""
+    root = tmp_path / "root"
+    shutil.copytree(files, root)
+    engine = make_head_engine(folder=root)
+    first = ask(engine, method)
+    path = root / "mini" / f"{method}.safetensors"
+    if method == "mvp_seg":
+        save_contexts(toy_contexts(seed=4), path)
+    else:
+        save_mask_head(toy_head(method, toy_model().visual, seed=2), path)
+    second, fresh = ask(engine, method), ask(make_head_engine(folder=root), method)
+    assert "method" in second.seconds
+    assert second.weights == fresh.weights != first.weights
+    one, two, old = (result.segmentation.score_map for result in (second, fresh, first))
+    field = "evidence" if method == "mvp_seg" else "masks"
+    assert torch.equal(getattr(one, field), getattr(two, field))
+    assert not torch.equal(getattr(one, field), getattr(old, field))
 
 
 @pytest.mark.parametrize("method", HEADS)

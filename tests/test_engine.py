@@ -28,6 +28,7 @@ from ovs_core.checkpoints import CheckpointError, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.engine import SMALLEST_WINDOW, Engine, NotEnoughMemory, Progress, Request
+from ovs_core.registry.methods import SMOOTHED_SCALE
 from ovs_core.types import Preset, Result, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
@@ -346,6 +347,9 @@ class TestMemory:
         assert notes == ["Memory ran out; trying again with smaller windows."] * 2  # 256, then 128
         assert result.preset == smaller
         assert same(result, expected)
+        assert expected.notes == ()
+        where = "windows of 128 pixels in a frame of 256 pixels on its shorter side"
+        assert result.notes == (f"Memory ran out: this was answered in {where}, smaller than asked.",)
 
     def test_a_photo_that_never_fits_ends_in_a_sentence(self, engine, with_memory_for):
         with_memory_for(SMALLEST_WINDOW - 1)
@@ -497,6 +501,7 @@ class TestRegistry:
             if runs_on(method, encoder)
         }
         assert set(PRESETS) == pairs
+        assert all(PRESETS["maskclip", family].scale == scale for family, scale in SMOOTHED_SCALE.items())
         assert all(preset.templates in TEMPLATES for preset in PRESETS.values())
 
     def test_published_settings(self):

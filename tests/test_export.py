@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from ovs_core.export.coco import coco_document, run_lengths
-from ovs_core.export.files import FORMATS, result_files, save_result, zip_result
+from ovs_core.export.files import FORMATS, MASK_FORMATS, result_files, save_result, zip_result
 from ovs_core.export.names import safe_name
 from ovs_core.export.outlines import outlines
 from ovs_core.export.pictures import label_png, mask_pngs
@@ -19,6 +20,7 @@ from ovs_core.export.report import report
 from ovs_core.export.yolo import yolo_lines, yolo_names
 from ovs_core.render.palette import colors_for
 
+LABEL_FORMATS = tuple(name for name in FORMATS if name not in MASK_FORMATS)  # what every result can become
 HOSTILE = (
     "../../etc/passwd",
     "C:\\CON",
@@ -100,7 +102,15 @@ def test_report_holds_every_promised_field():
             {"id": 0, "names": ["other"], "color": [128, 128, 128], "area_share": 1 / 6, "mean_score": 0.5},
         ],
         "seconds": {"method": 0.25},
+        "notes": [],
     }
+
+
+def test_report_passes_on_what_was_out_of_the_ordinary():
+    result = make_result([[1, 2]])
+    vocabulary = replace(result.vocabulary, notes=("1 blank name was left out.",))
+    changed = replace(result, vocabulary=vocabulary, notes=("Memory ran out.",))
+    assert report(changed)["notes"] == ["1 blank name was left out.", "Memory ran out."]
 
 
 # outlines
@@ -246,7 +256,7 @@ def test_photo_names_keep_their_dots_but_never_begin_with_one():
 
 def test_save_writes_exactly_the_promised_files(tmp_path):
     result = make_result(np.ones((4, 6)))
-    written = result.save(tmp_path / "new" / "folder", stem="cat.1", formats=FORMATS)
+    written = result.save(tmp_path / "new" / "folder", stem="cat.1", formats=LABEL_FORMATS)
     names = [path.name for path in written]
     assert names == [
         "cat.1.naclip.labels.png",
@@ -283,7 +293,7 @@ def test_arrays_open_without_pickle(tmp_path):
 def test_hostile_names_stay_text(tmp_path):
     out = tmp_path / "deep" / "out"
     labels = np.arange(12).reshape(3, 4)
-    written = save_result(make_result(labels, names=HOSTILE), out, "../../up", FORMATS)
+    written = save_result(make_result(labels, names=HOSTILE), out, "../../up", LABEL_FORMATS)
     assert all(path.parent == out for path in written)
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(written)
     assert all(path.name.startswith("up.naclip.") for path in written)
@@ -292,7 +302,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 
 def test_a_result_without_any_class_pixel_is_a_result(tmp_path):
-    save_result(make_result(np.zeros((3, 5))), tmp_path, formats=FORMATS)
+    save_result(make_result(np.zeros((3, 5))), tmp_path, formats=LABEL_FORMATS)
     assert (tmp_path / "photo.naclip.yolo.txt").read_text() == ""
     assert json.loads((tmp_path / "photo.naclip.coco.json").read_text())["annotations"] == []
 
@@ -322,7 +332,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
 
 
 def test_unknown_format_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match=r"Unknown export format 'pdf'; known formats: coco, .*masks"):
+    with pytest.raises(ValueError, match=r"Unknown export format 'pdf'; known formats: coco, .*instances"):
         save_result(make_result([[1]]), tmp_path / "out", formats=["npz", "pdf"])
     assert not (tmp_path / "out").exists()
 

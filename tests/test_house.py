@@ -16,7 +16,7 @@ LONGEST_FILE = 500
 LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream"})
-VALUES = GROUND | {"image", "vocabulary", "windows", "scores"}
+VALUES = GROUND | {"image", "vocabulary", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 
@@ -30,15 +30,16 @@ MAY_SEE = {
     "vocabulary": GROUND,
     "windows": GROUND,
     "scores": GROUND,
+    "segments": GROUND | {"scores"},
     "download": GROUND,
     "checkpoints": GROUND | {"download"},
     "encoders": VALUES | {"checkpoints"},
     "decoders": VALUES | {"checkpoints", "encoders"},
     "methods": VALUES | {"checkpoints", "encoders", "decoders"},
     "refine": VALUES | {"checkpoints"},
-    "render": GROUND | {"scores"},
+    "render": GROUND | {"scores", "segments"},
     "views": GROUND | {"scores"},
-    "export": GROUND | {"scores", "render"},
+    "export": GROUND | {"scores", "segments", "vocabulary", "render"},
     "registry": MODELS,
     "build": MODELS | {"registry"},
     "requests": VALUES | {"build"},

@@ -105,6 +105,20 @@ def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None
     assert -1 <= report["low"] <= report["high"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"views": ["view_maps"]}, "views of NACLIP must be among attention, similarity; got 'view_maps'"),
+        ({"label": 3}, "class must be a number from 1 to 2, got 3"),
+    ],
+)
+def test_views_a_method_does_not_have_get_one_sentence(
+    client: Client, photo: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(image=handle_file(photo), classes="dog; grass", api_name="/inspect", **settings)
+
+
 def test_methods_lists_methods_and_models(client: Client) -> None:
     found = client.predict(api_name="/methods")
     assert [entry["name"] for entry in found["methods"]] == list(METHODS)

@@ -9,14 +9,14 @@ import torch
 from conftest import random_photo, tiny_spec
 from mask_toys import conv_clip, official_state, random_head
 
-from ovs_core.build import METHODS, EncoderSpec, LoadedModel, checked_file
-from ovs_core.checkpoints import WeightStore, read_state
-from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD
-from ovs_core.engine import Request
+from ovs_core.build import ENCODERS, METHODS, PRESETS, EncoderSpec, LoadedModel, checked_file
+from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
+from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
+from ovs_core.engine import Engine, Request
 from ovs_core.methods.mask_checkpoints import load_clip
-from ovs_core.methods.mask_inference import instances, panoptic
 from ovs_core.registry.towers import conv_pyramid
 from ovs_core.scores import decide
+from ovs_core.segments import instances, panoptic
 from ovs_core.types import MaskProposals, Preset, Result, Vocabulary
 
 PRESET = Preset(scale=1, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
@@ -276,6 +276,80 @@ def test_a_published_checksum_is_believed_only_if_it_fits(make_mask_engine, tmp_
         ask(make_mask_engine(folder), "fc_clip")
 
 
+def test_when_memory_runs_out_the_frame_becomes_smaller(engine, make_mask_engine, monkeypatch):
+    expected = ask(make_mask_engine(), "fc_clip", preset=replace(PRESET, short_side=200))
+    whole = ConvEncoder.encode
+
+    def encode(self, pixels, preset, **more):
+        if preset.short_side > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return whole(self, pixels, preset, **more)
+
+    monkeypatch.setattr(ConvEncoder, "encode", encode)
+    asked = Request(
+        random_photo(48, 80),
+        WORDS,
+        method="fc_clip",
+        encoder="toy_fc_clip",
+        preset=replace(PRESET, short_side=800),
+    )
+    *events, result = engine.run(asked)
+    notes = [event.note for event in events if event.note]
+    assert notes == ["Memory ran out; trying again with a smaller frame."] * 2  # 800, 400, 200
+    assert result.preset.short_side == 200
+    assert same(result, expected)
+
+
+class TestRegistry:
+    """The registry's own encoders, on files that are not quite what they should be."""
+
+    BASE = (128, 256, 512, 1024)
+
+    def file(self, folder, **changes):
+        model = conv_clip(seed=1)
+        head = random_head("semantic", queries=3, layers=1, inputs=changes.get("inputs", self.BASE))
+        state = official_state(model, head)
+        if changes.get("text") is False:
+            state = {name: value for name, value in state.items() if "token_embedding" not in name}
+        torch.save({"model": state}, folder / "maftp_b.pth")
+        return model, WeightStore(folder)
+
+    def test_the_clip_of_a_file_is_loaded(self, tmp_path, monkeypatch):
+        model, store = self.file(tmp_path)
+        monkeypatch.setattr("ovs_core.registry.towers.build_open_clip", lambda name: conv_clip(seed=2))
+        loaded = ENCODERS["convnext_b_maftp"].load(store)
+        assert loaded.weights == {"maftp_b.pth": store.sha256_of(tmp_path / "maftp_b.pth")}
+        assert (loaded.mean, loaded.std) == (PIXEL_MEAN, PIXEL_STD)
+        wanted = model.state_dict()
+        assert all(torch.equal(value, wanted[name]) for name, value in loaded.model.state_dict().items())
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"inputs": (192, 384, 768, 1536)}, "holds convnext_large_d_320, expected convnext_base_w_320"),
+            ({"inputs": (16, 32, 64, 128)}, "holds another tower, expected convnext_base_w_320"),
+            ({"text": False}, "has no text tower: words cannot be compared with it"),
+        ],
+    )
+    def test_other_files_are_refused_in_one_sentence(self, tmp_path, changes, says):
+        _, store = self.file(tmp_path, **changes)
+        with pytest.raises(CheckpointError, match=says):
+            ENCODERS["convnext_b_maftp"].load(store)
+
+    def test_without_the_file_one_is_told_where_it_is(self, tmp_path):
+        engine = Engine("cpu", weights_dir=tmp_path, offline=True, text_dir=tmp_path)
+        info = {info.name: info for info in engine.encoders()}["convnext_l_fcclip"]
+        assert not info.available
+        assert "Download fcclip_cocopan.pth by hand from https://drive.google.com/file/d/" in info.reason
+        assert "--weights-dir" in info.reason
+        assert engine.preset("fc_clip", "convnext_l_fcclip") == Preset(1, 0.0, 640, None, 0, "vild14")
+        assert PRESETS["maft_plus", "convnext"].short_side == 800
+        with pytest.raises(ValueError, match="SCLIP does not run on FC-CLIP ConvNeXt-L"):
+            engine.preset("sclip", "convnext_l_fcclip")
+        with pytest.raises(CheckpointError, match=r"Download it by hand from .* and put it in .* as maftp_l"):
+            engine.store.fetch("maftp-l")
+
+
 def seen_by(engine, method, **more):
     kinds = METHODS[method].views
     result = ask(engine, method, views=kinds, **more)
@@ -292,13 +366,10 @@ def test_views_are_outputs_and_change_nothing(engine, method, size):
     # The official form has no tower before tuning at hand.
     assert set(views) == METHODS[method].views - {"frozen_and_tuned", "feature_change"}
     assert all(torch.isfinite(view.maps).all() for view in views.values())
-    # 64 x 106.7 or 144 x 64 pixels of the frame, without the padding to whole strides of 32.
-    coarse = (2, 4) if size == (48, 80) else (5, 2)
-    fine = tuple(4 * side for side in ((4, 7) if size == (48, 80) else (9, 4)))
+    # The frame is 64 x 107 (or 107 x 47: the longer side is at most 1333 / 800 of 64), without its padding.
+    coarse, fine = ((2, 4), (16, 27)) if size == (48, 80) else ((4, 2), (27, 12))
     assert views["similarity"].maps.shape == (2, *coarse)
-    height, width = views["mask_proposals"].maps.shape[1:]
-    assert fine[0] - 4 < height <= fine[0]
-    assert fine[1] - 4 < width <= fine[1]
+    assert views["mask_proposals"].maps.shape == (7, *fine)
     assert views["query_attention"].maps.shape[0] == 2 * 3
     assert views["void_shares"].maps.shape == (7, 1, 1)
     assert views["mask_words"].maps.shape == (7, 1, 2 + 2 * 3)
@@ -347,3 +418,14 @@ def test_attention_of_a_layer_is_shared_out_over_the_padded_frame(engine, method
     # Levels of stride 32, 16, 8 on the grid of stride 16: repeated four times, as it is, mean of four.
     assert maps.sum(dim=(2, 3)).flatten().tolist() == pytest.approx([4, 1, 0.25] * 2, rel=1e-4)
     assert views["query_attention"].labels[:4] == (*(f"cat, layer {i}" for i in (1, 2, 3)), "grass, layer 1")
+
+
+@EACH_METHOD
+def test_an_answer_becomes_panoptic_and_instance_files(engine, method, tmp_path):
+    result = ask(engine, method)
+    written = [path.name for path in result.save(tmp_path, formats=("panoptic", "instances"))]
+    start = f"photo.{method.replace('_', '-')}"
+    assert {f"{start}.panoptic.png", f"{start}.panoptic.json", f"{start}.instances.json"} < set(written)
+    document = json.loads((tmp_path / f"{start}.panoptic.json").read_text(encoding="utf-8"))
+    assert [(c["name"], c["isthing"]) for c in document["categories"]] == [("cat", 1), ("grass", 0)]
+    assert document["images"][0]["height"] == 48

@@ -19,9 +19,9 @@ from ovs_core.encoders.clip_conv import ConvEncoder
 from ovs_core.methods.fc_clip import FcClip, geometric_ensemble, seen_classes
 from ovs_core.methods.maft_plus import MaftPlus
 from ovs_core.methods.mask_head import best_names, class_logits, log_shares
-from ovs_core.methods.mask_inference import instance_mask, instances, panoptic
 from ovs_core.methods.mask_views import report_masks, text_shift
 from ovs_core.scores import decide
+from ovs_core.segments import instance_mask, instances, panoptic
 from ovs_core.types import MaskProposals, Preset, Vocabulary
 
 SEEN = frozenset({"lawn", "road"})

@@ -14,8 +14,8 @@ from ovs_core.decoders.pixel_decoder import DecodedPixels
 from ovs_core.encoders.clip_conv import ConvEncoder, normalise_and_pad, pyramid
 from ovs_core.methods.mask_checkpoints import build_method, load_clip, recognise
 from ovs_core.methods.mask_head import Proposed, to_proposals
-from ovs_core.methods.mask_inference import instances, panoptic
 from ovs_core.scores import decide, mask_scores
+from ovs_core.segments import instances, panoptic
 from ovs_core.types import Preset, Pyramid
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}

@@ -4,14 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
-from hand_made import make_result
+from hand_made import make_mask_result, make_proposals, make_result
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ovs_core.render.disagreement import disagreement, disagreement_picture
 from ovs_core.render.heatmap import blend, common_range, heatmap, scale_bar
 from ovs_core.render.legend import figure, legend, percent, with_legend
 from ovs_core.render.overlay import borders, label_picture, overlay, paint
-from ovs_core.render.palette import OTHER_COLOR, PALETTE, color_table, colors_for, text_color
+from ovs_core.render.palette import OTHER_COLOR, PALETTE, color_table, colors_for, shades, text_color
+from ovs_core.render.segments import segment_colors, segment_figure, segment_names, segment_summaries
+from ovs_core.segments import segments_of
 from ovs_core.types import Vocabulary
 
 # Linear RGB under full colour blindness: Machado, Oliveira and Fernandes (2009), severity 1.
@@ -131,11 +133,10 @@ def test_tint_mixes_photo_and_class_colour():
     assert picture.tolist() == [[[60, 120, 128]]]  # (100+20)/2, (200+40)/2, 255/2 rounded up
 
 
-def test_other_is_greyed_and_dimmed():
-    image = np.array([[[200, 100, 0]]], np.uint8)
-    picture = paint(image, np.array([[0]]), [(128, 128, 128)], opacity=0.5, outline=False)
-    # luma = 59.8 + 58.7 = 118.5; red: 0.8 * (0.35 * 200 + 0.65 * 118.5) = 117.62
-    assert picture.tolist() == [[[118, 90, 62]]]
+def test_other_stays_as_the_photo_is():
+    image = np.array([[[200, 100, 0], [200, 100, 0]]], np.uint8)
+    picture = paint(image, np.array([[0, 1]]), [(128, 128, 128), (0, 0, 0)], opacity=0.5, outline=False)
+    assert picture.tolist() == [[[200, 100, 0], [100, 50, 0]]]
 
 
 def test_opacity_zero_without_outline_is_the_photo_and_one_is_the_label_picture():
@@ -330,3 +331,38 @@ def test_disagreement_refuses_different_questions():
         disagreement_picture([one, make_result([[1], [0]])])
     with pytest.raises(ValueError, match="same classes"):
         disagreement_picture([one, make_result([[1, 0]], names=("grass", "dog"))])
+
+
+# segments
+
+
+def test_shades_begin_with_the_colour_and_never_repeat():
+    assert shades((0, 114, 178), 1) == ((0, 114, 178),)
+    assert shades((100, 100, 100), 3) == ((100, 100, 100), (201, 201, 201), (40, 40, 40))
+    for color in PALETTE:
+        assert len(set(shades(color, 12))) == 12
+
+
+def two_dogs_and_grass():
+    masks = [[[1, 1, 0, 0]] * 2, [[0, 0, 1, 0]] * 2, [[0, 0, 0, 1]] * 2]
+    result = make_mask_result(make_proposals(masks, [[0.9, 0.0], [0.6, 0.0], [0.0, 0.1]]))
+    return result, segments_of(result, "panoptic", {1, 2})
+
+
+def test_segments_take_their_class_colour_and_are_counted():
+    result, found = two_dogs_and_grass()
+    dog = (0, 158, 115)
+    assert segment_colors(found, result).tolist() == [list(OTHER_COLOR), *map(list, shades(dog, 2))]
+    assert segment_names(found, result) == {1: "dog 1", 2: "dog 2"}
+    dogs, grass, other = segment_summaries(found, result)
+    assert (dogs.names, dogs.color, dogs.area_share) == (("dog (2)",), dog, 0.75)
+    assert dogs.mean_score == pytest.approx((4 * 0.9 + 2 * 0.6) / 6)
+    assert (grass.names, grass.area_share, grass.mean_score) == (("grass",), 0, 0)
+    assert (other.label, other.area_share) == (0, 0.25)
+
+
+def test_segments_are_drawn_like_labels():
+    result, found = two_dogs_and_grass()
+    painted = paint(result.image, found.numbers, segment_colors(found, result))
+    left = (320 - 4) // 2
+    assert_array_equal(segment_figure(found, result)[:2, left : left + 4], painted)

@@ -3,10 +3,11 @@
 import io
 import json
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hand_made import make_result
+from hand_made import make_mask_result, make_proposals, make_result
 from PIL import Image
 
 from ovs_core.build import METHODS
@@ -23,14 +24,25 @@ class StandIn:
     asked: list = field(default_factory=list)
     trouble: BaseException | None = None
     after: int = 0
+    mask_method: str = ""  # gives two masks side by side of the first class, and no labels
 
     def preset(self, method, encoder):
         return Preset(40.0, 0.1, 336, None, 0, "single1")
+
+    def methods(self, encoder):
+        return [
+            SimpleNamespace(name=name, masks=name == self.mask_method, available=True) for name in METHODS
+        ]
 
     def segment(self, photo, vocabulary, *, method, encoder, refine, preset, switches):
         if self.trouble is not None and len(self.asked) >= self.after:
             raise self.trouble
         self.asked.append((photo.name, method, encoder, refine, preset))
+        if method == self.mask_method:
+            left = np.zeros(photo.pixels.shape[:2], int)
+            left[:, : left.shape[1] // 2] = 1
+            scores = [[0.9] + [0.0] * (len(vocabulary.names) - 1)] * 2
+            return make_mask_result(make_proposals([left, 1 - left], scores, vocabulary.names), method)
         labels = np.zeros(photo.pixels.shape[:2], np.uint8)
         labels[:, : labels.shape[1] // 2] = 1
         made = make_result(labels, photo.pixels, vocabulary.names, vocabulary.other, method)
@@ -111,6 +123,33 @@ def test_switches_go_to_the_methods_that_have_them(photos, tmp_path, capsys):
     code, engine = run(photos / "a.png", "--classes", "dog", "--out", tmp_path, *switch)
     assert (code, engine.asked) == (2, [])
     assert "--switch key_smoothing belongs to maskclip" in capsys.readouterr().err
+
+
+def test_segments_are_written_for_methods_that_propose_masks(photos, tmp_path):
+    ask = (photos / "a.png", "--classes", "dog", "--background", "none", "--export", "panoptic", "instances")
+    for stuff, areas in (((), [24, 24]), (("--stuff", "dog; sky"), [48])):
+        out = tmp_path / f"{len(areas)}"
+        code, _ = run(*ask, *stuff, "--out", out, engine=StandIn(mask_method="naclip"))
+        assert code == 0
+        assert len(names(out)) == 8
+        document = json.loads((out / "a.naclip.panoptic.json").read_text())
+        assert [segment["area"] for segment in document["annotations"][0]["segments_info"]] == areas
+        assert len(json.loads((out / "a.naclip.instances.json").read_text())["annotations"]) == (
+            0 if stuff else 2
+        )
+
+
+@pytest.mark.parametrize(
+    ("mask_method", "advice"), [("clip", "choose clip with --method"), ("", "none that is ready on mini does")]
+)
+def test_segments_of_other_methods_are_refused_before_any_work(photos, tmp_path, capsys, mask_method, advice):
+    engine = StandIn(mask_method=mask_method)
+    ask = (photos, "--classes", "dog", "--method", "sclip", "--export", "coco", "panoptic")
+    code, _ = run(*ask, "--out", tmp_path / "out", engine=engine)
+    assert (code, engine.asked) == (2, [])
+    sentence = "--export panoptic needs a method that proposes masks, and sclip does not"
+    assert capsys.readouterr().err == f"{sentence}; {advice}.\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_settings_the_engine_chooses(photos, tmp_path):

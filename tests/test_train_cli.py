@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,13 +15,14 @@ from ovs_core.checkpoints import read_state
 from ovs_core.cli import train
 from ovs_core.encoders.mini import build_mini
 from ovs_core.training import mini
-from ovs_core.training.mini import MiniPlan, plan_from_json, train_mini, word_table
+from ovs_core.training.mini import Member, MiniPlan, plan_from_json, train_mini, word_table
 from ovs_core.training.mini_image import ImagePlan
 from ovs_core.training.text_space import fit_text_space
 
 SHARES = (("coco", 0.3), ("mosaic", 0.3), ("camvid", 0.2), ("pets", 0.2))
 IMAGE = ImagePlan(64, (64, 80), 2, SHARES)
-PLAN = MiniPlan(2, 16, IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
+MEMBER = Member(IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
+PLAN = MiniPlan(2, 16, (MEMBER, dataclasses.replace(MEMBER, seed=7)))
 
 
 @pytest.fixture
@@ -56,12 +58,21 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     assert {value.dtype for value in shipped.values()} == {torch.float16}
     build_mini(CONFIG).load_state_dict(shipped, strict=False)
     assert {path.name for path in out.iterdir()} == {
-        *("recipe.json", "outdoor.npz", "text", "image", "tune"),
-        *("1-text.safetensors", "2-image.safetensors", "3-tune.safetensors", "mini.safetensors"),
+        *("recipe.json", "outdoor.npz", "text", "1-text.safetensors"),
+        *("member-1", "member-2", "mini.safetensors"),
     }
+    for member in ("member-1", "member-2"):
+        assert {path.name for path in (out / member).iterdir()} == {
+            *("image", "tune", "2-image.safetensors", "3-tune.safetensors")
+        }
+    tuned = [read_state(out / f"member-{n}" / "3-tune.safetensors") for n in (1, 2)]
+    assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in tuned))
+    for name, value in shipped.items():
+        assert torch.equal(value, ((tuned[0][name] + tuned[1][name]) / 2).half()), name
     first = digest(out / "mini.safetensors")
     text_lines = (out / "text" / "log.jsonl").read_text()
-    for name in ("2-image.safetensors", "3-tune.safetensors", "mini.safetensors"):
+    (out / "member-1" / "3-tune.safetensors").unlink()
+    for name in ("member-2/2-image.safetensors", "member-2/3-tune.safetensors", "mini.safetensors"):
         (out / name).unlink()
     assert train.main(arguments(tmp_path)) == 0
     assert (out / "text" / "log.jsonl").read_text() == text_lines  # that stage was skipped
@@ -117,7 +128,8 @@ def test_bad_data_is_one_line(tmp_path, capsys, data, said):
         ("{", "is not JSON"),
         ("[1]", "must hold a JSON object"),
         ('{"steps": 3}', "unknown settings: steps"),
-        ('{"image": {"sides": 3}}', "unknown settings: sides"),
+        ('{"members": [{"image": {"sides": 3}}]}', "unknown settings: sides"),
+        ('{"members": []}', "members must hold at least one"),
         (None, "No such file"),
     ],
 )
@@ -132,16 +144,21 @@ def test_bad_recipe_is_one_line(tmp_path, capsys, recipe, said):
 
 
 def test_recipe_survives_json():
-    plan = MiniPlan(image_steps=7, image=ImagePlan(short_side=(100, 200)), seed=3)
+    plan = MiniPlan(members=(Member(image_steps=7, image=ImagePlan(short_side=(100, 200))),), seed=3)
     assert plan_from_json(json.loads(json.dumps(dataclasses.asdict(plan)))) == plan
     assert plan_from_json({}) == MiniPlan()
 
 
+def test_shipped_recipe_is_the_default():
+    recipe = Path(__file__).parents[1] / "checkpoints" / "mini" / "recipe.json"
+    assert plan_from_json(json.loads(recipe.read_text(encoding="utf-8"))) == MiniPlan()
+
+
 def test_what_a_part_leaves_out_keeps_the_default_of_that_part():
-    plan = plan_from_json({"tune": {"side": 64}})
-    assert plan.tune == dataclasses.replace(MiniPlan().tune, side=64)
-    assert plan.tune.trunk_rate > 0
-    assert plan.image == MiniPlan().image
+    (member,) = plan_from_json({"members": [{"tune": {"side": 64}}]}).members
+    assert member.tune == dataclasses.replace(Member().tune, side=64)
+    assert member.tune.trunk_rate > 0
+    assert member.image == Member().image
 
 
 def test_word_table_asks_for_each_name_once(monkeypatch):
@@ -153,18 +170,21 @@ def test_word_table_asks_for_each_name_once(monkeypatch):
 
     monkeypatch.setattr(mini, "encode_words", encode)
     words = word_table(SimpleNamespace(context_length=77))
-    assert words(("dog", "cat", "dog")).flatten().tolist() == [10, 11, 10]
-    assert words(("cat", "hat")).flatten().tolist() == [11, 20]
-    assert asked == [("dog", "cat"), ("hat",)]
+    assert words(("dog", "cat", "dog")).flatten().tolist() == [10, 20, 10]
+    assert words(("cat", "hat")).flatten().tolist() == [20, 30]
+    assert asked == [("dog",), ("cat",), ("hat",)]
 
 
 def test_stage_that_is_there_is_not_learnt_again(world, tmp_path, monkeypatch):
-    """All three stages lie in the folder: only the file to ship is made."""
+    """All stages lie in the folder: only the file to ship is made."""
     out = tmp_path / "out"
     save_outdoor_maps(out)
     model = build_mini(CONFIG)
-    for name in ("1-text", "2-image", "3-tune"):
-        mini._save(model.state_dict(), out / f"{name}.safetensors")
+    mini._save(model.state_dict(), out / "1-text.safetensors")
+    for member in ("member-1", "member-2"):
+        (out / member).mkdir()
+        for name in ("2-image", "3-tune"):
+            mini._save(model.state_dict(), out / member / f"{name}.safetensors")
     for name in ("train_text", "train_image", "start_image_tower"):
         monkeypatch.setattr(mini, name, None)  # calling it would fail
     shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, PLAN, out))

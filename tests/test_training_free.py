@@ -220,6 +220,8 @@ def test_key_smoothing_becomes_evidence_whose_shares_are_its_scores():
     kept = scores.clamp(min=0)
     shares = kept / kept.sum(dim=0)
     torch.testing.assert_close((100 * smoothed).softmax(dim=0)[:, sure], shares[:, sure], atol=1e-5, rtol=0)
+    other = make_method("maskclip", smooth_ceiling=1.0, smoothed_scale=20).segment(features, text).score_map
+    torch.testing.assert_close(20 * other.evidence, 100 * smoothed)
 
 
 def test_a_class_that_denoising_took_out_is_not_smoothed_back_in():

@@ -6,8 +6,10 @@ from ovs_core.vocabulary import (
     TEMPLATES,
     VocabularyError,
     default_background,
+    default_stuff,
     parse_vocabulary,
     read_vocabulary,
+    thing_labels,
 )
 
 
@@ -106,6 +108,45 @@ def test_what_is_typed_leaves_the_default_background(typed, gone):
 )
 def test_the_background_can_be_chosen(background, other):
     assert parse_vocabulary("dog", background).other == other
+
+
+def things(text, stuff="default"):
+    vocabulary = parse_vocabulary(text)
+    return [vocabulary.names[label - 1] for label in sorted(thing_labels(vocabulary, stuff))]
+
+
+@pytest.mark.parametrize(
+    ("typed", "told_apart"),
+    [
+        ("dog; grass; person", ["dog", "person"]),
+        ("Blue Sky; trees; bushes; wall clock", ["wall clock"]),  # last word, plural
+        ("house | building; roadster", ["roadster"]),  # a synonym, and a word that only begins like one
+        ("犬; {}", ["犬", "{}"]),
+    ],
+)
+def test_materials_are_not_counted(typed, told_apart):
+    assert things(typed) == told_apart
+
+
+@pytest.mark.parametrize(
+    ("stuff", "told_apart"),
+    [
+        ("none", ["dog", "sky", "clouds"]),
+        ("  ", ["dog", "sky", "clouds"]),
+        ("Dogs; cloud", ["sky"]),
+        ("sea\nsky,", ["dog", "clouds"]),
+    ],
+)
+def test_materials_can_be_chosen(stuff, told_apart):
+    assert things("dog; sky; clouds", stuff) == told_apart
+
+
+def test_default_materials_agree_with_the_benchmarks():
+    assert len(set(default_stuff())) == len(default_stuff())
+    assert len(thing_labels(read_vocabulary("@cocoobject80"))) == 80
+    city = read_vocabulary("@cityscapes19")
+    stuff = {name for label, name in enumerate(city.names, start=1) if label not in thing_labels(city)}
+    assert stuff == {"road", "sidewalk", "building", "wall", "fence", "vegetation", "terrain", "sky"}
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS, REFINERS
+from ovs_core.build import DEFAULT_METHOD
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.devices import DEVICES
+from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, add_method_options, say
 from ovs_core.engine import Engine
 from ovs_core.evaluation.datasets import DATASETS, Dataset, open_dataset
 from ovs_core.evaluation.metrics import Interval
@@ -21,7 +21,6 @@ from ovs_core.evaluation.records import PhotoRecord
 from ovs_core.evaluation.report import Report, examples, make_report, write_json, write_text
 from ovs_core.evaluation.run import Settings, Subject, engine_subject, evaluate
 
-_EXIT_SOME_FAILED = 1
 _CACHE_BYTES = 1 << 28  # no photo is seen twice: what methods share of one photo is enough
 
 
@@ -66,16 +65,16 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
             }
             write_text(arguments.html, page(report, pictures))
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        _say("Stopped. Run the same command again to continue where it ended.")
+        say("Stopped. Run the same command again to continue where it ended.")
         return EXIT_INTERRUPTED
     print(_table(report))
     left_out = {photo: why for one in report.summaries.values() for photo, why in one.left_out.items()}
     if left_out:
-        _say(f"{len(left_out)} of {len(dataset.examples)} photos could not be used; the report names them.")
-        return _EXIT_SOME_FAILED
+        say(f"{len(left_out)} of {len(dataset.examples)} photos could not be used; the report names them.")
+        return EXIT_SOME_FAILED
     return 0
 
 
@@ -88,26 +87,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--root", required=True, type=Path, metavar="DIR", help="folder of the dataset")
     add("--out", required=True, type=Path, metavar="FILE", help="report to write, as JSON")
     add("--html", type=Path, metavar="FILE", help="the same for people, one page with pictures")
-    add(
-        "--method",
-        action="append",
-        choices=tuple(METHODS),
-        help=f"may be repeated, the first is compared with the others; default: {DEFAULT_METHOD}",
-    )
-    add("--encoder", choices=tuple(ENCODERS), default=DEFAULT_ENCODER, help="default: %(default)s")
-    add("--refine", choices=tuple(REFINERS), default="none", help="default: %(default)s")
+    add_method_options(parser, "may be repeated, the first is compared with the others")
     add("--split", metavar="NAME", help="default: the one papers measure on")
     add("--limit", type=int, metavar="N", help="at most so many photos, evenly spaced")
     add("--class-list", type=Path, metavar="FILE", help="names of the classes: id:name,name in each line")
     add("--classes-in-image", action="store_true", help="type only the classes that are in the photo")
     add("--distractors", type=int, default=0, metavar="N", help="and N classes that are not")
     add("--unseen", metavar="NAMES", help="classes that no training saw: a; b, or @FILE with one a line")
-    add("--scale", type=float, metavar="X", help="default: the method's own")
-    add("--threshold", type=float, metavar="Y", help="share under which a pixel is background, 0 to 1")
     add("--short-side", type=int, metavar="N", help="of the frame in pixels; default: the method's own")
-    add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
-    add("--weights-dir", type=Path, metavar="DIR", help="folder to look for weights in first")
-    add("--offline", action="store_true", help="never touch the network")
+    add_machine_options(parser)
     return parser
 
 
@@ -174,7 +162,7 @@ def _measure(
             records[step.subject].append(step.record)
             if step.record.problem and step.record.photo not in named:
                 named.add(step.record.photo)
-                _say(f"Left out {step.record.photo}: {step.record.problem}")
+                say(f"Left out {step.record.photo}: {step.record.problem}")
     return records
 
 
@@ -194,13 +182,6 @@ def _cell(one: Interval | None) -> str:
     if one is None:
         return "-"
     return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}]"
-
-
-def _say(sentence: str) -> None:
-    """One line on stderr, above the progress bar, without letters that the terminal must not obey."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(sentence.split()))
-    encoding = sys.stderr.encoding or "utf-8"
-    tqdm.write(line.encode(encoding, "replace").decode(encoding), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -8,21 +8,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS, REFINERS
+from ovs_core.build import DEFAULT_METHOD, METHODS
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, add_method_options, say, write_line
 from ovs_core.engine import Engine, NotEnoughMemory
-from ovs_core.export.files import FORMATS, save_result
+from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.names import safe_name
 from ovs_core.image import ImageError, read_photo
 from ovs_core.render.legend import percent
 from ovs_core.types import Preset, Result, Vocabulary
 from ovs_core.vocabulary import read_vocabulary
 
-_EXIT_SOME_FAILED = 1
 _SUFFIXES = frozenset(
     {
         *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
@@ -53,6 +52,7 @@ class _Task:
     formats: tuple[str, ...]
     out: Path
     switches: dict[str, tuple[str, ...]]  # by method: its own among those asked for
+    stuff: str
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -74,18 +74,18 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         if engine is None:
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
         task = _task(arguments, vocabulary, engine)
-        _say(*vocabulary.notes)
+        say(*vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
             done += _segment(source, task, engine)
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        _say(f"Stopped; {done} of {len(sources)} photos are done.")
+        say(f"Stopped; {done} of {len(sources)} photos are done.")
         return EXIT_INTERRUPTED
     if done < len(sources):
-        _say(f"{len(sources) - done} of {len(sources)} photos could not be done.")
-        return _EXIT_SOME_FAILED
+        say(f"{len(sources) - done} of {len(sources)} photos could not be done.")
+        return EXIT_SOME_FAILED
     return 0
 
 
@@ -97,19 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    add(
-        "--method",
-        action="append",
-        choices=tuple(METHODS),
-        help=f"may be repeated; default: {DEFAULT_METHOD}",
-    )
-    add("--encoder", choices=tuple(ENCODERS), default=DEFAULT_ENCODER, help="default: %(default)s")
-    add(
-        "--refine",
-        choices=tuple(REFINERS),
-        default="none",
-        help="default: %(default)s",
-    )
+    add_method_options(parser)
     add(
         "--switch",
         action="append",
@@ -118,13 +106,15 @@ def _parser() -> argparse.ArgumentParser:
         help="optional part of a method, for those methods that have it; may be repeated",
     )
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
-    add("--scale", type=float, metavar="X", help="default: the method's own")
-    add("--threshold", type=float, metavar="Y", help="share under which a pixel is other, 0 to 1")
     add("--export", nargs="+", choices=FORMATS, default=(), help="more files")
+    add(
+        "--stuff",
+        default="default",
+        metavar="TEXT",
+        help='classes that panoptic and instances do not count, as "sky; grass", or none',
+    )
     add("--recursive", action="store_true", help="folders within folders too")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: %(default)s")
-    add("--weights-dir", type=Path, metavar="DIR", help="folder to look for weights in first")
-    add("--offline", action="store_true", help="never touch the network")
+    add_machine_options(parser)
     return parser
 
 
@@ -187,14 +177,41 @@ def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine)
             owners = ", ".join(method for method, spec in METHODS.items() if name in spec.switches)
             raise ValueError(f"--switch {name} belongs to {owners}; choose it with --method.")
     formats = tuple(arguments.export)
-    return _Task(vocabulary, presets, arguments.encoder, arguments.refine, formats, arguments.out, switches)
+    _check_masks(formats, tuple(presets), arguments.encoder, engine)
+    return _Task(
+        vocabulary,
+        presets,
+        arguments.encoder,
+        arguments.refine,
+        formats,
+        arguments.out,
+        switches,
+        arguments.stuff,
+    )
+
+
+def _check_masks(formats: Sequence[str], methods: Sequence[str], encoder: str, engine: Engine) -> None:
+    """Refuse files of segments where a method would give none.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    asked = [name for name in formats if name in MASK_FORMATS]
+    known = {info.name: info for info in engine.methods(encoder)}
+    unable = [method for method in methods if not known[method].masks]
+    if asked and unable:
+        able = [name for name, info in known.items() if info.masks and info.available]
+        choose = f"choose {' or '.join(able)} with --method" if able else f"none that is ready on {encoder} does"
+        raise ValueError(
+            f"--export {asked[0]} needs a method that proposes masks, and {unable[0]} does not; {choose}."
+        )
 
 
 def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
     """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle."""
     try:
         photo = read_photo(source.path)
-        _say(*(f"{source.title}: {note}" for note in photo.notes))
+        say(*(f"{source.title}: {note}" for note in photo.notes))
         for method, preset in task.presets.items():
             result = engine.segment(
                 photo,
@@ -205,10 +222,11 @@ def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
                 preset=preset,
                 switches=task.switches[method],
             )
-            save_result(result, task.out, source.stem, task.formats, source.title)
-            _write(_summary(source.stem, result), sys.stdout)
+            say(*(f"{source.title}: {note}" for note in result.notes))
+            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
+            write_line(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
-        _say(f"Skipped {source.path}: {error}")
+        say(f"Skipped {source.path}: {error}")
         return False
     return True
 
@@ -218,19 +236,6 @@ def _summary(stem: str, result: Result) -> str:
     largest = sorted(result.classes, key=lambda summary: -summary.area_share)[:_CLASSES_SHOWN]
     shares = (f"{summary.names[0]} {percent(summary.area_share)}" for summary in largest)
     return f"{stem}.{result.method}: {', '.join(shares)}"
-
-
-def _say(*sentences: str) -> None:
-    """Sentences on stderr."""
-    for sentence in sentences:
-        _write(sentence, sys.stderr)
-
-
-def _write(sentence: str, stream: TextIO) -> None:
-    """One line above the progress bar, without letters that the terminal cannot show or must not obey."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(sentence.split()))
-    encoding = stream.encoding or "utf-8"
-    tqdm.write(line.encode(encoding, "replace").decode(encoding), file=stream)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ class VisionEncoder:
         device: where `visual` lives.
         dtype: precision of `visual`; tokens come out in it.
         position_mode: how positions are resized to another grid.
-        naclip_scale_factor: resize positions with NACLIP's scale factors (see `resize_positions`).
     """
 
     name: str
@@ -64,7 +63,6 @@ class VisionEncoder:
     device: torch.device
     dtype: torch.dtype
     position_mode: PositionMode = "bicubic"
-    naclip_scale_factor: bool = False
 
     def __post_init__(self) -> None:
         check_visual(self.visual)
@@ -120,18 +118,15 @@ class VisionEncoder:
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal features agree on: tower, positions, frame and windows; the cache key."""
-        positions = self.position_mode + ("-naclip" if self.naclip_scale_factor else "")
         plan = "whole" if preset.window is None else f"{preset.window}/{preset.stride}"
-        return f"{self.identity}|{positions}|{preset.short_side}|{plan}"
+        return f"{self.identity}|{self.position_mode}|{preset.short_side}|{plan}"
 
     @torch.no_grad()
     def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> tuple[list[Window], list[Tensor]]:
         """Windows, and the shares (9, 4h, 4w) of each where the stem gives them."""
         crops = torch.stack([self._crop(frame, box) for box in boxes])  # (B, 3, Hw, Ww)
         patches, shares = patches_and_shares(self.visual, crops)
-        tokens = tokens_of_patches(
-            self.visual, patches, mode=self.position_mode, naclip_scale_factor=self.naclip_scale_factor
-        )  # (B, 1 + h*w, C)
+        tokens = tokens_of_patches(self.visual, patches, mode=self.position_mode)  # (B, 1 + h*w, C)
         windows = [
             Window(top, left, (h, w), one.clone())  # a view would keep its whole batch alive
             for (top, left, h, w), one in zip(boxes, tokens, strict=True)
@@ -226,7 +221,9 @@ def resize_positions(
         grid: (h, w) wanted, in tokens. The training grid itself gives `positions` back.
         mode: interpolation, half-pixel centres.
         naclip_scale_factor: sample at steps of g / (h + 0.1) and g / (w + 0.1) as NACLIP's official code
-            does, instead of g / h and g / w: a quirk that its published numbers include.
+            does, instead of g / h and g / w. No encoder here is set so: towers are shared by methods, and the
+            published windows of 224 pixels are the training grid, where both are the same. It is what other
+            sizes of its code's answers are compared by.
 
     Raises:
         ValueError: if the rows are not 1 + a square number.

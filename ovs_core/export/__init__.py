@@ -1,1 +1,1 @@
-"""Files from one `Result`: label map, overlay, JSON, COCO, YOLO, arrays, masks."""
+"""Files from one `Result`: label map, overlay, JSON, COCO, YOLO, arrays, masks, segments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,15 @@ def coco_document(result: Result, file_name: str, polygons: bool = False) -> dic
         file_name: of the photo, as the document names it.
         polygons: segmentation as polygons, one per region; otherwise as uncompressed run lengths.
     """
-    height, width = result.labels.shape
     masks = ((k, result.labels == k) for k in np.unique(result.labels).tolist() if k)
+    return document(result, file_name) | {
+        "annotations": [_annotation(k, mask, polygons) for k, mask in masks]
+    }
+
+
+def document(result: Result, file_name: str) -> dict[str, Any]:
+    """What every COCO document begins with: one image, one category per class as typed."""
+    height, width = result.labels.shape
     return {
         "info": {"description": f"OVS Lens, {result.method} on {result.encoder}", "version": "1"},
         "licenses": [],
@@ -29,7 +37,6 @@ def coco_document(result: Result, file_name: str, polygons: bool = False) -> dic
             {"id": k, "name": name, "supercategory": ""}
             for k, name in enumerate(result.vocabulary.names, start=1)
         ],
-        "annotations": [_annotation(k, mask, polygons) for k, mask in masks],
     }
 
 
@@ -41,11 +48,33 @@ def run_lengths(mask: NDArray[np.bool_]) -> list[int]:
     return [0, *lengths] if flat.size and flat[0] else lengths
 
 
-def _annotation(k: int, mask: NDArray[np.bool_], polygons: bool) -> dict[str, Any]:
-    """The annotation of one class with at least one pixel."""
+def compressed(lengths: Sequence[int]) -> str:
+    """Run lengths as the text that COCO calls compressed.
+
+    From the fourth on, a length is written as its difference from the one two before it. A number becomes
+    letters of five bits each, the lowest ones first, chr(48 + bits); bit 32 says that more letters follow,
+    bit 16 of the last one is the sign.
+    """
+    letters = []
+    for place, length in enumerate(lengths):
+        rest = length - (lengths[place - 2] if place > 2 else 0)
+        more = True
+        while more:
+            bits, rest = rest & 31, rest >> 5
+            more = rest != (-1 if bits & 16 else 0)
+            letters.append(chr(48 + bits + 32 * more))
+    return "".join(letters)
+
+
+def box(mask: NDArray[np.bool_]) -> list[int]:
+    """Left, top, width and height in pixels of a mask (H, W) with at least one pixel."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     top, left = int(rows[0]), int(columns[0])
-    size = [int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+    return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
+
+
+def _annotation(k: int, mask: NDArray[np.bool_], polygons: bool) -> dict[str, Any]:
+    """The annotation of one class with at least one pixel."""
     counts = {"counts": run_lengths(mask), "size": list(mask.shape)}
     return {
         "id": k,
@@ -53,6 +82,6 @@ def _annotation(k: int, mask: NDArray[np.bool_], polygons: bool) -> dict[str, An
         "category_id": k,
         "iscrowd": 0,
         "area": int(mask.sum()),
-        "bbox": [left, top, *size],
+        "bbox": box(mask),
         "segmentation": [ring.ravel().tolist() for ring in outlines(mask)] if polygons else counts,
     }

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,19 @@ from ovs_core.export.coco import coco_document
 from ovs_core.export.names import safe_name
 from ovs_core.export.pictures import label_png, mask_pngs, png
 from ovs_core.export.report import report
+from ovs_core.export.segments import instance_document, panoptic_document, segment_ids
 from ovs_core.export.yolo import yolo_lines, yolo_names
 from ovs_core.render.legend import figure
+from ovs_core.render.segments import segment_figure
 from ovs_core.scores import decide
+from ovs_core.segments import proposals_of, segments_of
 from ovs_core.types import Result
+from ovs_core.vocabulary import thing_labels
 
-FORMATS = ("coco", "coco-polygons", "yolo", "npz", "masks")
+MASK_FORMATS = ("panoptic", "instances")
+"""What only results of methods that propose masks can be written as."""
+
+FORMATS = ("coco", "coco-polygons", "yolo", "npz", "masks", *MASK_FORMATS)
 """What can be written beside the label map, the overlay and the report, which are always there."""
 
 OVERLAY_SIDE = 2048
@@ -34,6 +41,7 @@ def save_result(
     stem: str = "photo",
     formats: Iterable[str] = (),
     source: str = "",
+    stuff: str = "default",
 ) -> tuple[Path, ...]:
     """Write a result into folder `out` (made if missing) as `<stem>.<method>.*`; returns the files written.
 
@@ -45,12 +53,14 @@ def save_result(
         stem: start of the file names; characters that could lead out of the folder become "-".
         formats: any of `FORMATS`, besides label map, overlay and report.
         source: file name of the photo, for the report and COCO.
+        stuff: classes that are not counted (`ovs_core.vocabulary.thing_labels`), for `MASK_FORMATS`.
 
     Raises:
-        ValueError: for an unknown format, or where the folder cannot be written.
+        ValueError: for an unknown format, one of `MASK_FORMATS` of a result without masks, or where the
+            folder cannot be written.
     """
     folder = Path(out)
-    files = result_files(result, stem, formats, source)
+    files = result_files(result, stem, formats, source, stuff)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tuple(_write(folder / name, content) for name, content in files)
@@ -59,7 +69,12 @@ def save_result(
 
 
 def zip_result(
-    result: Result, path: str | Path, stem: str = "photo", formats: Iterable[str] = (), source: str = ""
+    result: Result,
+    path: str | Path,
+    stem: str = "photo",
+    formats: Iterable[str] = (),
+    source: str = "",
+    stuff: str = "default",
 ) -> Path:
     """Write the files that `save_result` would write into one ZIP file at `path`; returns `path`.
 
@@ -67,7 +82,7 @@ def zip_result(
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in result_files(result, stem, formats, source):
+        for name, content in result_files(result, stem, formats, source, stuff):
             # PNG and NPZ are compressed already.
             method = zipfile.ZIP_STORED if name.endswith((".png", ".npz")) else zipfile.ZIP_DEFLATED
             archive.writestr(name, content, method)
@@ -80,14 +95,23 @@ def zip_result(
 
 
 def result_files(
-    result: Result, stem: str = "photo", formats: Iterable[str] = (), source: str = ""
+    result: Result,
+    stem: str = "photo",
+    formats: Iterable[str] = (),
+    source: str = "",
+    stuff: str = "default",
 ) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file of a result, made one at a time; arguments as for `save_result`."""
-    return _contents(result, safe_name(stem, 120, dots=True), _checked(formats), source)
+    asked = _checked(formats)
+    if not asked.isdisjoint(MASK_FORMATS):
+        proposals_of(result)
+    return _contents(result, safe_name(stem, 120, dots=True), asked, source, stuff)
 
 
-def _contents(result: Result, stem: str, formats: frozenset[str], source: str) -> Iterator[tuple[str, bytes]]:
-    """As `result_files`, with a safe stem and known formats."""
+def _contents(
+    result: Result, stem: str, formats: frozenset[str], source: str, stuff: str
+) -> Iterator[tuple[str, bytes]]:
+    """As `result_files`, with a safe stem and formats that the result can be written as."""
     start = f"{stem}.{safe_name(result.method, 40)}"
     yield f"{start}.labels.png", label_png(result)
     yield f"{start}.overlay.png", png(figure(result, max_side=OVERLAY_SIDE))
@@ -104,6 +128,24 @@ def _contents(result: Result, stem: str, formats: frozenset[str], source: str) -
     if "masks" in formats:
         for end, content in mask_pngs(result):
             yield f"{start}.mask.{end}", content
+    if not formats.isdisjoint(MASK_FORMATS):
+        yield from _segments(result, start, formats, source or stem, thing_labels(result.vocabulary, stuff))
+
+
+def _segments(
+    result: Result, start: str, formats: frozenset[str], file_name: str, things: Collection[int]
+) -> Iterator[tuple[str, bytes]]:
+    """Files of the panoptic and the instance answer."""
+    if "panoptic" in formats:
+        found = segments_of(result, "panoptic", things)
+        ids = f"{start}.panoptic.png"
+        yield ids, png(segment_ids(found.numbers))
+        yield f"{start}.panoptic.json", _json(panoptic_document(found, result, things, file_name, ids))
+        yield f"{start}.panoptic.overlay.png", png(segment_figure(found, result, OVERLAY_SIDE))
+    if "instances" in formats:
+        found = segments_of(result, "instances", things)
+        yield f"{start}.instances.json", _json(instance_document(result, things, file_name))
+        yield f"{start}.instances.overlay.png", png(segment_figure(found, result, OVERLAY_SIDE))
 
 
 def _checked(formats: Iterable[str]) -> frozenset[str]:

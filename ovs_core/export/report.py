@@ -44,4 +44,5 @@ def report(result: Result, source: str = "") -> dict[str, Any]:
             for summary in result.classes
         ],
         "seconds": dict(result.seconds),
+        "notes": [*result.vocabulary.notes, *result.notes],
     }

@@ -54,7 +54,8 @@ def classify(method: MaskNaming, pyramid: Pyramid, text: TextBank, *, attention:
     Args:
         method: FC-CLIP or MAFT+.
         pyramid: from the tower its head was trained on.
-        text: unit rows of the ViLD prompts ("vild14") from the same model's text tower.
+        text: unit rows from the same model's text tower, of the prompts the head was trained with: ViLD's
+            ("vild14") for official weights.
         attention: keep the maps.
 
     Raises:

@@ -225,7 +225,7 @@ def _mask_words(looked: Looked) -> View:
 def _winning_names(looked: Looked) -> View:
     """For each name the part of its class that it won: over masks, weighed by their share of the class."""
     counts = class_counts(looked.vocabulary)[: len(looked.names)]
-    groups = torch.split(looked.found.name_logits[:, : sum(counts)], counts, dim=1)
+    groups = torch.split(looked.found.name_logits[:, : sum(counts)], list(counts), dim=1)
     bars = []
     for column, logits in enumerate(groups):
         weight = looked.shares[:, column]
@@ -253,12 +253,12 @@ def _transfer_attention(looked: Looked) -> View | None:
     counts = [len(group) for group in looked.vocabulary.classes]
     rows = [sum(counts[:place]) for place in range(len(counts))]
     maps = attention[rows].reshape(len(rows), *looked.pyramid.dense.shape[1:])
-    title = "Where each name looks in the photo to adapt itself"
     if looked.spatial_transfer:
-        maps = looked.cut(maps)
-    else:
-        title = "Which tokens each name adapts to. NOT A PICTURE: official tokens mix channels and places"
-    return View("transfer_attention", title, maps, looked.names)
+        title = "Where each name looks in the photo to adapt itself"
+        return View("transfer_attention", title, looked.cut(maps), looked.names)
+    title = "Which tokens each name adapts to. NOT A PICTURE: official tokens mix channels and places"
+    columns = tuple(f"token {place}" for place in range(1, maps.shape[2] + 1))
+    return View("transfer_attention", title, maps, looked.names, columns=columns)
 
 
 def _frozen_and_tuned(looked: Looked) -> View | None:

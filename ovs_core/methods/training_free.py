@@ -8,9 +8,9 @@ how, evidence is then sharpened (`ovs_core.encoders.upsampling`). Papers and rul
 MaskCLIP's two optional refinements (arXiv 2112.01071, section 3.3) follow its official code, where the photo
 is one window. With several windows, prompt denoising looks at the averaged cosines of the whole photo and
 key smoothing at the averaged keys; with one window both are exactly the official ones. Deviation: smoothed
-scores are not cosines, so they become evidence as log(share) / 100, share being the score over the sum of
-scores of its patch. Its soft-max at scale 100 is that share and the best name stays the best; the official
-code takes the arg-max of the scores.
+scores are not cosines, so they become evidence as log(share) / scale, share being the score over the sum of
+scores of its patch. Its soft-max at that scale, the preset's, is that share and the best name stays the best;
+the official code takes the arg-max of the scores.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class TrainingFree:
         rule: from `ovs_core.methods.attention_rules.RULES`.
         denoise_floor: MaskCLIP's prompt denoising, a probability (officially 0.5); None leaves it out.
         smooth_ceiling: MaskCLIP's key smoothing, a probability (officially 1.0); None leaves it out.
+        smoothed_scale: at which the shares of smoothed scores are themselves; the scale of the preset.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TrainingFree:
     rule: Rule
     denoise_floor: float | None = None
     smooth_ceiling: float | None = None
+    smoothed_scale: float = TEMPERATURE
 
     @torch.no_grad()
     def segment(
@@ -112,7 +114,7 @@ class TrainingFree:
             keys = accumulate(parts, features.grid)  # (C, h, w)
             scores = key_smoothing(evidence, keys.flatten(1).T, self.smooth_ceiling).clamp(min=0)
             share = scores / scores.sum(dim=0).clamp(min=LEAST_SHARE)
-            evidence = share.clamp(min=LEAST_SHARE).log() / TEMPERATURE
+            evidence = share.clamp(min=LEAST_SHARE).log() / self.smoothed_scale
         return evidence
 
     def _keys(self, window: Window) -> Tensor:

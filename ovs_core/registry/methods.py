@@ -22,11 +22,13 @@ from ovs_core.registry.heads import (
     head_problem,
 )
 from ovs_core.registry.names import lookup
-from ovs_core.registry.towers import ENCODERS, EncoderSpec, Reads, Tower
+from ovs_core.registry.towers import ENCODERS, EncoderSpec, Family, Reads, Tower
 from ovs_core.types import ViewKind
 
 PROMPT_DENOISING_FLOOR = 0.5  # MaskCLIP's official settings
 KEY_SMOOTHING_CEILING = 1.0
+# Scale of MaskCLIP's preset on each family of weights: at it, smoothed scores are the shares they stand for.
+SMOOTHED_SCALE: Mapping[Family, float] = MappingProxyType({"mini": 20, "openai": 40, "laion": 40})
 
 Build = Callable[[Tower, frozenset[str]], Ready]
 BuildWithHead = Callable[[Tower, HeadFile, frozenset[str]], Ready]
@@ -71,6 +73,7 @@ def _build_training_free(name: str, tower: Tower, switches: frozenset[str]) -> R
         RULES[name],
         denoise_floor=PROMPT_DENOISING_FLOOR if "prompt_denoising" in switches else None,
         smooth_ceiling=KEY_SMOOTHING_CEILING if "key_smoothing" in switches else None,
+        smoothed_scale=SMOOTHED_SCALE[tower.family],
     )
     return Ready(method, tower.vision)
 
@@ -220,14 +223,19 @@ def runs_on(method: MethodSpec, encoder: EncoderSpec) -> bool:
     return encoder.gives(method.reads) and (method.build is not None or method.name in encoder.heads)
 
 
+def wrong_encoder(method: MethodSpec, encoder: EncoderSpec) -> str:
+    """Say that a method cannot run on a tower, and on which it can."""
+    others = ", ".join(spec.name for spec in ENCODERS.values() if runs_on(method, spec))
+    return f"{method.title} does not run on {encoder.title} ({encoder.name}); choose one of: {others}."
+
+
 def why_not(method: MethodSpec, encoder: EncoderSpec, store: WeightStore) -> str:
     """Why a method does not run on a tower, in one sentence with the next step; "" if it does.
 
     Whether the tower's own weights are here is another question (`EncoderInfo`).
     """
     if not runs_on(method, encoder):
-        others = ", ".join(spec.name for spec in ENCODERS.values() if runs_on(method, spec))
-        return f"{method.title} does not run on {encoder.title} ({encoder.name}); choose one of: {others}."
+        return wrong_encoder(method, encoder)
     if method.build is not None:
         return ""
     return head_problem(store, encoder.heads[method.name], encoder)

@@ -8,16 +8,17 @@ from types import MappingProxyType
 
 import torch
 
-from ovs_core.registry.methods import METHODS
+from ovs_core.registry.methods import METHODS, wrong_encoder
 from ovs_core.registry.names import lookup
 from ovs_core.registry.towers import EncoderSpec, Family
 from ovs_core.types import Preset
 
-_MINI = Preset(scale=20, threshold=0.3, short_side=512, window=None, stride=0, templates="single1")
+_MINI = Preset(scale=20, threshold=0.2, short_side=512, window=None, stride=0, templates="single1")
 # MVP-SEG's own scale, at which shares are the paper's. A threshold waits for the weights it is found on.
 _MINI_MVP_SEG = replace(_MINI, scale=100, threshold=0.0)
-# Class shares of masks need no scale, and "no object" takes the place of a threshold.
-_MINI_MASKS = replace(_MINI, scale=1, threshold=0.0, templates="vild14")
+# Class shares of masks need no scale, and "no object" takes the place of a threshold. Frame and prompt are
+# those that the heads are trained and measured with (`ovs_core.training.mask_plans`).
+_MINI_MASKS = replace(_MINI, scale=1, threshold=0.0, short_side=448)
 _MASKS = Preset(scale=1, threshold=0.0, short_side=800, window=None, stride=0, templates="vild14")
 # Official configurations: frames of short side 336 in windows of 224, logits x 40, pixels under 0.1
 # unlabelled.
@@ -70,7 +71,7 @@ def preset_for(method: str, encoder: EncoderSpec, device: torch.device) -> Prese
     spec = lookup("method", METHODS, method)
     preset = PRESETS.get((method, encoder.family))
     if preset is None:
-        raise ValueError(f"There are no settings for {spec.title} on {encoder.title} ({encoder.name}).")
+        raise ValueError(wrong_encoder(spec, encoder))
     if device.type == "cpu" and preset.templates == "imagenet80":
         preset = replace(preset, templates=CPU_TEMPLATES)
     if device.type == "cpu" and encoder.family == "convnext":

@@ -124,6 +124,7 @@ class Tower:
         weights: file name -> SHA-256; the first one stands for the tower.
         model: the open_clip model whose towers these are.
         device: where it lives.
+        family: which column of `PRESETS` fits its weights.
         vit, pyramid: what its image tower gives; None for what it does not.
     """
 
@@ -131,6 +132,7 @@ class Tower:
     weights: Mapping[str, str]
     model: CLIP
     device: torch.device
+    family: Family
     vit: VisionEncoder | None
     pyramid: PyramidEncoder | None = None
 
@@ -342,7 +344,7 @@ def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_d
         model, tower_identity(spec.name, sha256, torch.float32), compute.device, cache_dir=text_dir
     )
     pyramid = None if spec.pyramid is None else spec.pyramid(spec.name, identity, loaded, compute)
-    return Tower(text, loaded.weights, model, compute.device, vit, pyramid)
+    return Tower(text, loaded.weights, model, compute.device, spec.family, vit, pyramid)
 
 
 def checked_file(store: WeightStore, entry: str) -> tuple[Path, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,8 @@ from ovs_core.types import ClassSummary, Result
 _LEAST_WIDTH = 320  # pixels: a legend narrower than this cannot be read, so a smaller photo gets a margin
 _ENTRIES = 40  # above this the smallest classes are summed up in one line
 _NUMBERED = "Numbered classes: no font on this machine has the letters of their names."
+
+Label = TypeVar("Label", bound=np.integer)
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,22 @@ def figure(
         opacity: see `paint`.
         outline: see `paint`.
     """
-    image, labels = result.image, result.labels
-    longest = max(labels.shape)
-    if max_side is not None and longest > max_side:
-        height, width = (max(1, round(side * max_side / longest)) for side in labels.shape)
-        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-        rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
-        columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
-        labels = labels[np.ix_(rows, columns)]
+    image, labels = shrunk(result.image, result.labels, max_side)
     return with_legend(paint(image, labels, color_table(result), opacity, outline), result.classes)
+
+
+def shrunk(
+    image: NDArray[np.uint8], labels: NDArray[Label], max_side: int | None
+) -> tuple[NDArray[np.uint8], NDArray[Label]]:
+    """Photo (H, W, 3) and labels (H, W) with a longer side of at most `max_side` pixels; None keeps them."""
+    longest = max(labels.shape)
+    if max_side is None or longest <= max_side:
+        return image, labels
+    height, width = (max(1, round(side * max_side / longest)) for side in labels.shape)
+    image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    rows = ((np.arange(height) + 0.5) * labels.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * labels.shape[1] / width).astype(int)
+    return image, labels[np.ix_(rows, columns)]
 
 
 def with_legend(picture: NDArray[np.uint8], classes: Sequence[ClassSummary]) -> NDArray[np.uint8]:

@@ -13,10 +13,6 @@ from ovs_core.types import Result
 OPACITY = 0.55
 """Share of the class colour in a tinted pixel; the photo stays readable underneath."""
 
-# "Other" keeps this much of its colour and light, so that it reads as "nothing claimed" beside the tints.
-_OTHER_COLOR_KEPT = 0.35
-_OTHER_LIGHT_KEPT = 0.8
-
 _SIDE_PER_GROWTH = (
     1600  # the outline is 1 pixel wide up to here, 3 up to twice this, ...: pixels of the longer side
 )
@@ -43,8 +39,8 @@ def paint(
 ) -> NDArray[np.uint8]:
     """Photo (H, W, 3) with labels (H, W) over it.
 
-    Classes are tinted with their colour, pixels of label 0 are slightly greyed and dimmed, and a thin line
-    separates neighbours: white with a dark rim on both sides, so that it shows on any photo.
+    Classes are tinted with their colour, pixels of label 0 stay as they are, and a thin line separates
+    neighbours: white with a dark rim on both sides, so that it shows on any photo.
 
     Args:
         image: RGB photo.
@@ -61,8 +57,7 @@ def paint(
     tint = (_table(labels, colors).astype(np.uint16) * weight)[labels]
     picture = ((image.astype(np.uint16) * (256 - weight) + tint + 128) >> 8).astype(np.uint8)
     other = labels == 0
-    if opacity > 0:
-        picture[other] = _quiet(image[other])
+    picture[other] = image[other]
     if outline:
         line = borders(labels, growth=max(labels.shape) // _SIDE_PER_GROWTH)
         rim = _grow(line) & ~line
@@ -89,13 +84,6 @@ def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     wide[1:] |= mask[:-1]
     wide[:-1] |= mask[1:]
     return wide
-
-
-def _quiet(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pixels (N, 3) greyed and dimmed."""
-    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601 luma
-    kept = pixels * np.float32(_OTHER_COLOR_KEPT) + grey[:, None] * np.float32(1 - _OTHER_COLOR_KEPT)
-    return np.round(kept * np.float32(_OTHER_LIGHT_KEPT)).astype(np.uint8)
 
 
 def _table(

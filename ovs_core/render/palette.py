@@ -22,6 +22,8 @@ Color = tuple[int, int, int]
 OTHER_COLOR: Color = (128, 128, 128)
 """Label 0: neutral grey, never given to a class."""
 
+_LIGHTEST, _DARKEST = 0.65, 0.6  # most white or black in a shade: the hue still tells the class
+
 PALETTE: tuple[Color, ...] = (
     (0, 114, 178),  # blue
     (230, 159, 0),  # orange
@@ -94,6 +96,18 @@ def color_table(result: Result) -> NDArray[np.uint8]:
     for summary in result.classes:
         table[summary.label] = summary.color
     return table
+
+
+def shades(color: Color, count: int) -> tuple[Color, ...]:
+    """Colours of one family: this one first, then by turns lighter and darker, further off each time."""
+    steps = count // 2
+    family = [color]
+    for place in range(1, count):
+        end, most = ((255, 255, 255), _LIGHTEST) if place % 2 else ((0, 0, 0), _DARKEST)
+        part = most * ((place + 1) // 2) / steps
+        red, green, blue = (round(own + part * (there - own)) for own, there in zip(color, end, strict=True))
+        family.append((red, green, blue))
+    return tuple(family[:count])
 
 
 def text_color(background: Color) -> Color:

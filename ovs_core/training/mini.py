@@ -1,4 +1,4 @@
-"""The embedded model from nothing but given folders: text tower, then image tower, then one file to ship.
+"""The embedded model from nothing but given folders: text tower, image towers, and one file to ship.
 
 Nothing outside `out` is written. Each stage leaves a file there and is skipped when it is found, so a stopped
 run goes on where it was; `loop.fit` resumes within a stage.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from ovs_core.training.words import kinds_of, read_wordnet
 
 log = logging.getLogger(__name__)
 
-Plan = TypeVar("Plan", "MiniPlan", ImagePlan)
+Plan = TypeVar("Plan", "MiniPlan", "Member", ImagePlan)
 
 IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
 
@@ -63,23 +63,45 @@ class Sources:
 
 
 @dataclass(frozen=True)
+class Member:
+    """One way to train the image tower on the text tower.
+
+    Attributes:
+        image, image_steps: on frozen trunks.
+        tune, tune_steps: with the trunks.
+        seed: of everything that is drawn; members with equal settings need different ones.
+    """
+
+    image: ImagePlan = field(default_factory=lambda: ImagePlan(rate=6e-4))
+    image_steps: int = 1100
+    tune: ImagePlan = field(
+        default_factory=lambda: ImagePlan(rate=1.5e-4, trunk_rate=5e-5, whole_every=4, rare_share=0.0)
+    )
+    tune_steps: int = 300
+    seed: int = 0
+
+
+def _short_member() -> Member:
+    """Fewer steps on photos with things pasted in: worse alone, and wrong in other places."""
+    tune = ImagePlan(rate=1e-4, trunk_rate=5e-5, whole_every=8, rare_share=0.3, paste_share=0.3)
+    return Member(ImagePlan(rate=4e-4, whole_every=8, paste_share=0.3), 500, tune, 48)
+
+
+@dataclass(frozen=True)
 class MiniPlan:
     """The recipe in numbers; `checkpoints/mini/recipe.json` holds the shipped one.
 
     Attributes:
         text_steps, text_batch: steps of the text tower, and its prompts a step (fewer where names repeat).
-        image, image_steps: the image tower on frozen trunks.
-        tune, tune_steps: the image tower with its trunks.
+        members: image towers trained from the same start, each in its own way; what ships is the mean of
+            their weights (model soup, arXiv 2203.05482).
         hold_out: names that no photo may teach: their pixels do not count, photos of them alone are left out.
-        seed: of everything that is drawn.
+        seed: of the text tower, and of what all members start from.
     """
 
-    text_steps: int = 850
+    text_steps: int = 1600
     text_batch: int = 640
-    image: ImagePlan = field(default_factory=ImagePlan)
-    image_steps: int = 1000
-    tune: ImagePlan = field(default_factory=lambda: ImagePlan(rate=1e-4, trunk_rate=3e-5, rare_share=0.0))
-    tune_steps: int = 150
+    members: tuple[Member, ...] = field(default_factory=lambda: (_short_member(), Member()))
     hold_out: tuple[str, ...] = ()
     seed: int = 0
 
@@ -88,17 +110,25 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
     """Read a recipe as `train_mini` writes it; what is left out keeps its default, in its parts too.
 
     Raises:
-        ValueError: for a name that no recipe has.
+        ValueError: for a name that no recipe has, or for no member.
     """
-    plain = {name: part for name, part in values.items() if name not in ("image", "tune")}
-    if "hold_out" in plain:
-        plain["hold_out"] = tuple(plain["hold_out"])
-    plan = _replaced(MiniPlan(), plain)
-    return dataclasses.replace(
-        plan,
-        image=_image_plan(plan.image, values.get("image", {})),
-        tune=_image_plan(plan.tune, values.get("tune", {})),
-    )
+    values = dict(values)
+    if "hold_out" in values:
+        values["hold_out"] = tuple(values["hold_out"])
+    if "members" in values:
+        values["members"] = tuple(_member(one) for one in values["members"])
+        if not values["members"]:
+            raise ValueError("members must hold at least one way to train the image tower, got none")
+    return _replaced(MiniPlan(), values)
+
+
+def _member(values: Mapping[str, Any]) -> Member:
+    """A member whose parts keep the defaults of those parts."""
+    default, values = Member(), dict(values)
+    for part in ("image", "tune"):
+        if part in values:
+            values[part] = _image_plan(getattr(default, part), values[part])
+    return _replaced(default, values)
 
 
 def _image_plan(default: ImagePlan, values: Mapping[str, Any]) -> ImagePlan:
@@ -145,25 +175,43 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         model, out / "1-text.safetensors", lambda: _learn_text(model, everyday, sources, plan, out / "text")
     )
     words = word_table(model)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    tuned: list[Path] = []
+    for number, member in enumerate(plan.members, start=1):
+        model.load_state_dict(start)
+        folder = out / f"member-{number}"
+        folder.mkdir(exist_ok=True)
+        tuned.append(_learn_images(model, words, member, sources, plan, folder))
+    return _save(_mean_in_halves([read_state(path) for path in tuned]), out / "mini.safetensors")
+
+
+def _learn_images(
+    model: CLIP, words: WordTable, member: Member, sources: Sources, plan: MiniPlan, folder: Path
+) -> Path:
+    """Train one member's image tower, in `model` and as a file of `folder`."""
 
     def first() -> None:
         # Where the text stage leaves the generator: a run that skips that stage must draw the same numbers.
         seed_torch(plan.seed, plan.text_steps - 1)
         start_image_tower(model, sources.pretrained, *_head_words(sources.pretrained, words))
-        schedule = Schedule(steps=plan.image_steps, ema=0.995, seed=plan.seed)
-        photos = photo_sources(sources, plan.image, out, plan.hold_out)
-        train_image(model, words, photos, _having(plan.image, photos), schedule, out / "image")
+        schedule = Schedule(steps=member.image_steps, ema=0.995, seed=member.seed)
+        photos = photo_sources(sources, member.image, folder.parent, plan.hold_out)
+        train_image(model, words, photos, _having(member.image, photos), schedule, folder / "image")
 
     def second() -> None:
-        schedule = Schedule(steps=plan.tune_steps, warmup=20, ema=0.99, seed=plan.seed + 1, save_every=50)
-        photos = photo_sources(sources, plan.tune, out, plan.hold_out)
-        train_image(model, words, photos, _having(plan.tune, photos), schedule, out / "tune")
+        schedule = Schedule(steps=member.tune_steps, warmup=20, ema=0.99, seed=member.seed + 1, save_every=50)
+        photos = photo_sources(sources, member.tune, folder.parent, plan.hold_out)
+        train_image(model, words, photos, _having(member.tune, photos), schedule, folder / "tune")
 
-    _stage(model, out / "2-image.safetensors", first)
-    _stage(model, out / "3-tune.safetensors", second)
-    halves = {name: value.detach().half() for name, value in model.state_dict().items()}
-    halves.pop("attn_mask", None)
-    return _save(halves, out / "mini.safetensors")
+    _stage(model, folder / "2-image.safetensors", first)
+    _stage(model, folder / "3-tune.safetensors", second)
+    return folder / "3-tune.safetensors"
+
+
+def _mean_in_halves(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of the members' weights, in half precision; members differ in their image towers only."""
+    names = [name for name in states[0] if name != "attn_mask"]
+    return {name: torch.stack([state[name].float() for state in states]).mean(dim=0).half() for name in names}
 
 
 def _keep_recipe(plan: MiniPlan, path: Path) -> None:
@@ -204,9 +252,10 @@ def word_table(model: CLIP) -> WordTable:
     tokenize = clip_tokenizer(model.context_length)
 
     def words(names: tuple[str, ...]) -> Tensor:
-        new = [name for name in dict.fromkeys(names) if name not in known]
-        if new:
-            known.update(zip(new, encode_words(model, new, PLAIN, tokenize), strict=True))
+        for name in names:
+            if name not in known:
+                # One at a time: a batch rounds otherwise than its parts, and resumed runs meet other batches.
+                known[name] = encode_words(model, [name], PLAIN, tokenize)[0]
         return torch.stack([known[name] for name in names])
 
     return words

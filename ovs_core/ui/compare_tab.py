@@ -81,8 +81,10 @@ def _verdict(found: Comparison) -> tuple[Status, Comparison]:
         return Status(f"Done in {seconds:.2f} s. Tick a second method to see where they disagree."), found
     picture, disagreement = disagreement_picture(found.results)
     share = float((disagreement > 0).mean())
-    text = f"Done in {seconds:.2f} s. The methods disagree on {percent(share)} of the photo."
-    return Status(text), replace(found, disagreement=picture, share=share)
+    where = f"{percent(share)} of the photo, bright in the last panel"
+    text = f"Done in {seconds:.2f} s. The methods disagree on {where}."
+    notes = dict.fromkeys(note for result in found.results for note in result.notes)
+    return Status(" ".join((text, *notes))), replace(found, disagreement=picture, share=share)
 
 
 def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
@@ -125,7 +127,7 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     legend = gr.HTML("", padding=False, elem_id="compare-legend")
     with gr.Row(elem_classes="ovs-panels"):
         panels = [_panel(title, f"panel-{name}") for name, title in titles.items()]
-        difference = _panel("Disagreement (bright: more)", "panel-disagreement")
+        difference = _panel("Disagreement", "panel-disagreement")
     table = gr.HTML("", padding=False, elem_id="compare-table")
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from html import escape
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD
 from ovs_core.engine import Engine, Progress
 from ovs_core.export.files import result_files
 from ovs_core.export.report import report as report_of
 from ovs_core.render.disagreement import disagreement_picture
-from ovs_core.types import Result
+from ovs_core.types import Result, View
 from ovs_core.ui.asking import Question, answers
-from ovs_core.ui.inspect_tab import VIEWS, insight
-from ovs_core.ui.pictures import photo_field, store
+from ovs_core.ui.inspect_tab import insight, inspect_request
+from ovs_core.ui.pictures import photo_field, store, store_png
 from ovs_core.ui.runs import MODEL_QUEUE
+from ovs_core.ui.view_pictures import sections
 
 Report = dict[str, Any]
 
@@ -65,41 +61,76 @@ def api_compare(
     picture = None
     if len(results) > 1:
         pixels, disagreement = disagreement_picture(results)
-        picture = _stored_png(pixels, "disagreement.png")
+        picture = store_png(pixels, "disagreement.png")
         report["disagreement_share"] = float((disagreement > 0).mean())
     return [path for path, _ in files], picture, report
 
 
 def api_inspect(
-    engine: Engine, question: Question, method: str, across: float, down: float
+    engine: Engine,
+    question: Question,
+    method: str,
+    across: float,
+    down: float,
+    views: Sequence[str] = (),
+    label: int = 0,
 ) -> tuple[list[str], str | None, Report]:
-    """Look inside one method; gives a heat map per class, the affinity picture of a point and a report.
+    """Look inside one method.
+
+    Args:
+        engine: answers.
+        question: photo and words.
+        method: registry name.
+        across: of the point, in [0, 1].
+        down: of the point, in [0, 1].
+        views: kinds to draw beside the cosines and the affinity; "all" for all that the method has.
+        label: class of views that are shown for one class, from 1; 0 for the largest one.
+
+    Returns:
+        Paths of a heat map per class and then of a picture per further view, path of the affinity picture of
+        the point, and a report.
 
     Raises:
-        ValueError: as `api_segment`, or a point outside [0, 1].
+        ValueError: as `api_segment`, a point outside [0, 1], a view that the method does not have, or a class
+            that was not typed.
     """
     point = (down, across)
-    request = replace(question.request(engine, method, None, None), views=VIEWS, point=point)
-    result = results_of(lambda: engine.run(request))[0]
+    usual: frozenset[str] = frozenset({"similarity", "attention"})
+    has = next((one.views for one in engine.methods(question.encoder) if one.name == method), frozenset())
+    asked = None if "all" in views else (usual & has) | set(views)
+    result = results_of(lambda: engine.run(inspect_request(engine, question, method, point, asked)))[0]
     found = insight(result, point)
+    shown = sections(found.seen, label or found.seen.first)
+    figures = [(one.kind, one.figure) for one in shown if one.figure is not None]
+    maps = [store_png(picture, f"similarity-{k}.png") for k, (picture, _) in enumerate(found.similarity, 1)]
+    maps += [store_png(figure, f"{kind}.png") for kind, figure in figures]
+    affinity = None if found.affinity is None else store_png(found.affinity, "affinity.png")
     report: Report = {
         "method": method,
         "classes": list(result.vocabulary.names),
         "low": found.low,
         "high": found.high,
-        "views": [
-            {
-                "kind": view.kind,
-                "title": view.title,
-                "labels": list(view.labels),
-                "shape": list(view.maps.shape),
-            }
-            for view in result.segmentation.views
-        ],
+        "views": [_described(view) for view in result.segmentation.views],
+        "figures": [kind for kind, _ in figures],
     }
-    maps = [_stored_png(picture, f"similarity-{k}.png") for k, (picture, _) in enumerate(found.similarity, 1)]
-    affinity = None if found.affinity is None else _stored_png(found.affinity, "affinity.png")
     return maps, affinity, report
+
+
+def _described(view: View) -> Report:
+    """Say what a view holds: its numbers and words, too, where cells are no places in the photo."""
+    about: Report = {
+        "kind": view.kind,
+        "title": view.title,
+        "labels": list(view.labels),
+        "shape": list(view.maps.shape),
+    }
+    if view.columns or view.words or view.maps[0].numel() == 1:
+        about["values"] = view.maps.tolist()
+    if view.columns:
+        about["columns"] = list(view.columns)
+    if view.words:
+        about["words"] = [list(row) for row in view.words]
+    return about
 
 
 def api_methods(engine: Engine) -> Report:
@@ -132,12 +163,6 @@ def saved(result: Result, stem: str) -> tuple[str, Report]:
     return labels, report_of(result)
 
 
-def _stored_png(pixels: NDArray[np.uint8], name: str) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return store(buffer.getvalue(), name)
-
-
 def http_endpoints(engine: Engine, default_background: str) -> None:
     """Add the endpoints to the page that is being built; nothing of them is visible."""
     with gr.Row(visible=False):
@@ -154,6 +179,8 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         switches = gr.JSON([], label="switches")
         across = gr.Number(0.5, label="across")
         down = gr.Number(0.5, label="down")
+        views = gr.JSON([], label="views")
+        label = gr.Number(0, label="label", precision=0)
         files = gr.File(file_count="multiple", label="pictures")
         file = gr.File(label="labels")
         report = gr.JSON(label="report")
@@ -189,10 +216,12 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         background: str,
         across: float,
         down: float,
+        views: list[str] | None = None,
+        label: int = 0,
     ) -> tuple[list[str], str | None, Report]:
-        """Look inside a method: heat map per class, and what the patch at a point looks at."""
+        """Look inside a method: heat map per class, what the patch at a point looks at, and its own views."""
         question = Question(image, classes, background, encoder, "none")
-        return refusing(lambda: api_inspect(engine, question, method, across, down))
+        return refusing(lambda: api_inspect(engine, question, method, across, down, views or [], label))
 
     common: dict[str, Any] = {
         "concurrency_id": MODEL_QUEUE,
@@ -215,7 +244,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     )
     press.click(
         inspect,
-        [image, classes, method, encoder, background, across, down],
+        [image, classes, method, encoder, background, across, down, views, label],
         [files, file, report],
         api_name="inspect",
         **common,

@@ -1,10 +1,12 @@
-"""Inspect: how alike every patch is to every class, and which patches one patch looks at."""
+"""Inspect: how alike patches and words are, where one patch looks, and what only some methods have inside."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -13,20 +15,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovs_core.build import DEFAULT_METHOD
-from ovs_core.engine import Engine, Progress
+from ovs_core.engine import Engine, MethodInfo, Progress, Request
 from ovs_core.image import display_copy, read_photo
 from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.types import Result, View, ViewKind
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.pictures import base_picture, photo_field
-from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.view_html import scale_html, sections_html
+from ovs_core.ui.view_pictures import Scale, Seen, sections, seen
 from ovs_core.ui.words import Status, note_html
 
-VIEWS: frozenset[ViewKind] = frozenset(("similarity", "attention"))
 MAP_SIDE = 512  # longer side of a heat map, in pixels
+MOST_CLASSES = 24  # heat maps on the page; of more classes those that won most
 RING = 9  # radius of the ring that marks the chosen point, in pixels
-RAMP = "linear-gradient(to right, #440154, #3b528b, #21918c, #5ec962, #fde725)"  # viridis, as the maps
+DONE = "Done. Click the photo to ask about another point."
+ABOUT_A_POINT: Mapping[ViewKind, str] = MappingProxyType(
+    {
+        "attention": "Click a point of the photo, or set it below, to see which other patches that patch "
+        "looks at (bright: more).",
+        "mask_proposals": "Click a point of the photo, or set it below, to see first the masks that hold it.",
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +48,44 @@ class Insight:
         similarity: (picture, caption) per class, all on one colour scale.
         low, high: ends of that scale, cosine similarity.
         affinity: how strongly the chosen patch looks at every other, the point ringed.
+        seen: the views that only some methods have.
     """
 
     similarity: tuple[tuple[NDArray[np.uint8], str], ...]
     low: float
     high: float
     affinity: NDArray[np.uint8] | None
+    seen: Seen
+
+
+def inspect_request(
+    engine: Engine,
+    question: Question,
+    method: str,
+    point: tuple[float, float],
+    kinds: Collection[str] | None = None,
+) -> Request:
+    """Ask one method for its views.
+
+    Args:
+        engine: knows which views the method has.
+        question: photo and words.
+        method: registry name.
+        point: (row, column) in [0, 1].
+        kinds: which views; None takes all that the method has.
+
+    Raises:
+        ValueError: as `Question.request`, or for a view that the method does not have.
+    """
+    request = question.request(engine, method, None, None)
+    info = next(one for one in engine.methods(question.encoder) if one.name == method)
+    wanted = set(info.views if kinds is None else kinds)
+    for kind in sorted(wanted - info.views):
+        raise ValueError(
+            f"views of {info.title} must be among {', '.join(sorted(info.views)) or '(none)'}; got {kind!r}"
+        )
+    views: frozenset[ViewKind] = frozenset(kind for kind in info.views if kind in wanted)
+    return replace(request, views=views, point=point)
 
 
 def inspect_steps(
@@ -51,21 +94,22 @@ def inspect_steps(
     """Ask one method for its views; `point` is (row, column) in [0, 1]."""
 
     def ask() -> Iterator[Progress | Result]:
-        request = question.request(engine, method, None, None)
-        return engine.run(replace(request, views=VIEWS, point=point), token)
+        return engine.run(inspect_request(engine, question, method, point), token)
 
     for event in answers(ask):
         if isinstance(event, Status):
             yield event, None
-        else:
-            yield Status("Done. Click the photo to ask about another patch."), insight(event, point)
+            continue
+        found = insight(event, point, MOST_CLASSES)
+        kinds = frozenset(view.kind for view in event.segmentation.views)
+        yield Status(DONE if point_note(kinds) else "Done."), found
 
 
-def insight(result: Result, point: tuple[float, float]) -> Insight:
-    """Draw the views of a result over its photo."""
+def insight(result: Result, point: tuple[float, float], most: int | None = None) -> Insight:
+    """Draw the views of a result over its photo, cosines of at most `most` classes, the largest ones."""
     photo = display_copy(result.image, MAP_SIDE)
     views = {view.kind: view for view in result.segmentation.views}
-    similarity = _maps(views.get("similarity"))
+    similarity = _largest(_maps(views.get("similarity")), result, most)
     low, high = common_range([values for values, _ in similarity])
     pictures = tuple(
         (blend(heatmap(values, photo.shape[:2], low, high), photo), f"{label}: up to {values.max():.3f}")
@@ -77,7 +121,7 @@ def insight(result: Result, point: tuple[float, float]) -> Insight:
         mean = np.mean([values for values, _ in attention], axis=0)
         affinity = blend(heatmap(mean, photo.shape[:2], *common_range([mean]), "inferno"), photo)
         affinity = ringed(affinity, point)
-    return Insight(pictures, low, high, affinity)
+    return Insight(pictures, low, high, affinity, seen(result))
 
 
 def _maps(view: View | None) -> list[tuple[NDArray[np.float32], str]]:
@@ -86,6 +130,17 @@ def _maps(view: View | None) -> list[tuple[NDArray[np.float32], str]]:
         return []
     maps = view.maps.detach().float().cpu().numpy()  # (M, h, w)
     return list(zip(maps, view.labels, strict=True))
+
+
+def _largest(
+    maps: list[tuple[NDArray[np.float32], str]], result: Result, most: int | None
+) -> list[tuple[NDArray[np.float32], str]]:
+    """Keep the maps of the classes that won most, in typed order."""
+    if most is None or len(maps) <= most:
+        return maps
+    shares = {summary.label: summary.area_share for summary in result.classes}
+    ranked = sorted(range(len(maps)), key=lambda index: -shares.get(index + 1, 0.0))
+    return [maps[index] for index in sorted(ranked[:most])]
 
 
 def ringed(picture: NDArray[np.uint8], point: tuple[float, float]) -> NDArray[np.uint8]:
@@ -97,14 +152,6 @@ def ringed(picture: NDArray[np.uint8], point: tuple[float, float]) -> NDArray[np
     marked[np.abs(distance - RING) < 3] = 0
     marked[np.abs(distance - RING) < 1.5] = 255
     return marked
-
-
-def scale_html(low: float, high: float) -> str:
-    """Give the colour scale shared by all maps."""
-    return (
-        f'<div class="ovs-scale"><span>Cosine similarity {low:.3f}</span>'
-        f'<i style="background:{RAMP}" aria-hidden="true"></i><span>{high:.3f}</span></div>'
-    )
 
 
 def point_in_percent(picture: str, event: gr.SelectData) -> tuple[float, float]:
@@ -125,21 +172,137 @@ def clickable_copy(photo: str | None) -> str | None:
         return None
 
 
+def method_choices(infos: Collection[MethodInfo]) -> list[tuple[str, str]]:
+    """Give (title, name) of the methods that can be asked."""
+    return [(info.title, info.name) for info in infos if info.available]
+
+
+def chosen_method(infos: Collection[MethodInfo], wanted: str | None) -> str | None:
+    """Give the wanted method if it can be asked, else the usual one, else any; None if there is none."""
+    names = [name for _, name in method_choices(infos)]
+    return next((name for name in (wanted, DEFAULT_METHOD, *names) if name in names), None)
+
+
+def unavailable_html(infos: Collection[MethodInfo]) -> str:
+    """Say which methods cannot be asked and why, folded away; nothing if all can."""
+    missing = [info for info in infos if not info.available]
+    if not missing:
+        return ""
+    reasons = "".join(f"<li><b>{escape(info.title)}</b>: {escape(info.reason)}</li>" for info in missing)
+    titles = escape(", ".join(info.title for info in missing))
+    return (
+        f'<details class="ovs-note"><summary>Not offered here: {titles}. Why?</summary>'
+        f"<ul>{reasons}</ul></details>"
+    )
+
+
 def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
+    infos = engine.methods(inputs.encoder.value)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
-            [(info.title, info.name) for info in engine.methods() if info.available],
-            value=DEFAULT_METHOD,
+            method_choices(infos),
+            value=chosen_method(infos, DEFAULT_METHOD),
             label="Method",
             elem_id="inspect-method",
             scale=3,
             min_width=180,
         )
         start, stop = run_bar("Inspect", "inspect")
+    missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="inspect-missing")
     status, token = status_line("inspect")
+    found = gr.State(None, time_to_live=STATE_SECONDS)
     similarity_scale = gr.HTML("", padding=False)
-    similarity = gr.Gallery(
+    similarity = _similarity_gallery()
+    with gr.Column(elem_id="inspect-point") as point_part:
+        note = gr.HTML(note_html(ABOUT_A_POINT["attention"]), padding=False)
+        picture, affinity, across, down = _point_fields()
+    picker = _class_picker()
+    own_views = gr.HTML("", padding=False, elem_id="class-views")
+    shared_views = gr.HTML("", padding=False, elem_id="shared-views")
+
+    def work(token: threading.Event, *values: Any) -> Iterator[Step]:
+        *asked, method, across, down, label, one_scale, before = values
+        point = (down / 100, across / 100)
+        for status, insight in inspect_steps(engine, token, Question(*asked), method, point):
+            yield status, None if insight is None else _shown(insight, label, one_scale, before)
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    inputs.photo.change(clickable_copy, [inputs.photo], [picture], **quiet)
+    clicked = picture.select(point_in_percent, [picture], [across, down], **quiet)
+    wire(
+        RunBar(start, stop, status, token),
+        work,
+        [*inputs.question, method, across, down, picker.label, picker.one_scale, found],
+        [similarity_scale, similarity, affinity, *picker.components, own_views, shared_views, found],
+        after=[clicked],
+    )
+    gr.on(
+        [picker.label.input, picker.one_scale.input],
+        class_views,
+        [found, picker.label, picker.one_scale],
+        [own_views],
+        queue=False,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    inputs.encoder.change(
+        lambda encoder, wanted: _offered(engine.methods(encoder), wanted),
+        [inputs.encoder, method],
+        [method, missing],
+        queue=False,
+        **quiet,
+    )
+    method.change(
+        lambda encoder, name: _about_point(engine.methods(encoder), name),
+        [inputs.encoder, method],
+        [point_part, note],
+        queue=False,
+        **quiet,
+    )
+
+
+def class_views(found: Seen | None, label: int | None, one_scale: bool) -> str:
+    """Give the sections of one class."""
+    if found is None or label is None or not found.per_class:
+        return ""
+    return sections_html(sections(found, label, per_class=True, one_scale=one_scale))
+
+
+@dataclass(frozen=True)
+class _ClassPicker:
+    """Which class is shown and how, in the order of `components`."""
+
+    row: gr.Row
+    label: gr.Dropdown
+    one_scale: gr.Checkbox
+
+    @property
+    def components(self) -> list[Any]:
+        return [self.row, self.label]
+
+
+def _class_picker() -> _ClassPicker:
+    with gr.Row(visible=False, equal_height=False, elem_id="class-picker", elem_classes="ovs-run") as row:
+        label = gr.Dropdown(
+            [],
+            label="Look inside one class",
+            elem_id="inspect-class",
+            scale=3,
+            min_width=180,
+        )
+        one_scale = gr.Checkbox(
+            False,
+            label="Same colour scale for all classes",
+            elem_id="one-scale",
+            scale=2,
+            min_width=180,
+        )
+    return _ClassPicker(row, label, one_scale)
+
+
+def _similarity_gallery() -> gr.Gallery:
+    return gr.Gallery(
         label="Similarity of every patch to every class, before any threshold",
         columns=3,
         height="auto",
@@ -151,13 +314,10 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         elem_classes="ovs-gallery",
         buttons=["download", "fullscreen"],
     )
-    gr.HTML(
-        note_html(
-            "Click a point of the photo, or set it below, to see which other patches "
-            "that patch looks at (bright: more)."
-        ),
-        padding=False,
-    )
+
+
+def _point_fields() -> tuple[gr.Image, gr.Image, gr.Slider, gr.Slider]:
+    """Lay out the clickable photo, what its point looks at, and the point in percent across and down."""
     with gr.Row(elem_classes="ovs-pair"):
         picture = photo_field(
             label="The point",
@@ -177,28 +337,42 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     with gr.Row():
         across = gr.Slider(0, 100, 50, step=0.1, label="Point: across (%)", elem_id="across", min_width=160)
         down = gr.Slider(0, 100, 50, step=0.1, label="Point: down (%)", elem_id="down", min_width=160)
+    return picture, affinity, across, down
 
-    def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, method, across, down = values
-        point = (down / 100, across / 100)
-        for status, found in inspect_steps(engine, token, Question(*asked), method, point):
-            yield status, None if found is None else _shown(found)
 
-    inputs.photo.change(
-        clickable_copy, [inputs.photo], [picture], show_progress="hidden", api_visibility="private"
+def _offered(infos: Collection[MethodInfo], wanted: str | None) -> tuple[Any, str]:
+    """Give new choices of methods, the one that was chosen kept if it can be, and why not the others."""
+    update = gr.update(choices=method_choices(infos), value=chosen_method(infos, wanted))
+    return update, unavailable_html(infos)
+
+
+def point_note(kinds: Collection[ViewKind]) -> str:
+    """Say what a point of the photo is good for; "" where no view is about one."""
+    return next((text for kind, text in ABOUT_A_POINT.items() if kind in kinds), "")
+
+
+def _about_point(infos: Collection[MethodInfo], name: str | None) -> tuple[Any, str]:
+    """Show the point for methods with views about one, and say what it is good for."""
+    text = next((point_note(info.views) for info in infos if info.name == name), "")
+    return gr.update(visible=bool(text)), note_html(text)
+
+
+def _shown(insight: Insight, label: int | None, one_scale: bool, before: Seen | None) -> tuple[Any, ...]:
+    """Give new values for all outputs; the class that was looked at stays if the words are the same."""
+    gallery = [(picture, caption) for picture, caption in insight.similarity]
+    found = insight.seen
+    kept = label if before is not None and before.names == found.names and label else found.first
+    choices = [(name, number) for number, name in enumerate(found.names, start=1)]
+    scale = scale_html(Scale(insight.low, insight.high), "Cosine similarity ") if gallery else ""
+    if 0 < len(gallery) < len(found.names):
+        scale += note_html(f"{len(gallery)} of {len(found.names)} classes, those that won most of the photo.")
+    return (
+        scale,
+        gr.update(value=gallery, visible=bool(gallery)),
+        gr.update(value=insight.affinity, visible=insight.affinity is not None),
+        gr.update(visible=found.per_class),
+        gr.update(choices=choices, value=kept),
+        class_views(found, kept, one_scale),
+        sections_html(sections(found, kept, per_class=False)),
+        found,
     )
-    clicked = picture.select(
-        point_in_percent, [picture], [across, down], show_progress="hidden", api_visibility="private"
-    )
-    wire(
-        RunBar(start, stop, status, token),
-        work,
-        [*inputs.question, method, across, down],
-        [similarity_scale, similarity, affinity],
-        after=[clicked],
-    )
-
-
-def _shown(found: Insight) -> tuple[Any, ...]:
-    gallery = [(picture, caption) for picture, caption in found.similarity]
-    return scale_html(found.low, found.high), gr.update(value=gallery, visible=bool(gallery)), found.affinity

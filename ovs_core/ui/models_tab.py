@@ -32,6 +32,7 @@ def card_html(entry: WeightFile, here: Path | None) -> str:
         "Licence": entry.licence,
         "Source": entry.source,
         "Paper": f"arXiv {entry.paper}" if entry.paper else "",
+        "By hand": "" if here else entry.page,
         "File": str(here) if here else "",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
@@ -48,15 +49,29 @@ def fetch_steps(store: WeightStore, name: str, token: threading.Event | None) ->
     )
 
 
-def use_local_steps(store: WeightStore, name: str, path: str) -> Iterator[Status]:
-    """Take a file that is already on this computer, after checking that it is the right one."""
+def file_beside(store: WeightStore, typed: str) -> Path:
+    """Find a file by its name in the folders of weights, and nowhere else: visitors must not try out paths.
+
+    Raises:
+        ValueError: if there is none; the sentence is the same for whatever else was typed.
+    """
+    name = typed.strip()
+    if name and Path(name).name == name:
+        for folder in store.folders:
+            if (folder / name).is_file():
+                return folder / name
+    raise ValueError(
+        f"Put the file into {store.folder} and type its name alone; files elsewhere are taken by "
+        "`python -m ovs_core.cli.weights get NAME --from FILE`."
+    )
+
+
+def use_local_steps(store: WeightStore, name: str, typed: str) -> Iterator[Status]:
+    """Take a file that is already beside the weights, after checking that it is the right one."""
     entry = store.entry(name)
-    if not path.strip():
-        yield Status("Type the path of the file on the computer that runs the app.", "error")
-        return
-    yield Status(f"Checking {path.strip()}", "busy")
+    yield Status("Checking the file", "busy")
     try:
-        store.use_local(name, Path(path.strip()).expanduser())
+        store.use_local(name, file_beside(store, typed))
     except ValueError as error:
         yield Status(str(error), "error")
         return
@@ -113,12 +128,12 @@ def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: 
     )
     with gr.Row(elem_classes="ovs-models", equal_height=False):
         for name, entry in store.catalogue.items():
-            if entry.kind != "clip":  # weights that no method uses yet
-                continue
             here = store.locate(name)
+            if entry.kind == "sam" or (entry.kind == "head" and here is None):  # nothing uses or offers them
+                continue
             with gr.Group(elem_classes="ovs-model"):
                 card = gr.HTML(card_html(entry, here), padding=False)
-                if here is None and entry.url:
+                if here is None and (entry.url or entry.page):
                     _ways_to_get(store, name, card, refresh, refreshed)
 
 
@@ -133,7 +148,7 @@ def _ways_to_get(
             yield status, (card_html(entry, store.locate(name)), *refresh()) if arrived else None
 
     status, token = status_line(f"get-{name}")
-    if not store.offline:
+    if entry.url and not store.offline:
         label = "Download" if entry.bytes is None else f"Download {size_text(entry.bytes)}"
         with gr.Row():
             start, stop = run_bar(label, f"get-{name}")
@@ -146,15 +161,15 @@ def _ways_to_get(
         )
     with gr.Accordion("Use a local file", open=False):
         path = gr.Textbox(
-            label="Path of the file",
-            info=f"On the computer that runs this app. Published as {entry.original_name}.",
+            label="Name of the file",
+            info=f"Put it into the folder named above first. Published as {entry.original_name}.",
             elem_id=f"path-{name}",
         )
         with gr.Row():
             start, stop = run_bar("Check and use", f"use-{name}")
         wire(
             RunBar(start, stop, status, token),
-            lambda _, path: steps(use_local_steps(store, name, path)),
+            lambda _, typed: steps(use_local_steps(store, name, typed)),
             [path],
             [card, *refreshed],
             queue="download",

@@ -20,6 +20,7 @@ from PIL import Image
 from ovs_core.image import display_copy
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import borders
+from ovs_core.segments import Panoptic
 from ovs_core.types import ClassSummary, Result
 from ovs_core.ui.words import hex_color, shown_name
 
@@ -104,16 +105,26 @@ def mask_png(mask: NDArray[np.bool_], outline: NDArray[np.bool_], color: str) ->
     return buffer.getvalue()
 
 
+def shown_copy(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The copy of a photo (H, W, 3) that the page shows: at most `side` pixels long, and never too small."""
+    picture = display_copy(pixels, side)
+    longest = max(picture.shape[:2])
+    if longest >= SMALLEST_SIDE:
+        return picture
+    height, width = (max(1, round(length * SMALLEST_SIDE / longest)) for length in picture.shape[:2])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))
+
+
 def base_picture(pixels: NDArray[np.uint8]) -> str:
     """Keep the copy of a photo (H, W, 3) that the page shows and give its path."""
-    picture = Image.fromarray(display_copy(pixels, DISPLAY_SIDE))
-    if max(picture.size) < SMALLEST_SIDE:
-        factor = SMALLEST_SIDE / max(picture.size)
-        size = tuple(max(1, round(side * factor)) for side in picture.size)
-        picture = picture.resize((size[0], size[1]), Image.Resampling.NEAREST)
+    return store_png(shown_copy(pixels, DISPLAY_SIDE), "photo.png")
+
+
+def store_png(pixels: NDArray[np.uint8], name: str) -> str:
+    """Keep a picture (H, W, 3) as a PNG file of the app's own cache and give its path."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=3)
-    return store(buffer.getvalue(), "photo.png")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    return store(buffer.getvalue(), name)
 
 
 def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -137,4 +148,24 @@ def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> Lab
         labels=resampled_labels(result.labels, fitted(result.labels.shape, side)),
         names={c.label: f"{shown_name(c)} · {percent(c.area_share)}" for c in shown},
         colors={c.label: hex_color(c.color) for c in shown},
+    )
+
+
+def region_picture(
+    base: str, found: Panoptic, names: Mapping[int, str], colors: NDArray[np.uint8]
+) -> LabelledPicture:
+    """Prepare a map of segments for the overlay: each with its name and share of the photo.
+
+    Args:
+        base: path of the display copy of the photo.
+        found: segments, at any size.
+        names: number of each segment -> what it is called.
+        colors: (n + 1, 3), one row per number.
+    """
+    pixels = found.numbers.size
+    return LabelledPicture(
+        base=base,
+        labels=found.numbers,
+        names={s.number: f"{names[s.number]} · {percent(s.area / pixels)}" for s in found.segments},
+        colors={s.number: hex_color(colors[s.number].tolist()) for s in found.segments},
     )

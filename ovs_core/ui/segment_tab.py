@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,30 +16,23 @@ import gradio as gr
 
 from ovs_core.build import DEFAULT_METHOD
 from ovs_core.engine import Engine, MethodInfo
-from ovs_core.export.files import FORMATS, result_files, zip_result
+from ovs_core.export.files import FORMATS, MASK_FORMATS, result_files, zip_result
 from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
-from ovs_core.ui.pictures import (
-    DISPLAY_SIDE,
-    SLIDER_SIDE,
-    LabelledPicture,
-    base_picture,
-    fitted,
-    labelled_picture,
-    overlay_update,
-    store,
-)
+from ovs_core.ui.pictures import DISPLAY_SIDE, SLIDER_SIDE, base_picture, fitted, overlay_update, store
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
-from ovs_core.ui.words import (
-    NOTHING_WON,
-    Status,
-    class_table,
-    is_empty,
-    note_html,
-    seconds_text,
-    summary_text,
+from ovs_core.ui.segment_views import (
+    PLAIN,
+    Look,
+    LookBar,
+    formats_update,
+    formats_with,
+    has_masks,
+    look_bar,
+    looked_at,
 )
+from ovs_core.ui.words import NOTHING_WON, Status, class_table, is_empty, note_html, seconds_text
 
 HINT = (
     '<div class="ovs-hint">Choose a photo, type what to look for, press Segment.<br>'
@@ -106,7 +100,7 @@ def segment_steps(
             yield event, None
             continue
         answer = Answer(event, request.photo.name, base_picture(event.image))
-        notes = " ".join((*request.photo.notes, *event.vocabulary.notes))
+        notes = " ".join((*request.photo.notes, *event.vocabulary.notes, *event.notes))
         yield _outcome(event, notes), answer
 
 
@@ -130,16 +124,16 @@ def relabelled(engine: Engine, answer: Answer, scale: float, threshold: float, s
     return replace(answer, result=engine.relabel(answer.result, scale=scale, threshold=threshold, size=size))
 
 
-def shown_result(answer: Answer | None, side: int) -> list[Any]:
+def shown_result(answer: Answer | None, side: int, look: Look = PLAIN) -> list[Any]:
     """Give new values for the components of `ResultPanel`."""
     if answer is None:
         return [gr.skip()] * 4
-    picture: LabelledPicture = labelled_picture(answer.base, answer.result, side)
+    picture, classes, said = looked_at(answer.base, answer.result, look, side)
     weights = ", ".join(answer.result.weights) or "none"
     return [
         overlay_update(picture),
-        f'<p role="status">{note_html(summary_text(answer.result.classes))}</p>',
-        class_table(answer.result.classes),
+        f'<p role="status">{note_html(said)}</p>',
+        class_table(classes),
         note_html(f"Weights that made this: {weights}."),
     ]
 
@@ -151,6 +145,7 @@ def export_file(
     threshold: float,
     kind: str,
     formats: Sequence[str] = (),
+    look: Look = PLAIN,
 ) -> str:
     """Write one file at the photo's own size with the settings as they stand, and give its path.
 
@@ -161,6 +156,7 @@ def export_file(
         threshold: see `Preset`.
         kind: "labels", "overlay", "json" or "zip".
         formats: names from `FORMATS`, for the ZIP.
+        look: the overlay is the picture on the page; the ZIP holds its files, too.
 
     Raises:
         ValueError: nothing to save yet.
@@ -169,10 +165,13 @@ def export_file(
         raise ValueError(NO_ANSWER)
     result = relabelled(engine, answer, scale, threshold, None).result
     if kind != "zip":
-        files = result_files(result, answer.name)
-        return next(store(content, name) for name, content in files if name.endswith(ENDINGS[kind]))
+        segments = look.kind(result) if kind == "overlay" else None
+        ending = ENDINGS[kind] if segments is None else f".{segments}{ENDINGS[kind]}"
+        files = result_files(result, answer.name, () if segments is None else (segments,), stuff=look.stuff)
+        return next(store(content, name) for name, content in files if name.endswith(ending))
     with TemporaryDirectory(prefix="ovs-lens-") as folder:
-        path = zip_result(result, Path(folder) / f"{answer.name}.{result.method}.zip", answer.name, formats)
+        path = Path(folder) / f"{answer.name}.{result.method}.zip"
+        zip_result(result, path, answer.name, formats_with(look, result, formats), stuff=look.stuff)
         return store(path.read_bytes(), path.name)
 
 
@@ -195,26 +194,32 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     status, token = status_line("segment")
     hint = gr.HTML(HINT, padding=False, elem_id="hint")
     with gr.Column(visible=False, elem_id="result") as area:
+        bar = look_bar()
         panel = _result_panel()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=280):
-                scale, threshold = _settings(engine, panel, answer, inputs, method)
+                scale, threshold = _settings(engine, panel, answer, inputs, method, bar)
             with gr.Column(scale=6, min_width=280):
                 panel.table.render()  # type: ignore[no-untyped-call]
                 panel.details.render()  # type: ignore[no-untyped-call]
-        _downloads(engine, answer, scale, threshold)
+        formats = _downloads(engine, answer, scale, threshold, bar)
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, method, scale, threshold, switches = values
+        *asked, method, scale, threshold, switches, picture, stuff, ticked = values
+        look = Look(picture, stuff)
         for status, new in segment_steps(engine, token, Question(*asked), method, scale, threshold, switches):
-            shown = [gr.update(visible=False), gr.update(visible=True)]
-            yield status, None if new is None else (new, *shown, *shown_result(new, DISPLAY_SIDE))
+            if new is None:
+                yield status, None
+                continue
+            seen = [gr.update(visible=visible) for visible in (False, True, has_masks(new.result))]
+            offered = formats_update(new.result, ticked)
+            yield status, (new, *seen, offered, *shown_result(new, DISPLAY_SIDE, look))
 
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.question, method, scale, threshold, switches],
-        [answer, hint, area, *panel.components],
+        [*inputs.question, method, scale, threshold, switches, *bar.inputs, formats],
+        [answer, hint, area, bar.row, formats, *panel.components],
         triggers=[inputs.classes.submit],
         postprocess=False,  # see `overlay_update`
     )
@@ -255,9 +260,14 @@ def _result_panel() -> ResultPanel:
 
 
 def _settings(
-    engine: Engine, panel: ResultPanel, answer: gr.State, inputs: InputPanel, method: gr.Dropdown
+    engine: Engine,
+    panel: ResultPanel,
+    answer: gr.State,
+    inputs: InputPanel,
+    method: gr.Dropdown,
+    bar: LookBar,
 ) -> tuple[gr.Slider, gr.Slider]:
-    """Lay out the sliders that re-label the last answer at once."""
+    """Lay out the sliders that re-label the last answer at once; the look is connected here, too."""
     first = engine.preset(DEFAULT_METHOD, inputs.encoder.value)
     with gr.Accordion("Settings (answer at once, no model runs)", open=True, elem_id="settings"):
         threshold = gr.Slider(
@@ -290,8 +300,16 @@ def _settings(
         reset = gr.Button("Back to the method's own settings", size="sm", elem_id="reset")
     sliders = [scale, threshold]
 
-    def slide(answer: Answer | None, scale: float, threshold: float) -> list[Any]:
-        return shown_result(answer and relabelled(engine, answer, scale, threshold, SLIDER_SIDE), SLIDER_SIDE)
+    def slide(
+        answer: Answer | None,
+        scale: float,
+        threshold: float,
+        picture: str,
+        stuff: str,
+        side: int = SLIDER_SIDE,
+    ) -> list[Any]:
+        answer = answer and relabelled(engine, answer, scale, threshold, side)
+        return shown_result(answer, side, Look(picture, stuff))
 
     def own_settings(method: str, encoder: str) -> list[float]:
         preset = engine.preset(method, encoder)
@@ -301,7 +319,16 @@ def _settings(
     gr.on(
         [scale.input, threshold.input],
         slide,
-        [answer, *sliders],
+        [answer, *sliders, *bar.inputs],
+        panel.components,
+        trigger_mode="always_last",
+        postprocess=False,
+        **quick,
+    )
+    gr.on(
+        [bar.picture.input, bar.stuff.submit, bar.stuff.blur],
+        partial(slide, side=DISPLAY_SIDE),
+        [answer, *sliders, *bar.inputs],
         panel.components,
         trigger_mode="always_last",
         postprocess=False,
@@ -309,14 +336,19 @@ def _settings(
     )
     gr.on([method.change, inputs.encoder.change], own_settings, [method, inputs.encoder], sliders, **quick)
     reset.click(own_settings, [method, inputs.encoder], sliders, **quick).then(
-        slide, [answer, *sliders], panel.components, postprocess=False, **quick
+        slide, [answer, *sliders, *bar.inputs], panel.components, postprocess=False, **quick
     )
     opacity.input(None, [opacity], None, js=OPACITY_JS)
     return scale, threshold
 
 
-def _downloads(engine: Engine, answer: gr.State, scale: gr.Slider, threshold: gr.Slider) -> None:
-    """Lay out the downloads: a click makes the file, then the hidden link hands it over."""
+def _downloads(
+    engine: Engine, answer: gr.State, scale: gr.Slider, threshold: gr.Slider, bar: LookBar
+) -> gr.CheckboxGroup:
+    """Lay out the downloads: a click makes the file, then the hidden link hands it over.
+
+    Gives the field of further formats.
+    """
     with gr.Accordion("Download", open=True, elem_id="downloads"):
         with gr.Row():
             buttons = {
@@ -324,10 +356,10 @@ def _downloads(engine: Engine, answer: gr.State, scale: gr.Slider, threshold: gr
                 for kind, label in DOWNLOADS.items()
             }
         formats = gr.CheckboxGroup(
-            list(FORMATS),
+            [name for name in FORMATS if name not in MASK_FORMATS],
             value=[],
             label="Also in the ZIP",
-            info="The ZIP always holds label map, overlay and JSON.",
+            info="The ZIP always holds label map, overlay and JSON, and the files of the picture shown.",
             elem_id="formats",
         )
     link = gr.DownloadButton("File", elem_id="file-link", elem_classes="ovs-offstage")
@@ -335,18 +367,25 @@ def _downloads(engine: Engine, answer: gr.State, scale: gr.Slider, threshold: gr
     for kind, button in buttons.items():
 
         def make(
-            answer: Answer | None, scale: float, threshold: float, formats: list[str], kind: str = kind
+            answer: Answer | None,
+            scale: float,
+            threshold: float,
+            formats: list[str],
+            picture: str,
+            stuff: str,
+            kind: str = kind,
         ) -> str:
             try:
-                return export_file(engine, answer, scale, threshold, kind, formats)
+                return export_file(engine, answer, scale, threshold, kind, formats, Look(picture, stuff))
             except ValueError as error:
                 raise gr.Error(escape(str(error)), title="Nothing to save", print_exception=False) from error
 
         button.click(
             make,
-            [answer, scale, threshold, formats],
+            [answer, scale, threshold, formats, *bar.inputs],
             [link],
             concurrency_id="files",
             concurrency_limit=2,
             api_visibility="private",
         ).success(None, None, None, js=CLICK_LINK_JS)
+    return formats

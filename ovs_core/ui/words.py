@@ -128,7 +128,7 @@ def class_table(classes: Sequence[ClassSummary]) -> str:
         synonyms = f' <span class="syn">| {escape(synonyms)}</span>' if synonyms else ""
         meter = f"width:{100 * summary.area_share:.1f}%;background:{hex_color(summary.color)}"
         bar = f'<span class="meter" style="{meter}"></span>' if summary.area_share > 0 else ""
-        score = f"{summary.mean_score:.2f}" if summary.area_share > 0 else "-"
+        score = f"{summary.mean_score:.2f}" if summary.mean_score > 0 else "-"
         rows.append(
             f'<tr><td class="name">{_swatch(summary.color)}{escape(shown_name(summary))}{synonyms}'
             f"{bar}</td>"
@@ -161,15 +161,18 @@ def compare_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
     return _table(caption, head + "</tr>", rows)
 
 
-def legend_html(classes: Sequence[ClassSummary]) -> str:
-    """Give the colours of all classes as one line of swatches and names."""
-    items = "".join(f"<span>{_swatch(c.color)}{escape(shown_name(c))}</span>" for c in classes)
+def legend_html(classes: Sequence[ClassSummary], *, shares: bool = False) -> str:
+    """Give the colours of all classes as one line of swatches and names, with area shares if wanted."""
+    texts = [f"{shown_name(c)} · {percent(c.area_share)}" if shares else shown_name(c) for c in classes]
+    items = "".join(
+        f"<span>{_swatch(c.color)}{escape(text)}</span>" for c, text in zip(classes, texts, strict=True)
+    )
     return f'<div class="ovs-legend">{items}</div>'
 
 
 def _table(caption: str, head: str, rows: Sequence[str]) -> str:
     body = "".join(rows)
     return (
-        f'<div class="ovs-table" tabindex="0"><table><caption>{caption}</caption>'
+        f'<div class="ovs-table" tabindex="0"><table><caption><span>{caption}</span></caption>'
         f"<thead>{head}</thead><tbody>{body}</tbody></table></div>"
     )

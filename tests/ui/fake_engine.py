@@ -11,16 +11,19 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from ovs_core.build import ENCODERS, METHODS
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import stop_if_cancelled
+from ovs_core.encoders.contexts import Contexts
 from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request
 from ovs_core.image import Photo
+from ovs_core.methods.mvp_seg_views import Looked, mvp_seg_views
 from ovs_core.render.palette import colors_for
 from ovs_core.scores import decide, summarise
-from ovs_core.types import Preset, Result, ScoreMap, Segmentation, View, Vocabulary
+from ovs_core.types import MaskProposals, Preset, Result, ScoreMap, Segmentation, View, Vocabulary
 
 GRID_SIDE = 24
 WINDOWS = 6
@@ -34,16 +37,31 @@ class FakeEngine:
         delay: seconds each of the six windows of a photo takes.
         runs: how many requests reached the model.
         missing: behave as if no weights were there.
+        notes: of every answer.
+        mask_method: proposes two masks of the first class and one of the second, side by side.
+        heads: methods whose trained head is there on the embedded model.
     """
 
-    def __init__(self, folder: Path, *, delay: float = 0.0, missing: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        delay: float = 0.0,
+        missing: bool = False,
+        mask_method: str = "",
+        heads: Sequence[str] = (),
+    ) -> None:
         self.store = WeightStore(weights_dir=folder, offline=True)
         self.delay = delay
         self.missing = missing
+        self.mask_method = mask_method
+        self.notes: tuple[str, ...] = ()
+        self.heads = heads
         self.runs = 0
 
-    def methods(self) -> tuple[MethodInfo, ...]:
-        return tuple(method_info(name) for name in METHODS)
+    def methods(self, encoder: str = "mini") -> tuple[MethodInfo, ...]:
+        here = (*self.heads, self.mask_method)
+        return tuple(method_info(name, encoder, here, name == self.mask_method) for name in METHODS)
 
     def encoders(self) -> tuple[EncoderInfo, ...]:
         return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
@@ -75,9 +93,13 @@ class FakeEngine:
             refine=request.refine,
             seconds=MappingProxyType({"encode": 0.25, "text": 0.05}),
             segmentation=Segmentation(
-                ScoreMap(evidence, request.vocabulary, size), views_of(request, evidence)
+                three_masks(request.vocabulary, size)
+                if request.method == self.mask_method
+                else ScoreMap(evidence, request.vocabulary, size),
+                views_of(request, evidence),
             ),
             switches=tuple(sorted(request.switches)),
+            notes=self.notes,
         )
         yield self.relabel(result)
 
@@ -131,6 +153,16 @@ def discs(request: Request, shift: int) -> torch.Tensor:
     return evidence
 
 
+def three_masks(vocabulary: Vocabulary, size: tuple[int, int]) -> MaskProposals:
+    """The left half is two things of class 1, the right half is class 2 (or "other")."""
+    masks = torch.full((3, 4, 4), -200.0)  # sharp edges
+    masks[0, :, 0] = masks[1, :, 1] = masks[2, :, 2:] = 200.0
+    columns = len(vocabulary.classes) + bool(vocabulary.other)
+    scores = torch.zeros(3, columns)
+    scores[:2, 0], scores[2, min(1, columns - 1)] = torch.tensor([0.9, 0.8]), 0.7
+    return MaskProposals(masks, scores, 1 - scores.sum(dim=1), vocabulary, size, (16, 16), (16, 16))
+
+
 def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
     names = request.vocabulary.names
     first = [request.vocabulary.row_label.index(k) for k in range(1, len(names) + 1)]
@@ -142,12 +174,89 @@ def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
         attention = torch.zeros(1, GRID_SIDE, GRID_SIDE)
         attention[0, int(row * (GRID_SIDE - 1)), int(column * (GRID_SIDE - 1))] = 1.0
         views.append(View("attention", "Where the last block looks from this patch", attention, ("patch",)))
+    if request.method == "mvp_seg":
+        views += mvp_seg_views(looked(request.vocabulary, evidence), request.views, spelled)
+    if METHODS[request.method].masks:
+        views += [view for view in mask_views(names, evidence[first]) if view.kind in request.views]
     return tuple(views)
 
 
-def method_info(name: str) -> MethodInfo:
+def mask_views(names: tuple[str, ...], maps: torch.Tensor) -> tuple[View, ...]:
+    """Every kind that FC-CLIP and MAFT+ have, made of the discs: 20 masks, two layers."""
+    count = 20
+    masks = maps[torch.arange(count) % len(names)].sub(0.15).mul(60).sigmoid()
+    numbers = tuple(str(place) for place in range(1, count + 1))
+    owners = [names[place % len(names)] for place in range(count)]
+    shares = torch.linspace(0.95, 0.05, count)
+    proposals = tuple(
+        f"{n}: {o} {s:.0%}, no object 4%" for n, o, s in zip(numbers, owners, shares, strict=True)
+    )
+    pairs = maps.repeat_interleave(2, dim=0) * torch.tensor([1.0, 0.8]).repeat(len(names))[:, None, None]
+    places = [(name, part) for name in names for part in (1, 2)]
+    words = tuple((owner, owner, *names[:1], *names[-1:]) for owner in owners)
+    return (
+        View("mask_proposals", "Masks", masks, proposals, (0.0, 1.0)),
+        View("query_attention", "Layers", pairs.clamp(min=0), tuple(f"{n}, layer {p}" for n, p in places)),
+        View("void_shares", "Void", 1 - shares[:, None, None], proposals, (0.0, 1.0)),
+        View(
+            "mask_words",
+            "Words",
+            shares[:, None, None].expand(-1, 1, 4),
+            numbers,
+            (0.0, 1.0),
+            words,
+            ("class", "winning name", "trained head 1", "CLIP 1"),
+        ),
+        View("winning_names", "Names", torch.ones(len(names), 1, 1), names, (0.0, 1.0)),
+        View("text_shift", "Shift", torch.full((len(names), 1, 1), 0.7), names, (-1.0, 1.0)),
+        View("transfer_attention", "Where each name looks", maps.clamp(min=0), names),
+        View(
+            "frozen_and_tuned",
+            "Before, after",
+            pairs,
+            tuple(f"{n}, {('before', 'after')[p - 1]}" for n, p in places),
+            (float(pairs.min()), float(pairs.max())),
+        ),
+        View("feature_change", "Change", maps[:1].abs(), ("change",)),
+    )
+
+
+def looked(vocabulary: Vocabulary, evidence: torch.Tensor) -> Looked:
+    """What a global prompt and three views see: the discs, moved a little by each."""
+    generator = torch.Generator().manual_seed(0)
+    shifts = ((0, 0), (-4, 0), (3, -3), (3, 3))
+    maps = torch.stack([evidence.roll(shift, dims=(1, 2)) for shift in shifts])  # (4, S, h, w)
+    prompts = F.normalize(torch.randn(4, len(evidence), 16, generator=generator), dim=2)
+    vectors = torch.randn(4, 5, 16, generator=generator)
+    gates = torch.linspace(0, -0.6, len(evidence))[:, None, None]  # later names are less likely there
+    maps[0] = maps[0] + gates
+    contexts = Contexts(vectors[1:], vectors[0], "ab" * 32, 40.0, 0.2, 100.0)
+    return Looked(maps, prompts, vocabulary, contexts)
+
+
+def spelled() -> tuple[tuple[tuple[str, ...], ...], torch.Tensor]:
+    words = ("photo", "close", "part", "<b>bold</b>", "scene")
+    return (words,) * 4, torch.linspace(0.2, 0.9, 20).reshape(4, 5)
+
+
+def method_info(
+    name: str, encoder: str = "mini", heads: Sequence[str] = (), masks: bool = False
+) -> MethodInfo:
     spec = METHODS[name]
-    return MethodInfo(name, spec.title, spec.paper, spec.description, spec.rule, spec.switches)
+    here = spec.build is not None or (name in heads and encoder == "mini")
+    reason = "" if here else f"{spec.title} needs a trained head, which <is not> here."
+    return MethodInfo(
+        name,
+        spec.title,
+        spec.paper,
+        spec.description,
+        spec.rule,
+        spec.switches,
+        available=here,
+        reason=reason,
+        masks=masks or spec.masks,
+        views=spec.views,
+    )
 
 
 def encoder_info(name: str, available: bool) -> EncoderInfo:

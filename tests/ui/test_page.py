@@ -308,3 +308,30 @@ def test_a_mistake_in_the_program_frees_the_page(
         expect(finished(page, kind="error")).to_contain_text("unexpected")
         expect(page.locator("body")).not_to_contain_text("internal detail")
         expect(page.locator("#segment-start")).to_be_enabled()
+
+
+def test_objects_are_told_apart_where_a_method_gives_masks(
+    open_page: OpenPage, tmp_path: Path, photo_file: Path
+) -> None:
+    engine = FakeEngine(tmp_path, mask_method="naclip")
+    with served(build_ui(engine)) as url:
+        page = open_page(url)
+        segment(page, photo_file, "dog; grass")
+        expect(page.locator("#overlay img.mask")).to_have_count(2)
+        page.locator("#look").get_by_label("Panoptic").check()
+        expect(page.locator("#overlay img.mask")).to_have_count(3)
+        expect(page.locator("#summary")).to_contain_text("dog (2) covers")
+        assert download(page, "overlay", tmp_path).name == "meadow.naclip.panoptic.overlay.png"
+        page.locator("#look").get_by_label("Instances").check()
+        expect(page.locator("#overlay img.mask")).to_have_count(2)
+        page.fill("#stuff textarea", "dogs; grass")
+        page.focus("#classes textarea")
+        expect(page.locator("#summary")).to_contain_text("No mask is sure enough")
+        page.locator("#formats").get_by_label("instances").check()
+        assert engine.runs == 1
+        page.click("#method input")
+        page.get_by_role("option", name="SCLIP").click()
+        page.click("#segment-start")
+        expect(page.locator("#looks")).to_be_hidden()
+        expect(page.locator("#formats").get_by_label("instances")).to_have_count(0)
+        assert download(page, "overlay", tmp_path).name == "meadow.sclip.overlay.png"

@@ -1,6 +1,7 @@
 """What the page says and does, as plain functions."""
 
 import io
+import json
 import threading
 import zipfile
 from pathlib import Path
@@ -12,14 +13,27 @@ from fake_engine import WINDOWS, FakeEngine
 from PIL import Image
 
 from ovs_core.engine import Progress
+from ovs_core.methods.mask_views import MAFT_PLUS_VIEWS
+from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
 from ovs_core.types import ClassSummary
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
+from ovs_core.ui.http import api_inspect
 from ovs_core.ui.inputs import load_examples
-from ovs_core.ui.inspect_tab import clickable_copy, inspect_steps, point_in_percent, ringed
+from ovs_core.ui.inspect_tab import (
+    MOST_CLASSES,
+    chosen_method,
+    clickable_copy,
+    inspect_steps,
+    point_in_percent,
+    ringed,
+    unavailable_html,
+)
 from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
+from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
+from ovs_core.ui.view_pictures import sections
 from ovs_core.ui.words import (
     NOTHING_WON,
     STOPPED,
@@ -181,6 +195,15 @@ def test_relabelling_changes_labels_and_runs_nothing(engine: FakeEngine, answer:
     assert engine.runs == runs
 
 
+def test_what_was_out_of_the_ordinary_is_said_at_the_end(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path)
+    engine.notes = ("Memory ran out.",)
+    *_, (status, _) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    assert status.text.endswith(". Memory ran out.")
+    *_, (status, _) = compare_steps(engine, None, question(photo_file), ["clip", "naclip"])
+    assert status.text.endswith("bright in the last panel. Memory ran out.")
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
@@ -205,6 +228,75 @@ def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> 
 def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
     with pytest.raises(ValueError, match="press Segment first"):
         export_file(engine, None, 40, 0, "labels")
+
+
+# Objects
+
+
+@pytest.fixture
+def objects(tmp_path: Path, photo_file: Path) -> tuple[FakeEngine, Answer]:
+    """An answer with two dogs on the left and grass on the right."""
+    engine = FakeEngine(tmp_path, mask_method="naclip")
+    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 1, 0)
+    assert found is not None
+    return engine, found
+
+
+@pytest.mark.parametrize(
+    ("look", "names", "said"),
+    [
+        (Look("semantic"), ["dog · 50 %", "grass · 50 %"], "dog covers 50 % of the photo, grass 50 %."),
+        (
+            Look("panoptic"),
+            ["dog 1 · 25 %", "dog 2 · 25 %", "grass · 50 %"],
+            "dog (2) covers 50 % of the photo, grass 50 %.",
+        ),
+        (
+            Look("panoptic", "dog"),
+            ["dog · 50 %", "grass · 50 %"],
+            "dog covers 50 % of the photo, grass 50 %.",
+        ),
+        (
+            Look("instances"),
+            ["dog 1 · 25 %", "dog 2 · 25 %"],
+            "dog (2) covers 50 % of the photo, other 50 %. Not found: grass.",
+        ),
+        (Look("instances", "dog; grass"), [], NO_OBJECT),
+    ],
+)
+def test_an_answer_with_masks_is_seen_three_ways(objects, look, names, said) -> None:
+    _, found = objects
+    picture, classes, sentence = looked_at(found.base, found.result, look, 60)
+    assert list(picture.names.values()) == names
+    assert sentence == said
+    assert picture.labels.shape == (40, 60)
+    assert len(set(picture.color_map.values())) == len(names)
+    assert [summary.label for summary in classes] == [1, 2, 0]
+
+
+def test_an_answer_without_masks_has_one_picture(answer: Answer) -> None:
+    look = Look("panoptic")
+    assert look.kind(answer.result) is None
+    assert formats_with(look, answer.result, ["coco", "panoptic"]) == ("coco",)
+    assert "panoptic" not in formats_update(answer.result, [])["choices"]
+    picture, _, _ = looked_at(answer.base, answer.result, look, 60)
+    assert all(" · " in name for name in picture.names.values())
+
+
+def test_downloads_follow_the_picture(objects) -> None:
+    engine, found = objects
+    look = Look("panoptic", "none")
+    overlay = Path(export_file(engine, found, 1, 0, "overlay", look=look))
+    assert overlay.name == "meadow.naclip.panoptic.overlay.png"
+    assert Path(export_file(engine, found, 1, 0, "overlay")).name == "meadow.naclip.overlay.png"
+    with zipfile.ZipFile(export_file(engine, found, 1, 0, "zip", ["coco"], look)) as archive:
+        names = archive.namelist()
+        document = json.loads(archive.read("meadow.naclip.panoptic.json"))
+    assert "meadow.naclip.coco.json" in names
+    assert "meadow.naclip.instances.json" not in names
+    assert [c["isthing"] for c in document["categories"]] == [1, 1]
+    update = formats_update(found.result, ["coco", "instances"])
+    assert update["value"] == ["coco", "instances"]
 
 
 # Compare
@@ -243,6 +335,59 @@ def test_inspect_draws_every_class_on_one_scale(engine: FakeEngine, photo_file: 
     assert found.affinity is not None
 
 
+def test_inspect_asks_a_method_for_its_own_views(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg", "maft_plus"))
+    for name, views in (("mvp_seg", MVP_SEG_VIEWS), ("maft_plus", MAFT_PLUS_VIEWS)):
+        *_, (status, found) = inspect_steps(engine, None, question(photo_file), name, (0.5, 0.5))
+        assert "another point" in status.text
+        assert found is not None
+        assert {view.kind for view in found.seen.views} == views - {"similarity", "attention"}
+        assert {section.kind for section in sections(found.seen, 1)} == views - {"similarity", "attention"}
+    *_, (_, plain) = inspect_steps(engine, None, question(photo_file), "naclip", (0.5, 0.5))
+    assert plain is not None
+    assert plain.seen.views == ()
+
+
+def test_inspect_of_very_many_classes_draws_those_that_won_most(engine: FakeEngine, photo_file: Path) -> None:
+    words = "; ".join(f"thing {number}" for number in range(MOST_CLASSES + 6))
+    *_, (_, found) = inspect_steps(engine, None, question(photo_file, words), "naclip", (0.5, 0.5))
+    assert found is not None
+    assert len(found.similarity) == MOST_CLASSES
+
+
+def test_the_endpoint_gives_a_figure_per_view(tmp_path: Path, photo_file: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    asked = question(photo_file)
+    wanted = ["class_gates", "view_maps", "context_words"]
+    pictures, affinity, report = api_inspect(engine, asked, "mvp_seg", 0.5, 0.5, wanted, 2)
+    assert report["figures"] == ["view_maps", "class_gates"]  # words are in the report
+    assert [Path(path).name for path in pictures] == [
+        "similarity-1.png",
+        "similarity-2.png",
+        "view_maps.png",
+        "class_gates.png",
+    ]
+    assert affinity is not None
+    about = {view["kind"]: view for view in report["views"]}
+    assert set(about) == {"similarity", "attention", *wanted}
+    assert about["class_gates"]["values"][0][0][0] == pytest.approx(0.5, abs=0.5)
+    assert about["context_words"]["words"][0][0] == "photo"
+    assert "values" not in about["view_maps"]
+    _, _, everything = api_inspect(engine, asked, "mvp_seg", 0.5, 0.5, ["all"])
+    assert {view["kind"] for view in everything["views"]} == MVP_SEG_VIEWS
+
+
+def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
+    assert chosen_method(here, "mvp_seg") == "mvp_seg"
+    assert chosen_method(elsewhere, "mvp_seg") == "naclip"
+    assert chosen_method((), "naclip") is None
+    assert "MVP-SEG" not in unavailable_html(here)
+    assert "which &lt;is not&gt; here" in unavailable_html(elsewhere)
+    assert unavailable_html(tuple(info for info in here if info.available)) == ""
+
+
 def test_a_click_becomes_percent(photo_file: Path) -> None:
     click = SimpleNamespace(index=(44, 14))  # (x, y) in a picture of 90 x 60
     assert point_in_percent(str(photo_file), click) == (49.4, 24.2)
@@ -271,6 +416,13 @@ def test_a_card_tells_size_and_licence(engine: FakeEngine) -> None:
     assert "351 MB" in card
     assert "MIT" in card
     assert size_text(None) == "size unknown"
+    assert "By hand" not in card
+
+
+def test_a_file_that_no_program_can_fetch_says_where_a_person_can(engine: FakeEngine) -> None:
+    card = card_html(engine.store.entry("maftp-b"), None)
+    assert "https://drive.google.com/file/d/" in card
+    assert "By hand" not in card_html(engine.store.entry("maftp-b"), Path("maftp_b.pth"))
 
 
 def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
@@ -279,11 +431,27 @@ def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
     assert "offline" in last.text
 
 
-@pytest.mark.parametrize(("path", "said"), [("  ", "Type the path"), ("/nowhere/x.pt", "no file")])
-def test_a_wrong_local_file_ends_in_a_sentence(engine: FakeEngine, path: str, said: str) -> None:
-    *_, last = use_local_steps(engine.store, "openai-vit-b-16", path)
-    assert last.kind == "error"
-    assert said in last.text
+def test_only_files_beside_the_weights_can_be_named(tmp_path: Path) -> None:
+    store = FakeEngine(tmp_path / "weights").store
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "secret.pt").write_bytes(b"private")
+    (tmp_path / "weights" / "wrong.pt").write_bytes(b"no weights")
+    outside = [
+        "  ",
+        "..",
+        "../secret.pt",
+        str(tmp_path / "secret.pt"),
+        "/nowhere/x.pt",
+        "~/x.pt",
+        "absent.pt",
+    ]
+    said = {[*use_local_steps(store, "openai-vit-b-16", typed)][-1] for typed in outside}
+    [refusal] = said  # whether a path exists cannot be learnt
+    assert refusal.kind == "error"
+    assert "type its name alone" in refusal.text
+    *_, wrong = use_local_steps(store, "openai-vit-b-16", " wrong.pt ")
+    assert wrong.kind == "error"
+    assert "type its name alone" not in wrong.text
 
 
 def test_examples_are_read_and_may_be_absent(tmp_path: Path) -> None:

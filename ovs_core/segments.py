@@ -3,12 +3,16 @@
 Papers: MaskFormer (arXiv 2107.06278), section 3.4, and Mask2Former (2112.01527) for the scores; numbers as
 in FC-CLIP's and MAFT+'s official code. Masks come to the photo's size one tile at a time: N x H x W is never
 held.
+
+Two steps of our own follow: `without_other` takes regions of the hidden "everything else" names out, and
+`flattened` lays instances, which may overlap, over each other for a picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.scores import mask_tiles
-from ovs_core.types import MaskProposals
+from ovs_core.types import MaskProposals, Result
+
+SegmentKind = Literal["panoptic", "instances"]
 
 OBJECT_THRESHOLD = 0.2  # least share of a mask's class, official panoptic configurations
 OVERLAP_THRESHOLD = 0.7  # least part of a mask that it must win
@@ -150,6 +156,83 @@ def instance_mask(proposals: MaskProposals, mask: int) -> NDArray[np.bool_]:
         rows, columns = logits.shape[1:]
         pixels[top : top + rows, left : left + columns] = (logits[0] > 0).cpu().numpy()
     return pixels
+
+
+def proposals_of(result: Result) -> MaskProposals:
+    """Masks behind a result.
+
+    Raises:
+        ValueError: if its method proposes none.
+    """
+    found = result.segmentation.score_map
+    if not isinstance(found, MaskProposals):
+        raise ValueError(  # noqa: TRY004 - the user chose the method
+            f"{result.method} labels pixels and proposes no masks, so it has no panoptic or instance answer; "
+            "choose a mask method."
+        )
+    return found
+
+
+def segments_of(
+    result: Result, kind: SegmentKind, things: Collection[int], size: tuple[int, int] | None = None
+) -> Panoptic:
+    """A result as regions of typed classes, none on top of another.
+
+    Args:
+        result: of a method that proposes masks.
+        kind: "panoptic", or "instances" laid over each other.
+        things: labels of classes whose objects are told apart; the others have no instances.
+        size: (H, W) in pixels; the photo's own by default.
+
+    Raises:
+        ValueError: for a result without masks, or another kind.
+    """
+    if kind not in get_args(SegmentKind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(SegmentKind))}, got {kind!r}")
+    proposals = proposals_of(result)
+    proposals = replace(proposals, image_size=size or proposals.image_size)
+    if kind == "panoptic":
+        return without_other(panoptic(proposals, things))
+    return flattened(proposals, instances(proposals, things))
+
+
+def without_other(found: Panoptic) -> Panoptic:
+    """The segments of typed classes, numbered anew from 1; pixels of the others become 0."""
+    kept = [segment for segment in found.segments if segment.label]
+    numbers = np.zeros(len(found.segments) + 1, np.int32)
+    numbers[[segment.number for segment in kept]] = np.arange(1, len(kept) + 1)
+    return Panoptic(
+        numbers[found.numbers],
+        tuple(replace(segment, number=number) for number, segment in enumerate(kept, start=1)),
+    )
+
+
+def flattened(
+    proposals: MaskProposals,
+    found: Sequence[Instance],
+    *,
+    least_score: float = OBJECT_THRESHOLD,
+    least_part: float = OVERLAP_THRESHOLD,
+) -> Panoptic:
+    """Instances laid over each other, the best on top; segment areas are what is seen of each.
+
+    Args:
+        proposals: masks of the photo.
+        found: from `instances`, best first.
+        least_score: instances below are left out.
+        least_part: part of an instance that must be seen, or it is left out: another one of the same object.
+    """
+    numbers = np.zeros(proposals.image_size, np.int32)
+    segments: list[Segment] = []
+    for one in found:
+        if one.score < least_score or not one.area:
+            continue
+        seen = instance_mask(proposals, one.mask) & (numbers == 0)
+        area = int(seen.sum())
+        if area >= least_part * one.area:
+            segments.append(Segment(len(segments) + 1, one.label, True, one.score, area))
+            numbers[seen] = len(segments)
+    return Panoptic(numbers, tuple(segments))
 
 
 def _only(proposals: MaskProposals, masks: list[int] | Tensor) -> MaskProposals:

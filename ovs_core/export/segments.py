@@ -1,0 +1,86 @@
+"""Panoptic and instance answers in COCO's formats: https://cocodataset.org/#format-results."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_core.export.coco import box, compressed, document, run_lengths
+from ovs_core.render.palette import color_table
+from ovs_core.segments import Instance, Panoptic, instance_mask, instances, proposals_of
+from ovs_core.types import MaskProposals, Result
+
+LEAST_SCORE = (
+    0.05  # of an instance in a file, as COCO's detectors have it: average precision needs weak ones too
+)
+
+
+def segment_ids(numbers: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Numbers of segments (H, W) as the pixels (H, W, 3) of a panoptic PNG: R + 256 G + 65536 B."""
+    return np.stack([numbers & 255, numbers >> 8 & 255, numbers >> 16 & 255], axis=-1).astype(np.uint8)
+
+
+def panoptic_document(
+    found: Panoptic, result: Result, things: Collection[int], file_name: str, png_name: str
+) -> dict[str, Any]:
+    """One image and its segments, as COCO's panoptic annotations; scores are an addition.
+
+    Args:
+        found: segments of typed classes at the photo's size.
+        result: what they were made of.
+        things: labels of classes whose objects are told apart.
+        file_name: of the photo.
+        png_name: of the file with the segments' numbers.
+    """
+    colors = color_table(result).tolist()
+    answer = document(result, file_name)
+    for category in answer["categories"]:
+        category |= {"isthing": int(category["id"] in things), "color": colors[category["id"]]}
+    segments = [
+        {
+            "id": segment.number,
+            "category_id": segment.label,
+            "isthing": int(segment.thing),
+            "iscrowd": 0,
+            "area": segment.area,
+            "bbox": box(found.numbers == segment.number),
+            "score": segment.score,
+        }
+        for segment in found.segments
+    ]
+    return answer | {"annotations": [{"image_id": 1, "file_name": png_name, "segments_info": segments}]}
+
+
+def instance_document(result: Result, things: Collection[int], file_name: str) -> dict[str, Any]:
+    """One image and its instances, best first, as COCO's object annotations with scores.
+
+    Args:
+        result: of a method that proposes masks.
+        things: labels of classes that have instances.
+        file_name: of the photo.
+    """
+    proposals = proposals_of(result)
+    found = [one for one in instances(proposals, things) if one.area and one.score >= LEAST_SCORE]
+    shapes = {one.mask: _shape(proposals, one) for one in found}
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": one.label,
+            "iscrowd": 0,
+            "score": one.score,
+            **shapes[one.mask],
+        }
+        for number, one in enumerate(found, start=1)
+    ]
+    return document(result, file_name) | {"annotations": annotations}
+
+
+def _shape(proposals: MaskProposals, one: Instance) -> dict[str, Any]:
+    """Area, box and compressed run lengths of an instance's mask."""
+    mask = instance_mask(proposals, one.mask)
+    counts = compressed(run_lengths(mask))
+    return {"area": one.area, "bbox": box(mask), "segmentation": {"counts": counts, "size": list(mask.shape)}}

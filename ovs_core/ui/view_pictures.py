@@ -1,0 +1,337 @@
+"""From the views of an answer to what is shown of each: pictures with captions, a key, numbers; no gradio.
+
+How a kind is drawn is said in `ovs_core.ui.view_kinds`; here every way of drawing is one function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_core.render.charts import (
+    Picture,
+    bars,
+    matrix,
+    scale_strip,
+    short_number,
+    side_by_side,
+    stacked,
+    text_strip,
+)
+from ovs_core.render.heatmap import blend, common_range, heatmap
+from ovs_core.render.legend import legend
+from ovs_core.render.lettering import INK, one_line, picture_name
+from ovs_core.render.overlay import paint
+from ovs_core.render.palette import OTHER_COLOR, PALETTE, Color, color_table
+from ovs_core.types import ClassSummary, Result, View, ViewKind
+from ovs_core.ui.pictures import resampled_labels, shown_copy
+from ovs_core.ui.view_kinds import LOOKS, Drawing, Look
+
+MAP_SIDE = 512  # longer side of a map over the photo, in pixels
+_OPACITY = 0.6  # of numbered areas and labels over the photo
+_BAR_COLOR = PALETTE[0]
+_LEAST_WIDTH = 480  # of a figure, in pixels, so that its heading can be read
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The colour scale of maps: values of its two ends."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers or words for the page.
+
+    Attributes:
+        head: names of the columns, the first one of the row names.
+        rows: row name and one text per column.
+        colors: (rows, columns, 3) background of every cell but the row names; None leaves them white.
+        meters: part of each row's first number that a bar fills, in [0, 1], and its colour; or nothing.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    colors: NDArray[np.uint8] | None = None
+    meters: tuple[tuple[float, Color], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One view as it is shown.
+
+    Attributes:
+        kind: which view.
+        look: heading and sentence.
+        panels: (picture (H, W, 3), caption) of each map.
+        scale: of all panels; None where each has its own or none.
+        key: colours of areas with their names and shares.
+        table: numbers or words.
+        chart: the numbers of the table as a picture; None for words.
+        note: what was left out; "" if nothing.
+        figure: all of it as one picture to take away; None for words.
+    """
+
+    kind: ViewKind
+    look: Look
+    panels: tuple[tuple[Picture, str], ...] = ()
+    scale: Scale | None = None
+    key: tuple[ClassSummary, ...] = ()
+    table: Table | None = None
+    chart: Picture | None = None
+    note: str = ""
+    figure: Picture | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is kept of an answer to show its views, one class after the other.
+
+    Attributes:
+        views: in the order of the answer.
+        photo: display copy, (H, W, 3).
+        names: of the classes as typed, (K,).
+        colors: one per label, (K + 1, 3).
+        stand_ins: names that no font here can write, and what a picture shows in their place.
+        first: label of the class to show first: the largest one.
+    """
+
+    views: tuple[View, ...]
+    photo: Picture
+    names: tuple[str, ...]
+    colors: NDArray[np.uint8]
+    stand_ins: Mapping[str, str]
+    first: int
+
+    @property
+    def per_class(self) -> bool:
+        """Whether any view is shown for one class at a time."""
+        return any(LOOKS[view.kind].per_class for view in self.views)
+
+
+def seen(result: Result) -> Seen:
+    """Keep what the views of a result need to be drawn; kinds without a line in `LOOKS` are left out."""
+    names = result.vocabulary.names
+    drawn = {name: picture_name(name, label) for label, name in enumerate(names, start=1)}
+    shares = {summary.label: summary.area_share for summary in result.classes if summary.label}
+    return Seen(
+        tuple(view for view in result.segmentation.views if view.kind in LOOKS),
+        shown_copy(result.image, MAP_SIDE),
+        names,
+        color_table(result),
+        {name: other for name, other in drawn.items() if other != one_line(name)},
+        max(shares, key=lambda label: shares[label]),
+    )
+
+
+def sections(
+    found: Seen, label: int, *, per_class: bool | None = None, one_scale: bool = False
+) -> tuple[Section, ...]:
+    """Draw the views in the order of `LOOKS`.
+
+    Args:
+        found: from `seen`.
+        label: the class to show where a view has maps for each, from 1.
+        per_class: only views that have, or have not, maps for each class; None takes all.
+        one_scale: colour the maps of all classes on one scale; otherwise those of the class alone.
+
+    Raises:
+        ValueError: for a label that no class has.
+    """
+    if not 1 <= label <= len(found.names):
+        raise ValueError(f"class must be a number from 1 to {len(found.names)}, got {label}")
+    by_kind = {view.kind: view for view in found.views}
+    drawn = []
+    for kind, look in LOOKS.items():
+        if kind not in by_kind or per_class not in (None, look.per_class):
+            continue
+        view = by_kind[kind]
+        if look.per_class:
+            whole, view = view, of_class(view, label, len(found.names))
+            if look.drawing == "heat":
+                everywhere = whole.limits or common_range(_maps(whole))
+                view = replace(view, limits=everywhere if one_scale else common_range(_maps(view)))
+        section = _DRAW[look.drawing](found, view, look)
+        if look.titled:
+            section = replace(section, note=f"{view.title}. {section.note}".strip())
+        drawn.append(_with_figure(section, found, label))
+    return tuple(drawn)
+
+
+def of_class(view: View, label: int, classes: int) -> View:
+    """The part of a view, whose maps come class by class, that belongs to one class.
+
+    Raises:
+        ValueError: if the maps cannot be shared out evenly.
+    """
+    each, left = divmod(len(view.maps), classes)
+    if left or not each:
+        raise ValueError(f"{view.kind} must have maps for each of {classes} classes, got {len(view.maps)}")
+    part = slice((label - 1) * each, label * each)
+    return replace(view, maps=view.maps[part], labels=view.labels[part], words=view.words[part])
+
+
+def _maps(view: View) -> NDArray[np.float32]:
+    """Maps (M, h, w) as NumPy has them."""
+    return view.maps.detach().float().cpu().numpy()
+
+
+def _heat(found: Seen, view: View, look: Look) -> Section:
+    """Maps over the photo, or alone where their columns have names and are no places."""
+    size = (found.photo.shape[0], found.photo.shape[1])
+    panels = []
+    for values, label in zip(_maps(view)[: look.most], view.labels, strict=False):
+        low, high = view.limits or common_range([values])
+        colors = heatmap(values, size, low, high)
+        picture = colors if view.columns else blend(colors, found.photo)
+        panels.append(
+            (picture, f"{label}: up to {short_number(float(values.max()))}" if look.peaks else label)
+        )
+    scale = Scale(*view.limits) if view.limits else None
+    return Section(view.kind, look, tuple(panels), scale, note=_left_out(len(view.maps), look))
+
+
+def _numbered(found: Seen, view: View, look: Look) -> Section:
+    """Areas 1..n, n being the upper limit."""
+    maps = _maps(view)[: look.most].round().astype(np.uint8)
+    count = round(view.limits[1]) if view.limits else int(maps.max())
+    colors = [OTHER_COLOR, *(PALETTE[number % len(PALETTE)] for number in range(count))]
+    names = ["none", *(f"{look.noun} {number}" for number in range(1, count + 1))]
+    return _areas(found, view, look, maps, np.array(colors, np.uint8), names)
+
+
+def _labels(found: Seen, view: View, look: Look) -> Section:
+    """Areas of classes in their own colours."""
+    maps = _maps(view)[: look.most].round().astype(np.uint16)
+    return _areas(found, view, look, maps, found.colors, ["other", *found.names])
+
+
+def _areas(
+    found: Seen,
+    view: View,
+    look: Look,
+    maps: NDArray[np.uint8] | NDArray[np.uint16],
+    colors: NDArray[np.uint8],
+    names: Sequence[str],
+) -> Section:
+    """Maps of whole numbers over the photo; the key gives each number's share, of the last map if several."""
+    size = found.photo.shape[:2]
+    panels = [
+        (paint(found.photo, resampled_labels(one, size), colors, _OPACITY), label)
+        for one, label in zip(maps, view.labels, strict=False)
+    ]
+    key = []
+    for number in np.unique(maps).tolist():
+        red, green, blue = colors[number].tolist()
+        share = float((maps[-1] == number).mean())
+        key.append(ClassSummary(number, (names[number],), (red, green, blue), share, 0.0))
+    note = _left_out(len(view.maps), look)
+    if len(maps) > 1 and not note:
+        note = f"Shares are those of the last map, “{view.labels[len(maps) - 1]}”."
+    return Section(view.kind, look, tuple(panels), key=tuple(key), note=note)
+
+
+def _bars(found: Seen, view: View, look: Look) -> Section:
+    """One number per label; of too many the largest ones, or the first if they are ranked already."""
+    values = _maps(view).reshape(len(view.labels), -1)[:, 0]
+    by_size = len(values) > look.most and not look.ranked
+    kept = (np.argsort(-values, kind="stable") if by_size else np.arange(len(values)))[: look.most]
+    low, high = view.limits or common_range([values])
+    names, values = [view.labels[row] for row in kept], values[kept]
+    shares = np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1).tolist()
+    own = {name: found.colors[label].tolist() for label, name in enumerate(found.names, start=1)}
+    colors = [tuple(own.get(name, _BAR_COLOR)) for name in names]
+    rows = tuple((name, f"{value:.3f}") for name, value in zip(names, values.tolist(), strict=True))
+    table = Table(("", "value"), rows, meters=tuple(zip(shares, colors, strict=True)))
+    chart = bars([_written(name, found) for name in names], values.tolist(), shares, colors)
+    note = _left_out(len(view.labels), look, "the largest" if by_size else "the first")
+    return Section(view.kind, look, table=table, chart=chart, note=note)
+
+
+def _matrix(found: Seen, view: View, look: Look) -> Section:
+    """A matrix: rows of one map each, or one square map."""
+    maps = _maps(view)
+    single = maps.shape[1] == 1
+    values = maps[:, 0] if single else maps[0]
+    columns = view.columns or _numbers(values.shape[1])
+    names = view.labels if single else columns
+    limits = view.limits or common_range([values])
+    texts = ([f"{value:.2f}" for value in row] for row in values.tolist())
+    rows = tuple((name, *row) for name, row in zip(names, texts, strict=True))
+    table = Table(("", *columns), rows, heatmap(values, (values.shape[0], values.shape[1]), *limits))
+    written = ([_written(name, found) for name in side] for side in (names, columns))
+    chart = matrix(values, *written, limits)
+    return Section(view.kind, look, scale=Scale(*limits), table=table, chart=chart)
+
+
+def _words(found: Seen, view: View, look: Look) -> Section:
+    """Words with their numbers; the longer side of the table runs down."""
+    numbers = _maps(view).reshape(len(view.labels), -1)[: look.most]
+    cells = [
+        [f"{word} ({number:.2f})" for word, number in zip(row, values, strict=True)]
+        for row, values in zip(view.words, numbers.tolist(), strict=False)
+    ]
+    places = view.columns or _numbers(numbers.shape[1])
+    labels, note = view.labels[: look.most], _left_out(len(view.labels), look)
+    if len(places) > len(cells):
+        turned = zip(places, zip(*cells, strict=True), strict=True)
+        rows = tuple((place, *row) for place, row in turned)
+        return Section(view.kind, look, table=Table(("", *labels), rows), note=note)
+    rows = tuple((label, *row) for label, row in zip(labels, cells, strict=True))
+    return Section(view.kind, look, table=Table(("", *places), rows), note=note)
+
+
+_DRAW: Mapping[Drawing, Callable[[Seen, View, Look], Section]] = MappingProxyType(
+    {
+        "heat": _heat,
+        "numbered": _numbered,
+        "labels": _labels,
+        "bars": _bars,
+        "matrix": _matrix,
+        "words": _words,
+    }
+)
+
+
+def _with_figure(section: Section, found: Seen, label: int) -> Section:
+    """The section with everything on one picture: heading, maps or chart, key, sentence; words have none."""
+    if section.panels:
+        pictures, captions = zip(*section.panels, strict=True)
+        body = side_by_side(pictures, [_written(caption, found) for caption in captions])
+    elif section.chart is not None:
+        body = section.chart
+    else:
+        return section
+    width = max(_LEAST_WIDTH, body.shape[1])
+    heading = section.look.heading
+    if section.look.per_class:
+        heading = f"{heading}: {found.names[label - 1]}"
+    parts = [text_strip(_written(heading, found), width, INK, 20), body]
+    if section.key:
+        parts.append(legend(section.key, width))
+    if section.scale is not None:
+        parts.append(scale_strip(section.scale.low, section.scale.high))
+    said = f"{section.look.sentence} {section.note}".strip()
+    return replace(section, figure=stacked([*parts, text_strip(_written(said, found), width)]))
+
+
+def _written(text: str, found: Seen) -> str:
+    """The text with stand-ins for class names that a picture cannot show."""
+    for name, other in found.stand_ins.items():
+        text = text.replace(name, other)
+    return one_line(text)
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(1, count + 1))
+
+
+def _left_out(count: int, look: Look, which: str = "the first") -> str:
+    """Say how many of many are shown; "" if all are."""
+    return "" if count <= look.most else f"Of {count}, {which} {look.most} are shown."

@@ -1,0 +1,209 @@
+"""Views as sections: a real MVP-SEG on tiny towers, hand-made maps, and how each way of drawing behaves."""
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hand_made import make_result
+from tiny_clip import make_model
+
+from ovs_core.encoders.clip_vit import VisionEncoder
+from ovs_core.encoders.contexts import Contexts
+from ovs_core.encoders.text import TextEncoder
+from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
+from ovs_core.render import lettering
+from ovs_core.render.palette import PALETTE, colors_for
+from ovs_core.types import Preset, Result, Segmentation, View, ViewKind
+from ovs_core.ui.view_html import section_html, sections_html
+from ovs_core.ui.view_kinds import LOOKS
+from ovs_core.ui.view_pictures import Seen, of_class, sections, seen
+from ovs_core.vocabulary import TEMPLATES
+
+CPU = torch.device("cpu")
+WHOLE = Preset(scale=100, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
+
+
+def result_with(
+    *views: View, names: tuple[str, ...] = ("dog", "grass"), size: tuple[int, int] = (40, 60)
+) -> Result:
+    labels = np.full(size, 2, np.uint8)
+    photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    result = make_result(labels, photo, names=names)
+    return replace(result, segmentation=Segmentation(result.segmentation.score_map, views))
+
+
+@pytest.fixture(scope="module")
+def mvp_seen() -> Seen:
+    """A real answer of MVP-SEG with random contexts, which only a test may look at."""
+    model = make_model()
+    text = TextEncoder(model, "tiny:0:float32", CPU)
+    vision = VisionEncoder(
+        "mini", "tiny:0:float32", model.visual, (0.5,) * 3, (0.25,) * 3, 16, CPU, torch.float32
+    )
+    vectors = torch.randn(4, 4, 32, generator=torch.Generator().manual_seed(0))
+    method = build_mvp_seg(model.visual, text, Contexts(vectors[1:], vectors[0], "ab" * 32, 5.0, 0.5, 100.0))
+    plain = result_with()
+    bank = text.embed(plain.vocabulary, TEMPLATES["single1"])
+    answer = method.segment(vision.encode(plain.image, WHOLE), bank, views=frozenset(get_args(ViewKind)))
+    return seen(replace(plain, segmentation=answer))
+
+
+def test_every_kind_but_the_two_of_all_methods_has_a_look() -> None:
+    assert set(LOOKS) == set(get_args(ViewKind)) - {"similarity", "attention"}
+    for look in LOOKS.values():
+        assert look.sentence.endswith(".")
+        assert len(look.heading) < 50
+
+
+def test_a_real_answer_is_shown_in_the_order_of_the_looks(mvp_seen: Seen) -> None:
+    found = sections(mvp_seen, 2)
+    assert [section.kind for section in found] == [kind for kind in LOOKS if kind in MVP_SEG_VIEWS]
+    assert mvp_seen.first == 2  # all of the photo is grass
+    by_kind = {section.kind: section for section in found}
+    maps = by_kind["view_maps"]
+    assert [caption.split(":")[0] for _, caption in maps.panels] == [f"grass, view {i}" for i in (1, 2, 3)]
+    assert all(picture.shape == mvp_seen.photo.shape for picture, _ in maps.panels)
+    assert [name for name, _ in by_kind["class_gates"].table.rows] == ["dog", "grass"]
+    assert by_kind["context_cosines"].table.head == ("", "global", "view 1", "view 2", "view 3")
+    assert by_kind["prompt_cosines"].table.rows[0][1] == "1.00"
+    assert len(by_kind["context_words"].table.rows) == 4
+    assert by_kind["context_words"].figure is None
+    assert all(section.figure is not None for section in found if section.kind != "context_words")
+
+
+def test_parts_can_be_drawn_alone(mvp_seen: Seen) -> None:
+    own, shared = (sections(mvp_seen, 1, per_class=choice) for choice in (True, False))
+    assert all(section.look.per_class for section in own)
+    assert not any(section.look.per_class for section in shared)
+    assert [section.kind for section in (*own, *shared)] == [kind for kind in LOOKS if kind in MVP_SEG_VIEWS]
+
+
+def test_a_class_that_was_not_typed_is_refused(mvp_seen: Seen) -> None:
+    for label in (0, 3):
+        with pytest.raises(ValueError, match=f"class must be a number from 1 to 2, got {label}"):
+            sections(mvp_seen, label)
+
+
+def test_maps_of_a_class_share_one_scale_and_on_request_all_do() -> None:
+    maps = torch.zeros(4, 2, 3)
+    maps[0, 0, 0], maps[1, 0, 0], maps[2, 0, 0], maps[3, 0, 0] = 1, 2, 8, 10
+    view = View(
+        "view_maps", "", maps, ("dog, view 1", "dog, view 2", "grass, view 1", "grass, view 2"), (0, 10)
+    )
+    found = seen(result_with(view))
+    (own,), (shared,) = sections(found, 1), sections(found, 1, one_scale=True)
+    assert (own.scale.low, own.scale.high) == (0, 2)
+    assert (shared.scale.low, shared.scale.high) == (0, 10)
+    assert [caption for _, caption in own.panels] == ["dog, view 1: up to 1", "dog, view 2: up to 2"]
+    bright, dark = (float(one.panels[1][0][0, 0].sum()) for one in (own, shared))
+    assert bright > dark
+
+
+def test_numbered_areas_have_one_colour_each_and_their_shares() -> None:
+    maps = torch.tensor([[[1.0, 2.0, 2.0, 3.0]], [[3.0, 3.0, 3.0, 3.0]]])
+    view = View("view_wins", "", maps, ("dog: ...", "grass: ..."), (1, 3))
+    (section,) = sections(seen(result_with(view)), 1)
+    assert [(entry.names[0], entry.area_share) for entry in section.key] == [
+        ("view 1", 0.25),
+        ("view 2", 0.5),
+        ("view 3", 0.25),
+    ]
+    assert [entry.color for entry in section.key] == list(PALETTE[:3])
+    assert "view 2 · 50 %" in section_html(section)
+
+
+def test_labels_have_the_colours_of_their_classes() -> None:
+    maps = torch.tensor([[[1.0, 1.0]], [[2.0, 0.0]]])
+    view = View("refining", "", maps, ("before", "after"), (0, 2))
+    (section,) = sections(seen(result_with(view)), 1)
+    colors = colors_for(("dog", "grass"))
+    assert [(entry.names[0], entry.color, entry.area_share) for entry in section.key] == [
+        ("other", colors[0], 0.5),
+        ("dog", colors[1], 0.0),
+        ("grass", colors[2], 0.5),
+    ]
+    assert "“after”" in section.note
+
+
+def test_bars_of_very_many_classes_are_the_largest() -> None:
+    names = tuple(f"thing {number}" for number in range(45))
+    values = torch.linspace(0, 1, len(names))[:, None, None]
+    view = View("class_gates", "", values, names, (0, 1))
+    (section,) = sections(seen(result_with(view, names=names)), 1)
+    assert section.table.rows[0] == (names[-1], "1.000")
+    assert len(section.table.rows) == 40
+    assert section.note == "Of 45, the largest 40 are shown."
+
+
+def test_bars_that_come_best_first_stay_so() -> None:
+    values = torch.linspace(0, 1, 30)[:, None, None]
+    view = View("void_shares", "", values, tuple(str(number) for number in range(1, 31)), (0, 1))
+    (section,) = sections(seen(result_with(view)), 1)
+    assert [row[0] for row in section.table.rows] == [str(number) for number in range(1, 13)]
+    assert section.note == "Of 30, the first 12 are shown."
+
+
+def test_very_many_masks_are_not_all_drawn() -> None:
+    labels = tuple(f"{place}: dog 90%, no object 3%" for place in range(1, 16))
+    maps = View("mask_proposals", "", torch.rand(15, 2, 3), labels, (0, 1))
+    words = View(
+        "mask_words",
+        "",
+        torch.rand(15, 1, 3),
+        tuple(str(place) for place in range(1, 16)),
+        (0, 1),
+        (("dog", "puppy", "cat"),) * 15,
+        ("class", "winning name", "CLIP 1"),
+    )
+    masks, table = sections(seen(result_with(maps, words)), 1)
+    assert [caption for _, caption in masks.panels] == list(labels[:12])
+    assert (masks.scale.low, masks.scale.high) == (0, 1)
+    assert [row[0] for row in table.table.rows] == [str(place) for place in range(1, 13)]
+    assert table.table.head == ("", "class", "winning name", "CLIP 1")
+    assert "Of 15" in masks.note
+    assert "Of 15" in table.note
+
+
+def test_cells_that_are_no_places_are_not_laid_over_the_photo() -> None:
+    maps = torch.zeros(2, 1, 2)
+    places = View("transfer_attention", "In the photo", maps, ("dog", "grass"))
+    tokens = View("transfer_attention", "NOT A PICTURE", maps, ("dog", "grass"), columns=("1", "2"))
+    (over,), (alone,) = (sections(seen(result_with(view)), 1) for view in (places, tokens))
+    assert (
+        len(np.unique(alone.panels[0][0].reshape(-1, 3), axis=0)) == 1
+    )  # one colour: nothing shines through
+    assert len(np.unique(over.panels[0][0].reshape(-1, 3), axis=0)) > 1
+    assert alone.note == "NOT A PICTURE."
+
+
+def test_maps_that_do_not_fit_the_classes_are_refused() -> None:
+    view = View("view_maps", "", torch.zeros(3, 1, 1), ("a", "b", "c"))
+    with pytest.raises(ValueError, match="view_maps must have maps for each of 2 classes, got 3"):
+        of_class(view, 1, 2)
+
+
+def test_a_flat_map_can_be_drawn() -> None:
+    view = View("global_map", "", torch.full((2, 1, 1), 0.25), ("dog", "grass"), (0.25, 0.25))
+    (section,) = sections(seen(result_with(view, size=(1, 1))), 1)
+    assert section.panels[0][0].shape == (384, 384, 3)  # a tiny photo is enlarged
+
+
+def test_names_no_font_can_write_have_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lettering, "font_folders", tuple)
+    view = View("global_map", "", torch.rand(2, 2, 2), ("狗", "dog"))
+    found = seen(result_with(view, names=("狗", "dog")))
+    assert found.stand_ins == {"狗": "class 1"}
+    (section,) = sections(found, 1)
+    assert "狗" in section_html(section)  # the browser has its own fonts
+
+
+def test_html_is_escaped_and_empty_for_nothing() -> None:
+    view = View("class_gates", "", torch.rand(2, 1, 1), ("<b>x</b>", "dog"), (0, 1))
+    html = sections_html(sections(seen(result_with(view, names=("<b>x</b>", "dog"))), 1))
+    assert "&lt;b&gt;x" in html
+    assert "<b>x" not in html
+    assert "<i>g</i><sub>c</sub>" in html
+    assert sections_html(()) == ""
