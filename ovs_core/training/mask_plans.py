@@ -89,14 +89,14 @@ class TuningPlan:
         seed: of everything that is drawn.
     """
 
-    count: int = 1200
+    count: int = 600
     mask_aware: float = 1.0
     compensation: float = 0.1
     transfer: bool = True
     transfer_gain: float = 0.01
-    tower_rate: float = 5e-5
+    tower_rate: float = 1e-4
     transfer_rate: float = 5e-4
-    steps: int = 300
+    steps: int = 200
     batch: int = 8
     weight_decay: float = 0.01
     clip: float = 1.0
