@@ -96,7 +96,7 @@ class TuningPlan:
     transfer_gain: float = 0.01
     tower_rate: float = 1e-4
     transfer_rate: float = 5e-4
-    steps: int = 200
+    steps: int = 120
     batch: int = 8
     weight_decay: float = 0.01
     clip: float = 1.0
