@@ -31,15 +31,21 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from benchmarks.mask_segments import (
+    Counts,
+    connected_parts,
+    segment_matches,
+    true_classes,
+    true_segments,
+)
 from benchmarks.mvp_seg_table import zero_shot_scores
 from ovs_core.build import ENCODERS, Tower, build_method, build_tower, preset_for
 from ovs_core.checkpoints import WeightStore
+from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_map
 from ovs_core.evaluation.metrics import (
-    MATCH_IOU,
     Interval,
     confusion,
     interval,
@@ -49,6 +55,7 @@ from ovs_core.evaluation.metrics import (
 )
 from ovs_core.methods.fc_clip import FcClip
 from ovs_core.methods.maft_plus import MaftPlus
+from ovs_core.methods.mask_head import Proposed, propose, to_proposals
 from ovs_core.methods.mask_heads_file import (
     TrainedHead,
     build_mask_method,
@@ -57,7 +64,7 @@ from ovs_core.methods.mask_heads_file import (
 )
 from ovs_core.scores import decide
 from ovs_core.segments import panoptic
-from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, MaskTower
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import HELD_OUT, TuningPlan, plan_from_json
@@ -67,7 +74,6 @@ from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 TRAIN, VAL = "train2017", "val2017"
 FRAME = Preset(scale=1.0, threshold=0.0, short_side=448, window=None, stride=0, templates="single1")
-LEAST_PART = 64  # pixels of a connected part that is a segment of NACLIP's answer
 ROWS: tuple[tuple[str, str, Mapping[str, object]], ...] = (
     ("+ mask-aware tuning", "mask-aware", {"compensation": 0.0, "transfer": False}),
     ("+ representation compensation", "compensation", {"transfer": False}),
@@ -75,8 +81,6 @@ ROWS: tuple[tuple[str, str, Mapping[str, object]], ...] = (
 )
 FROZEN, FC_CLIP, NACLIP = "MAFT+'s naming, nothing tuned", "FC-CLIP, frozen tower", "NACLIP, same tower"
 COLUMNS = ("seen", "unseen", "harmonic", "PQ", "SQ", "RQ")
-
-Counts = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,81 +104,6 @@ class Counted:
     segments: list[Counts] = field(default_factory=list)
 
 
-def segment_matches(
-    truth: NDArray[np.integer],
-    truth_classes: Sequence[int],
-    answer: NDArray[np.integer],
-    answer_classes: Sequence[int],
-    classes: int,
-) -> Counts:
-    """What one photo adds to PQ: IoU of matched segments, matched, only in the answer, only in the truth.
-
-    Args:
-        truth: segment of each pixel from 1; 0 is background, -1 does not count.
-        truth_classes: class of each segment, from 0.
-        answer: segment of each pixel from 1, 0 is none.
-        answer_classes: class of each segment.
-        classes: how many there are.
-
-    Returns:
-        (4, classes). As in panopticapi, pixels that do not count are in no union, and an unmatched answer
-        that lies on them for more than half is not held against the method.
-    """
-    rows, columns = len(truth_classes) + 1, len(answer_classes) + 1
-    pairs = np.bincount(
-        np.where(truth < 0, rows, truth).astype(np.int64).ravel() * columns + answer.ravel(),
-        minlength=(rows + 1) * columns,
-    ).reshape(rows + 1, columns)
-    void, inside = pairs[rows], pairs[:rows]
-    in_truth, in_answer = inside.sum(axis=1), inside.sum(axis=0)
-    found = np.zeros((4, classes))
-    matched: set[int] = set()
-    for row, label in enumerate(truth_classes, start=1):
-        if not in_truth[row]:
-            continue
-        union = in_truth[row] + in_answer - inside[row]
-        iou = inside[row] / np.maximum(union, 1)
-        best = int(np.argmax(iou[1:])) + 1 if columns > 1 else 0
-        if best and iou[best] > MATCH_IOU and answer_classes[best - 1] == label:
-            found[0, label] += iou[best]
-            found[1, label] += 1
-            matched.add(best)
-        else:
-            found[3, label] += 1
-    for column, label in enumerate(answer_classes, start=1):
-        area = in_answer[column] + void[column]
-        if area and column not in matched and void[column] <= 0.5 * area:
-            found[2, label] += 1
-    return found
-
-
-def true_segments(sample: Sample, names: Sequence[str]) -> tuple[NDArray[np.int64], list[int]]:
-    """Segment of each pixel (H, W) and the class of each, as `segment_matches` takes them."""
-    numbers = sample.labels.astype(np.int64) + 1
-    numbers[sample.labels == OTHER] = 0
-    numbers[sample.labels == IGNORE] = -1
-    return numbers, [names.index(group[0]) for group in sample.groups]
-
-
-def true_classes(sample: Sample, names: Sequence[str]) -> NDArray[np.int64]:
-    """Class of each pixel from 1, (H, W); -1 where none counts."""
-    becomes = np.array([names.index(group[0]) + 1 for group in sample.groups] + [-1, -1])
-    return becomes[np.where(sample.labels < 0, len(sample.groups), sample.labels)]
-
-
-def connected_parts(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], list[int]]:
-    """Connected parts of each label (H, W) as segments with their classes; label 0 is none."""
-    numbers = np.zeros(labels.shape, np.int64)
-    found: list[int] = []
-    for label in np.unique(labels[labels > 0]).tolist():
-        parts, _ = ndimage.label(labels == label)
-        sizes = np.bincount(parts.ravel())
-        for part in (np.flatnonzero(sizes[1:] >= LEAST_PART) + 1).tolist():
-            found.append(label - 1)
-            numbers[parts == part] = len(found)
-    return numbers, found
-
-
 def measure(
     tower: Tower, subjects: Mapping[str, Subject], coco: CocoInstances, preset: Preset, limit: int | None
 ) -> dict[str, Counted]:
@@ -185,7 +114,7 @@ def measure(
     with_other = parse_vocabulary(";".join(names))
     wide_bank = tower.text.embed(with_other, TEMPLATES[preset.templates])
     naclip, naclip_preset = (
-        build_method("naclip", tower.vision.visual),
+        build_method("naclip", tower).method,
         preset_for("naclip", ENCODERS["mini"], torch.device("cpu")),
     )
     encoder = MiniPyramid(
@@ -215,20 +144,27 @@ def measure(
         wide, _ = decide(naclip.segment(features, wide_bank).score_map, naclip_preset)
         add(NACLIP, plain, *connected_parts(wide))
         pyramid = encoder.encode(sample.pixels, preset)
+        first = next(iter(subjects.values())).method
+        proposed = propose(first.head, first.to_joint_space, pyramid, bank)  # equal masks in all rows
         for name, subject in subjects.items():
-            add(name, *_answer(subject, pyramid, bank, preset, len(names)))
+            add(name, *_answer(subject, proposed, pyramid, bank, preset))
     return counted
 
 
+@torch.no_grad()
 def _answer(
-    subject: Subject, pyramid: Pyramid, bank: TextBank, preset: Preset, classes: int
+    subject: Subject, proposed: Proposed, pyramid: Pyramid, bank: TextBank, preset: Preset
 ) -> tuple[NDArray[np.integer], NDArray[np.int32], list[int]]:
-    """Labels, segments and the classes of segments."""
-    patches = pyramid.maps[2][None, : pyramid.dense.shape[0]]
-    proposals = subject.method.propose(replace(pyramid, dense=subject.dense(patches)), bank)
+    """Labels, segments and the classes of segments, of masks named by the row's own tower."""
+    method, vocabulary = subject.method, bank.vocabulary
+    dense = subject.dense(pyramid.maps[2][None, : pyramid.dense.shape[0]])
+    pooled = mask_pooling(dense[None], proposed.decoded.predictions[-1].masks)[0]
+    own = proposed._replace(pooled=pooled, embeddings=method.to_joint_space(pooled))
+    found = method.name_masks(own, dense, vocabulary)
+    proposals = to_proposals(found, pyramid, vocabulary, resize_masks=method.resize_masks)
     labels, _ = decide(proposals, preset)
-    found = panoptic(proposals, range(1, classes + 1))
-    return labels, found.numbers, [segment.label - 1 for segment in found.segments]
+    answer = panoptic(proposals, range(1, len(vocabulary.classes) + 1))
+    return labels, answer.numbers, [segment.label - 1 for segment in answer.segments]
 
 
 def _read(coco: CocoInstances, limit: int | None) -> Iterator[Sample]:

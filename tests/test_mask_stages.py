@@ -1,5 +1,6 @@
 """Training mask heads on the embedded tower: photos by object, crops, both stages as a user starts them."""
 
+import dataclasses
 import json
 from types import MappingProxyType
 
@@ -27,7 +28,7 @@ CROPS = {"count": 4, "side": 64, "short_side": [64, 72], "pastes": 1}
 FC_CLIP = {
     "crops": CROPS,
     "width": 64,
-    "queries": 4,
+    "queries": 12,
     "pixel_layers": 1,
     "mask_layers": 3,
     "feedforward": 16,
@@ -207,6 +208,17 @@ def test_the_same_command_again_takes_what_is_there(runs, coco, tmp_path):
         assert torch.equal(value, before[name])
     with pytest.raises(FileExistsError, match="another recipe"):
         train_fc_clip(tower, MaskSources(coco), FcClipPlan(), tmp_path / "first")
+
+
+def test_a_head_of_an_earlier_tower_may_be_the_start(runs, coco, tmp_path):
+    _, first, _ = runs
+    later = dataclasses.replace(toy_tower(1), sha256="c" * 64)
+    plan = plan_from_json(FcClipPlan(), {**FC_CLIP, "rate": 0.0})
+    path = train_fc_clip(later, MaskSources(coco), plan, tmp_path / "later", start=first)
+    found, before = load_mask_head(path, "c" * 64), load_mask_head(first, SHA)
+    assert found.training["start"]["tower"] == SHA
+    for name, value in found.head.state_dict().items():
+        torch.testing.assert_close(value, before.head.state_dict()[name], atol=2e-3, rtol=2e-3)
 
 
 def test_without_transfer_names_stay(runs, coco, tmp_path):

@@ -11,7 +11,7 @@ from test_mask_stages import FC_CLIP, TUNING
 from training_toys import CONFIG
 
 from benchmarks import mask_table
-from benchmarks.mask_table import connected_parts, segment_matches, true_classes, true_segments
+from benchmarks.mask_segments import connected_parts, segment_matches, true_classes, true_segments
 from ovs_core.build import EncoderSpec, LoadedModel
 from ovs_core.encoders.mini import build_mini
 from ovs_core.training.data import IGNORE, OTHER, Sample

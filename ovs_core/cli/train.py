@@ -100,20 +100,27 @@ def _prepare_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Cal
 
 def _prepare_fc_clip(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
     plan = plan_from_values(FcClipPlan(), values)
-    sources, tower = MaskSources(**folders), _mask_tower()
-    return lambda out: train_fc_clip(tower, sources, plan, out)
+    sources, start = _mask_folders(folders)
+    tower = _mask_tower()
+    return lambda out: train_fc_clip(tower, sources, plan, out, start=start)
 
 
 def _prepare_maft_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
     plan = plan_from_values(TuningPlan(), values)
-    start = folders["head"] / "fc_clip.safetensors"
-    sources = MaskSources(**{name: folder for name, folder in folders.items() if name != "head"})
-    tower = _mask_tower()
+    sources, _ = _mask_folders(folders)
+    start, tower = folders["head"] / _HEAD, _mask_tower()
     return lambda out: train_maft_plus(tower, sources, start, plan, out)
 
 
+def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
+    """Folders of photos, and the head to start from if there is one."""
+    photos = {name: folder for name, folder in folders.items() if name != "head"}
+    return MaskSources(**photos), folders["head"] / _HEAD if "head" in folders else None
+
+
 _PHOTOS = tuple(SPLITS)
-_MASK_PHOTOS = ("coco", "pets", "camvid")
+_MASK_DATA = ("head", "coco", "pets", "camvid")
+_HEAD = "fc_clip.safetensors"  # in the folder "head"
 _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
     {
         "mini": _Recipe(
@@ -124,8 +131,8 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         ),
         "mvp-seg": _Recipe(_PHOTOS, (), _PHOTOS, _prepare_mvp_seg),
         "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
-        "fc-clip": _Recipe(_MASK_PHOTOS, ("coco",), (), _prepare_fc_clip),
-        "maft-plus": _Recipe(("head", *_MASK_PHOTOS), ("head", "coco"), (), _prepare_maft_plus),
+        "fc-clip": _Recipe(_MASK_DATA, ("coco",), (), _prepare_fc_clip),
+        "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus),
     }
 )
 
@@ -151,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=DIR",
         help=f"once per folder; names of {known}; mini needs {needed}, mvp-seg one data set, "
         "which also names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the "
-        "folder of fc_clip.safetensors",
+        "folder of fc_clip.safetensors, which fc-clip may start from",
     )
     add(
         "--out",

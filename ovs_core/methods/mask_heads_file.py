@@ -80,12 +80,13 @@ def save_mask_head(trained: TrainedHead, path: Path) -> Path:
     return partial_path.replace(path)
 
 
-def load_mask_head(path: Path, tower: str, *, method: MaskMethod | None = None) -> TrainedHead:
+def load_mask_head(path: Path, tower: str | None, *, method: MaskMethod | None = None) -> TrainedHead:
     """Read a head for the tower it was trained on.
 
     Args:
         path: file written by `save_mask_head`.
-        tower: SHA-256 of the weights of the tower in use, as they are in its file.
+        tower: SHA-256 of the weights of the tower in use, as they are in its file; None takes any head, to
+            train it on.
         method: whose head the caller needs; None takes what is there.
 
     Raises:
@@ -96,7 +97,7 @@ def load_mask_head(path: Path, tower: str, *, method: MaskMethod | None = None) 
     if notes.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a file of a mask head.")
     trained_on = notes.get("tower", "")
-    if trained_on != tower:
+    if tower is not None and trained_on != tower:
         raise CheckpointError(
             f"{path} was trained on another tower (SHA-256 {trained_on[:12]}..., in use is {tower[:12]}...); "
             "a mask head only works on the tower it was trained on."
@@ -114,7 +115,7 @@ def load_mask_head(path: Path, tower: str, *, method: MaskMethod | None = None) 
     tuned = {name: value.float() for name, value in _part(tensors, _TOWER).items()}
     kind: MaskMethod = "fc_clip" if found == "fc_clip" else "maft_plus"
     try:
-        return TrainedHead(kind, head.eval().requires_grad_(False), tower, seen, tuned, training)
+        return TrainedHead(kind, head.eval().requires_grad_(False), trained_on, seen, tuned, training)
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read as a mask head: {error}.") from error
 

@@ -9,6 +9,7 @@ class nor "no object": queries that fall on them do not count.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
@@ -20,13 +21,14 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ovs_core.checkpoints import load_strict
 from ovs_core.decoders.deformable import DeformableAttention
 from ovs_core.decoders.mask_decoder import DecoderLayer, MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.mini_pyramid import pyramid_channels
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig, class_counts
-from ovs_core.methods.mask_heads_file import TrainedHead, save_mask_head
+from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head, save_mask_head
 from ovs_core.training.data import SYNONYMS, CamVid, Pets
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import draw_from
@@ -89,7 +91,9 @@ class SeenNames:
         return frozenset(self.vocabulary.rows)
 
 
-def train_fc_clip(tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out: Path) -> Path:
+def train_fc_clip(
+    tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out: Path, *, start: Path | None = None
+) -> Path:
     """Train a head on the frozen tower.
 
     Args:
@@ -97,25 +101,29 @@ def train_fc_clip(tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out:
         sources: folders.
         plan: the recipe.
         out: working folder; `fc_clip.safetensors` ends there.
+        start: file of a head to start from, which an earlier version of the tower may have been frozen for.
 
     Returns:
         Path of that file.
 
     Raises:
+        CheckpointError: if `start` is no such file, or of another size.
         FileExistsError: if `out` holds a run of another recipe.
         ValueError, OSError: if a folder does not hold what it should.
     """
-    keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256}, out)
+    before = None if start is None else load_mask_head(start, None, method="fc_clip")
+    origin = None if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
+    keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "start": origin}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
     seen = seen_names(coco, tower.text, plan.templates)
     crops = open_crops(tower, sources, coco, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     head = MaskHead(head_config(plan, pyramid_channels(tower.visual), seen.rows.shape[1]))
     start_head(head)
+    if before is not None:
+        load_strict(head, before.head.state_dict(), source=str(start))
     log.info("%.2f M parameters", sum(p.numel() for p in head.parameters()) / 1e6)
-    recipe = MaftPlan(
-        points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay, bf16=plan.bf16
-    )
+    recipe = MaftPlan(points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay)
     draw = draw_from(None, torch.device("cpu"))
     counts = class_counts(seen.vocabulary)
 
@@ -135,6 +143,8 @@ def train_fc_clip(tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out:
     )
     fit(head, [], step_loss, schedule, out / "fc_clip", groups=optimiser_groups(head, (), recipe))
     training = {"plan": dataclasses.asdict(plan), "photos": len(coco.photos)}
+    if before is not None:
+        training["start"] = {"tower": before.tower, **before.training}
     trained = TrainedHead("fc_clip", head.eval(), tower.sha256, seen.names, training=training)
     return save_mask_head(trained, out / "fc_clip.safetensors")
 

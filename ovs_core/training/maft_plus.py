@@ -54,7 +54,6 @@ class MaftPlan:
         power: of the polynomial decay of both rates to 0.
         batch: pictures a step.
         short_side: shorter side of a training picture in pixels; the longer is at most 1333 / 800 of it.
-        bf16: whether decoders work in bfloat16 where that is safe (autocast); losses never do.
     """
 
     points: int = 12544
@@ -69,7 +68,6 @@ class MaftPlan:
     power: float = 0.9
     batch: int = 8
     short_side: int = 800
-    bf16: bool = False
 
 
 OFFICIAL_STEPS_LARGE, OFFICIAL_STEPS_BASE = 55_000, 60_000
@@ -159,18 +157,15 @@ def head_losses(
         plan: the recipe.
         draw: where random points come from; two calls per picture and prediction of known shapes.
     """
-    with torch.autocast(maps[0].device.type, dtype=torch.bfloat16, enabled=plan.bf16):
-        pixels = head.pixel_decoder(maps)
-        predictions = head.mask_decoder(pixels, every_layer=True).predictions
-        names = head.with_void(text)
-        logits = [head.in_vocabulary(one, pixels, names, counts).float() for one in predictions]
-    masks = [one.masks.float() for one in predictions]
+    pixels = head.pixel_decoder(maps)
+    *earlier, last = head.mask_decoder(pixels, every_layer=True).predictions
+    names = head.with_void(text)
     losses: dict[str, Tensor] = {}
-    endings = ["", *(f"_{i}" for i in range(len(masks) - 1))]
-    for ending, place in zip(endings, (-1, *range(len(masks) - 1)), strict=True):
-        found = prediction_losses(logits[place], masks[place], targets, plan, draw)
-        losses |= {name + ending: loss for name, loss in found.items()}
-    return HeadLosses(losses, masks[-1].detach())
+    for ending, prediction in [("", last), *((f"_{i}", one) for i, one in enumerate(earlier))]:
+        logits = head.in_vocabulary(prediction, pixels, names, counts)
+        for name, loss in prediction_losses(logits, prediction.masks, targets, plan, draw).items():
+            losses[name + ending] = loss
+    return HeadLosses(losses, last.masks.detach())
 
 
 def prediction_losses(

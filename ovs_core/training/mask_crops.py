@@ -57,8 +57,7 @@ class MaskCrops:
     def maps(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The tower's four maps of some crops, (B, C, h, w) float32, finest first."""
         quarter, eighth, sixteenth = (
-            torch.from_numpy(np.asarray(one[list(rows)])).float()
-            for one in (self.quarter, self.eighth, self.sixteenth)
+            torch.from_numpy(one[list(rows)]).float() for one in (self.quarter, self.eighth, self.sixteenth)
         )
         return quarter, eighth, sixteenth, coarsest(sixteenth)
 
@@ -66,7 +65,7 @@ class MaskCrops:
         """What is known of some crops."""
         found = []
         for row in rows:
-            labels, classes = torch.from_numpy(self.labels[row]), torch.from_numpy(self.classes[row])
+            labels, classes = torch.tensor(self.labels[row]), torch.tensor(self.classes[row])
             kept = (classes != NO_MASK).nonzero()[:, 0]
             masks = labels[None] == kept[:, None, None]
             found.append(Target(classes[kept].long(), masks, labels == UNCLEAR))
@@ -176,7 +175,10 @@ def _encode(
     visual: VisionTransformer, crops: Sequence[Sample], seen: Mapping[str, int]
 ) -> dict[str, NDArray[Any]]:
     pixels = torch.from_numpy(np.stack([one.pixels for one in crops]))  # (B, H, W, 3)
-    (quarter, eighth, sixteenth, _), _ = stem_maps(visual, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    visual.conv1.to(memory_format=torch.channels_last)  # with bfloat16 half the time
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        maps, _ = stem_maps(visual, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    quarter, eighth, sixteenth, _ = maps
     kept = [kept_labels(one, seen) for one in crops]
     return {
         "quarter": quarter.half().numpy(),

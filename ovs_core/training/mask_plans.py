@@ -31,9 +31,9 @@ class MaskCropPlan:
         seed: of everything that is drawn.
     """
 
-    count: int = 2400
-    side: int = 352
-    short_side: tuple[int, int] = (352, 608)
+    count: int = 1600
+    side: int = 288
+    short_side: tuple[int, int] = (288, 520)
     shares: tuple[tuple[str, float], ...] = (("coco", 0.72), ("pets", 0.18), ("camvid", 0.1))
     pastes: int = 3
     seed: int = 0
@@ -53,26 +53,24 @@ class FcClipPlan:
         rate, weight_decay, clip, ema: of the optimiser (`ovs_core.training.loop.Schedule`).
         templates: prompts that names are put in, from `ovs_core.vocabulary.TEMPLATES`.
         hold_out: class names that are never learnt: their instances do not count.
-        bf16: whether decoders work in bfloat16 where that is safe.
         seed: of everything that is drawn.
     """
 
     crops: MaskCropPlan = field(default_factory=MaskCropPlan)
     width: int = 96
     queries: int = 50
-    pixel_layers: int = 2
+    pixel_layers: int = 1
     mask_layers: int = 3
     feedforward: int = 384
-    points: int = 1600
-    steps: int = 2000
-    batch: int = 8
+    points: int = 1024
+    steps: int = 1300
+    batch: int = 4
     rate: float = 6e-4
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.995
     templates: str = "single1"
     hold_out: tuple[str, ...] = HELD_OUT
-    bf16: bool = True
     seed: int = 0
 
 
@@ -87,22 +85,21 @@ class TuningPlan:
         transfer_gain: length of a name's change per channel when training starts. The normalised change is
             sqrt(D) long times this; names are 1 long.
         tower_rate, transfer_rate: peak learning rates.
-        steps, batch, weight_decay, clip, bf16: as in `FcClipPlan`; bf16 is the transformer's.
+        steps, batch, weight_decay, clip: as in `FcClipPlan`.
         seed: of everything that is drawn.
     """
 
-    count: int = 1200
+    count: int = 600
     mask_aware: float = 1.0
     compensation: float = 0.1
     transfer: bool = True
     transfer_gain: float = 0.01
-    tower_rate: float = 5e-5
+    tower_rate: float = 1e-4
     transfer_rate: float = 5e-4
-    steps: int = 300
+    steps: int = 120
     batch: int = 8
     weight_decay: float = 0.01
     clip: float = 1.0
-    bf16: bool = True
     seed: int = 0
 
 
