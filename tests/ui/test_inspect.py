@@ -19,7 +19,8 @@ SHOWN = {kind: look for kind, look in LOOKS.items() if kind in MVP_SEG_VIEWS}
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="module")
+# Until the end of the session: a server that closes may still answer on its port when the next one takes it.
+@pytest.fixture(scope="session")
 def mvp_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     engine = FakeEngine(tmp_path_factory.mktemp("weights"), heads=("mvp_seg",))
     with served(build_ui(engine)) as url:
