@@ -112,7 +112,7 @@ def _contents(
     result: Result, stem: str, formats: frozenset[str], source: str, stuff: str
 ) -> Iterator[tuple[str, bytes]]:
     """As `result_files`, with a safe stem and formats that the result can be written as."""
-    start = f"{stem}.{safe_name(result.method, 40)}"
+    start = f"{stem}.{safe_name(result.method, 40, dots=True)}"
     yield f"{start}.labels.png", label_png(result)
     yield f"{start}.overlay.png", png(figure(result, max_side=OVERLAY_SIDE))
     yield f"{start}.json", _json(report(result, source), indent=2)
