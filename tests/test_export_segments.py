@@ -90,16 +90,16 @@ def test_ids_are_spread_over_red_green_and_blue():
 
 def test_files_have_their_promised_names(files):
     assert list(files)[3:] == [
-        "pair.maft-plus.panoptic.png",
-        "pair.maft-plus.panoptic.json",
-        "pair.maft-plus.panoptic.overlay.png",
-        "pair.maft-plus.instances.json",
-        "pair.maft-plus.instances.overlay.png",
+        "pair.maft_plus.panoptic.png",
+        "pair.maft_plus.panoptic.json",
+        "pair.maft_plus.panoptic.overlay.png",
+        "pair.maft_plus.instances.json",
+        "pair.maft_plus.instances.overlay.png",
     ]
 
 
 def test_panoptic_files_by_hand(files):
-    document = json.loads(files["pair.maft-plus.panoptic.json"])
+    document = json.loads(files["pair.maft_plus.panoptic.json"])
     assert document["images"] == [{"id": 1, "file_name": "pair.jpg", "width": 6, "height": 4}]
     assert [(c["id"], c["name"], c["isthing"]) for c in document["categories"]] == [
         (1, "dog", 1),
@@ -107,7 +107,7 @@ def test_panoptic_files_by_hand(files):
     ]
     assert document["categories"][0]["color"] == [0, 158, 115]
     (annotation,) = document["annotations"]
-    assert (annotation["image_id"], annotation["file_name"]) == (1, "pair.maft-plus.panoptic.png")
+    assert (annotation["image_id"], annotation["file_name"]) == (1, "pair.maft_plus.panoptic.png")
     keys = ("id", "category_id", "isthing", "iscrowd", "area", "bbox")
     assert [tuple(segment[key] for key in keys) for segment in annotation["segments_info"]] == [
         (1, 1, 1, 0, 6, [0, 0, 3, 2]),
@@ -115,12 +115,12 @@ def test_panoptic_files_by_hand(files):
         (3, 2, 0, 0, 12, [0, 2, 6, 2]),
     ]
     assert [s["score"] for s in annotation["segments_info"]] == pytest.approx([0.9, 0.5, 0.7])
-    ids = opened(files["pair.maft-plus.panoptic.png"]) @ np.array([1, 256, 65536])
+    ids = opened(files["pair.maft_plus.panoptic.png"]) @ np.array([1, 256, 65536])
     assert ids.tolist() == [[1, 1, 1, 2, 2, 2]] * 2 + [[3] * 6] * 2
 
 
 def test_instance_file_by_hand(files):
-    document = json.loads(files["pair.maft-plus.instances.json"])
+    document = json.loads(files["pair.maft_plus.instances.json"])
     first, second = document["annotations"]  # the third mask is a dog with score 0, too little for the file
     assert [(one["id"], one["category_id"]) for one in (first, second)] == [(1, 1), (2, 1)]
     assert [first["score"], second["score"]] == pytest.approx([0.9, 0.5], rel=1e-3)
@@ -132,11 +132,11 @@ def test_instance_file_by_hand(files):
 
 
 def test_pictures_tell_objects_of_a_class_apart(files):
-    picture = opened(files["pair.maft-plus.panoptic.overlay.png"]).astype(int)
+    picture = opened(files["pair.maft_plus.panoptic.overlay.png"]).astype(int)
     left = (320 - 6) // 2  # a small photo stands in the middle of the paper
     first, second = picture[0, left], picture[0, left + 5]
     assert (second > first).all()  # the second dog is lighter
-    instances = opened(files["pair.maft-plus.instances.overlay.png"])
+    instances = opened(files["pair.maft_plus.instances.overlay.png"])
     assert (instances[0, left] == picture[0, left]).all()
 
 
@@ -144,10 +144,10 @@ def test_the_caller_says_what_is_counted(tmp_path):
     written = save_result(
         make_mask_result(TWO_DOGS), tmp_path, "pair", ["panoptic", "instances"], stuff="dog"
     )
-    document = json.loads((tmp_path / "pair.maft-plus.panoptic.json").read_text())
+    document = json.loads((tmp_path / "pair.maft_plus.panoptic.json").read_text())
     assert [c["isthing"] for c in document["categories"]] == [0, 1]
     assert [s["area"] for s in document["annotations"][0]["segments_info"]] == [12, 12]
-    instances = json.loads((tmp_path / "pair.maft-plus.instances.json").read_text())["annotations"]
+    instances = json.loads((tmp_path / "pair.maft_plus.instances.json").read_text())["annotations"]
     assert {one["category_id"] for one in instances} == {2}
     assert len(written) == 8
 
@@ -161,6 +161,6 @@ def test_a_result_without_masks_is_refused_before_anything_is_written(tmp_path):
 def test_a_photo_without_segments_has_files_all_the_same():
     nothing = make_mask_result(make_proposals([LEFT, RIGHT], [[0.0, 0.0], [0.0, 0.0]]))
     files = dict(result_files(nothing, "empty", ["panoptic", "instances"]))
-    document = json.loads(files["empty.maft-plus.panoptic.json"])
+    document = json.loads(files["empty.maft_plus.panoptic.json"])
     assert document["annotations"][0]["segments_info"] == []
-    assert not opened(files["empty.maft-plus.panoptic.png"]).any()
+    assert not opened(files["empty.maft_plus.panoptic.png"]).any()
