@@ -1,4 +1,4 @@
-"""What comparing methods that share a tower costs on one photo, beside the dearest alone. Target: at most 1.6 x.
+"""What comparing methods that share a tower costs, beside the dearest one alone. Target: at most 1.6 times.
 
     python -m benchmarks.compare_methods                              # embedded model
     python -m benchmarks.compare_methods --encoder vit_b16_openai     # random weights if the file is not here
