@@ -424,7 +424,7 @@ def test_attention_of_a_layer_is_shared_out_over_the_padded_frame(engine, method
 def test_an_answer_becomes_panoptic_and_instance_files(engine, method, tmp_path):
     result = ask(engine, method)
     written = [path.name for path in result.save(tmp_path, formats=("panoptic", "instances"))]
-    start = f"photo.{method.replace('_', '-')}"
+    start = f"photo.{method}"
     assert {f"{start}.panoptic.png", f"{start}.panoptic.json", f"{start}.instances.json"} < set(written)
     document = json.loads((tmp_path / f"{start}.panoptic.json").read_text(encoding="utf-8"))
     assert [(c["name"], c["isthing"]) for c in document["categories"]] == [("cat", 1), ("grass", 0)]
