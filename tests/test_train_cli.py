@@ -22,7 +22,8 @@ from ovs_core.training.text_space import fit_text_space
 SHARES = (("coco", 0.3), ("mosaic", 0.3), ("camvid", 0.2), ("pets", 0.2))
 IMAGE = ImagePlan(64, (64, 80), 2, SHARES)
 MEMBER = Member(IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
-PLAN = MiniPlan(2, 16, (MEMBER, dataclasses.replace(MEMBER, seed=7)))
+REFINE = dataclasses.replace(IMAGE, trunk_rate=3e-5, thing_share=1.0, belief_weight=0.3, half_trunks=True)
+PLAN = MiniPlan(2, 16, (MEMBER, dataclasses.replace(MEMBER, seed=7)), REFINE, 1, (3, 4))
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def world(tmp_path, monkeypatch):
 
 def arguments(root, *more):
     pairs = [f"--data={name}={root / name}" for name in ("pretrained", "wordnet", "coco", "camvid", "pets")]
-    pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet")]
+    pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet", "salience")]
     return ["mini", *pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
 
 
@@ -59,7 +60,8 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     build_mini(CONFIG).load_state_dict(shipped, strict=False)
     assert {path.name for path in out.iterdir()} == {
         *("recipe.json", "outdoor.npz", "text", "1-text.safetensors"),
-        *("member-1", "member-2", "mini.safetensors"),
+        *("member-1", "member-2", "members.safetensors", "salience.npz", "mini.safetensors"),
+        *("refine-3", "refine-4", "refined-3.safetensors", "refined-4.safetensors"),
     }
     for member in ("member-1", "member-2"):
         assert {path.name for path in (out / member).iterdir()} == {
@@ -67,13 +69,16 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
         }
     tuned = [read_state(out / f"member-{n}" / "3-tune.safetensors") for n in (1, 2)]
     assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in tuned))
-    for name, value in shipped.items():
-        assert torch.equal(value, ((tuned[0][name] + tuned[1][name]) / 2).half()), name
+    refined = [read_state(out / f"refined-{seed}.safetensors") for seed in (3, 4)]
+    assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in refined))
+    for one, made in ((tuned, read_state(out / "members.safetensors")), (refined, shipped)):
+        for name, value in made.items():
+            assert torch.equal(value, ((one[0][name] + one[1][name]) / 2).half()), name
     first = digest(out / "mini.safetensors")
     text_lines = (out / "text" / "log.jsonl").read_text()
     (out / "member-1" / "3-tune.safetensors").unlink()
-    for name in ("member-2/2-image.safetensors", "member-2/3-tune.safetensors", "mini.safetensors"):
-        (out / name).unlink()
+    for name in ("member-2/2-image", "member-2/3-tune", "members", "refined-3", "refined-4", "mini"):
+        (out / f"{name}.safetensors").unlink()
     assert train.main(arguments(tmp_path)) == 0
     assert (out / "text" / "log.jsonl").read_text() == text_lines  # that stage was skipped
     assert digest(out / "mini.safetensors") == first
@@ -185,9 +190,22 @@ def test_stage_that_is_there_is_not_learnt_again(world, tmp_path, monkeypatch):
         (out / member).mkdir()
         for name in ("2-image", "3-tune"):
             mini._save(model.state_dict(), out / member / f"{name}.safetensors")
+    for seed in PLAN.refine_seeds:
+        mini._save(model.state_dict(), out / f"refined-{seed}.safetensors")
     for name in ("train_text", "train_image", "start_image_tower"):
         monkeypatch.setattr(mini, name, None)  # calling it would fail
     shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, PLAN, out))
+    assert torch.equal(shipped["visual.proj"], model.visual.proj.detach().half())
+
+
+def test_without_a_seed_the_mean_of_the_members_ships(world, tmp_path):
+    out = tmp_path / "out"
+    plan = dataclasses.replace(PLAN, refine_seeds=())
+    model = build_mini(CONFIG)
+    out.mkdir()
+    for name in ("1-text", "members"):
+        mini._save(model.state_dict(), out / f"{name}.safetensors")
+    shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, out))
     assert torch.equal(shipped["visual.proj"], model.visual.proj.detach().half())
 
 

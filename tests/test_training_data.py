@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from training_toys import (
     make_caltech,
     make_camvid,
@@ -23,8 +24,12 @@ from ovs_core.training.data import (
     Named,
     Pets,
     Sample,
+    Thing,
+    clear_things,
     crop_sample,
+    paste_things,
     read_rgb,
+    salience_key,
     says,
     start_of_crop,
 )
@@ -213,6 +218,72 @@ def test_mosaic_never_shows_two_things_that_share_a_name(tmp_path):
         assert not ("animal" in said and said & {"dog", "cat"})
         assert not said & set(sample.absent)
         assert not ("animal" in said and set(sample.absent) & {"dog", "cat"})
+
+
+def test_photos_are_kept_whose_thing_is_set_apart(tmp_path):
+    """Of ten rows: five sure; none; nine sure (no background); five sure and three unsure (5 / 8 < 0.75)."""
+    photos = named(tmp_path)
+    rows = ([255] * 5 + [0] * 5, [0] * 10, [255] * 9 + [0], [255] * 5 + [100] * 3 + [0] * 2)
+    maps = {
+        salience_key(photo.path): np.array(column, np.uint8)[:, None].repeat(4, axis=1)
+        for photo, column in zip(photos, rows, strict=True)
+    }
+    (kept,) = clear_things(photos, maps)
+    assert kept.photo is photos[0]
+    assert clear_things(photos, {}) == []
+
+
+def things(tmp_path):
+    """Photos of 30 x 42 whose thing is left, unsure for two columns, background right of column 22."""
+    salience = np.zeros((30, 42), np.uint8)
+    salience[:, :20], salience[:, 20:22] = 255, 100
+    return [Thing(photo, salience) for photo in named(tmp_path)]
+
+
+def test_tiles_of_a_mosaic_with_maps_say_where_their_thing_is(tmp_path):
+    mosaic = Mosaic((), 32, things(tmp_path))
+    sample = draw(mosaic, lambda s: len(s.groups) == 4)
+    assert sample.placed
+    for i, (top, left) in enumerate(((0, 0), (0, 16), (16, 0), (16, 16))):
+        tile = sample.labels[top : top + 16, left : left + 16]
+        assert set(np.unique(tile)) <= {i, OTHER, IGNORE}
+        order = [int(label) for label in tile[8]]
+        assert order == sorted(order, key=[i, IGNORE, OTHER].index)  # thing, edge, background
+        assert i in order
+    crop = crop_sample(sample, 32, (64, 65), rng())
+    assert {tuple(row) for row in crop.labels} <= {
+        tuple(row) for labels in (sample.labels, sample.labels[:, ::-1]) for row in labels
+    }  # keeps its size
+
+
+def test_pasted_things_cover_what_was_there(tmp_path):
+    thing = Thing(Named(tmp_path / "red.jpg", ("lamp", "light"), ()), np.zeros((20, 20), np.uint8))
+    Image.new("RGB", (20, 20), (250, 0, 0)).save(thing.photo.path, quality=95)
+    thing.salience[5:15, 5:10], thing.salience[5:15, 10:12] = 255, 100
+    ground = Sample(
+        np.zeros((100, 120, 3), np.uint8), np.full((100, 120), OTHER, np.int16), (("dog",),), ("cat", "lamp")
+    )
+    for seed in range(8):
+        sample = paste_things(ground, [thing], rng(seed))
+        assert sample.groups == (("dog",), ("lamp",)) or sample.groups == (("dog",), ("light",))
+        assert sample.absent == ("cat",)
+        where = sample.labels == 1
+        assert (sample.pixels[where][:, 0] > 170).all()  # red, blended where the map is not quite sure
+        assert (sample.pixels[sample.labels == OTHER] == 0).all()
+        assert (sample.labels == IGNORE).any()
+        row, column = sample.focus
+        assert where[int(row * 100), int(column * 120)]
+    assert (ground.pixels == 0).all()
+
+
+def test_a_thing_that_goes_by_a_word_already_said_is_not_pasted(tmp_path):
+    """A beagle is a dog: over a photo that asks for dogs, both words would be right for it."""
+    salience = np.full((20, 20), 255, np.uint8)
+    save_photo(tmp_path / "beagle.jpg", 20, 20)
+    beagle = Thing(Named(tmp_path / "beagle.jpg", ("beagle",), ("hound", "dog")), salience)
+    ground = picture(60, 60)
+    for seed in range(5):
+        assert paste_things(ground, [beagle], rng(seed)) is ground
 
 
 def picture(height, width, placed=True):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from training_toys import CONFIG, JOINT_WIDTH, make_teachers, save_photo
 
 from ovs_core.checkpoints import CheckpointError
@@ -23,13 +24,15 @@ from ovs_core.training.mini_image import (
     VOC_TRUST,
     Batches,
     ImagePlan,
+    belief_loss,
     dense_embeddings,
     sample_loss,
     start_image_tower,
     train_image,
     typed_rows,
 )
-from ovs_core.training.teachers import outdoor_maps, start_stem
+from ovs_core.training.teachers import VocTeacher, outdoor_maps, salience_maps, start_stem
+from ovs_core.vocabulary import parse_vocabulary
 
 
 def sample_of(labels, groups, hints=(), absent=(), placed=True):
@@ -312,3 +315,66 @@ def test_outdoor_maps_mark_what_the_network_is_sure_of(tmp_path, monkeypatch):
     maps = outdoor_maps([tmp_path / "beach.jpg"], Path("teacher.tflite"))
     assert given == [(0, (1, 6, 6, 3))]
     assert maps["beach"].tolist() == [[SKY, PLANTS, 0]]
+
+
+def test_belief_loss_by_hand():
+    """Three tokens, the teacher's one name. Row 0 counts; row 1 has a mask where the teacher sees nothing."""
+    vocabulary = parse_vocabulary("dog")
+    rows = F.one_hot(torch.tensor(vocabulary.row_label), 2).float()  # (S, 2), second: dog
+    others = float((rows[:, 0] == 1).sum())
+    logits = torch.tensor([[[0.0, 2.0], [5.0, 0.0], [0.0, 0.0]]])  # (1, 3, 2)
+    believed = torch.tensor([[0.25, 0.9, 0.6], [0.75, 0.1, 0.4]])[None, :, None, :]  # (1, 2, 1, 3)
+    labels = np.full((16, 48), IGNORE, np.int16)
+    labels[:, 16:32] = 0
+    sample = Sample(np.zeros((16, 48, 3), np.uint8), labels, (("hat",),))
+    loss = belief_loss(logits, lambda names: rows, ("dog",), believed, [sample])
+
+    def divergence(dog, evidence):
+        share = math.exp(evidence) / (math.exp(evidence) + others)
+        return dog * math.log(dog / share) + (1 - dog) * math.log((1 - dog) / (1 - share))
+
+    expected = (divergence(0.75, 2.0) + divergence(0.4, 0.0)) / 2
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_voc_teacher_believes_what_its_network_says(teachers):
+    folder, stem = teachers
+    teacher = VocTeacher(folder)
+    assert teacher.names == ("airplane", "potted plant")
+    pixels = torch.rand(2, 3, 48, 64) * 2 - 1
+    with torch.no_grad():
+        expected = stem.voc_head(stem.voc(pixels))[1].softmax(dim=1)
+    torch.testing.assert_close(teacher(pixels), expected, atol=0.02, rtol=0)  # half precision
+
+
+def test_salience_is_mapped_back_to_the_photo(tmp_path, monkeypatch):
+    """A network that answers with the red channel: the left half of a 40 x 80 photo."""
+    pixels = np.zeros((40, 80, 3), np.uint8)
+    pixels[:, :40, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "half.png")
+
+    class Network:
+        def __init__(self, path, options, providers):
+            assert path.endswith("u2net.onnx")
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="photo")]
+
+        def get_outputs(self):
+            return [SimpleNamespace(name="fused"), SimpleNamespace(name="side")]
+
+        def run(self, names, given):
+            assert names == ["fused"]
+            batch = given["photo"]
+            assert batch.shape == (1, 3, 320, 320)
+            assert batch.dtype == np.float32
+            return [batch[:, :1] * 0.229 + 0.485]  # undo the scaling
+
+    fake = SimpleNamespace(InferenceSession=Network, SessionOptions=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    maps = salience_maps([tmp_path / "half.png"], tmp_path / "u2net.onnx")
+    (found,) = maps.values()
+    assert list(maps) == [f"{tmp_path.name}/half"]
+    assert found.shape == (40, 80)
+    assert (found[:, :38] > 250).all()
+    assert (found[:, 42:] < 5).all()

@@ -175,6 +175,7 @@ def make_sources(root: Path) -> Sources:
     lists.mkdir(parents=True)
     (lists / "toy.txt").write_text("0:background\n1:dog,puppy\n2:sofa\n", encoding="utf-8")
     save_photo(root / "imagenet" / "n00004000_dog.jpg", 30, 42)
+    (root / "salience").mkdir()
     return Sources(
         root / "pretrained",
         make_wordnet(root / "wordnet"),
@@ -184,12 +185,20 @@ def make_sources(root: Path) -> Sources:
         make_pets(root / "pets"),
         make_caltech(root / "caltech"),
         root / "imagenet",
+        root / "salience",
     )
 
 
 def save_outdoor_maps(out: Path) -> None:
-    """What the outdoor teacher would have said, where a run keeps it: sky in the upper half of photo 9."""
+    """What two teachers would have said, where a run keeps it.
+
+    Sky in the upper half of photo 9; the things of three photos in their left half.
+    """
     out.mkdir(parents=True, exist_ok=True)
     found = np.zeros((33, 33), np.int8)
     found[:16] = 1
     np.savez_compressed(out / "outdoor.npz", **{"000000000009": found})
+    salience = np.zeros((30, 42), np.uint8)
+    salience[:, :20] = 255
+    photos = ("imagenet/n00004000_dog", "airplanes/image_0001", "lamp/image_0001")
+    np.savez_compressed(out / "salience.npz", **dict.fromkeys(photos, salience))

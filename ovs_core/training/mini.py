@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +26,24 @@ from torch import Tensor
 from ovs_core.checkpoints import load_strict, read_state
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.prompts import clip_tokenizer
-from ovs_core.training.data import SYNONYMS, CamVid, Coco, Mosaic, Named, Pets, says
+from ovs_core.training.data import (
+    SYNONYMS,
+    CamVid,
+    Coco,
+    Mosaic,
+    Named,
+    Pets,
+    Sample,
+    Thing,
+    clear_things,
+    paste_things,
+    says,
+)
 from ovs_core.training.loop import Schedule, seed_torch
 from ovs_core.training.mini_image import ImagePlan, Sampler, WordTable, start_image_tower, train_image
 from ovs_core.training.mini_text import PLAIN, encode_words, train_text
 from ovs_core.training.names import caltech_name, everyday_names, imagenet_names, voc_names
-from ovs_core.training.teachers import outdoor_maps
+from ovs_core.training.teachers import VocTeacher, outdoor_maps, salience_maps
 from ovs_core.training.text_space import clean_name, fit_text_space
 from ovs_core.training.words import kinds_of, read_wordnet
 
@@ -38,6 +51,8 @@ log = logging.getLogger(__name__)
 
 Plan = TypeVar("Plan", "MiniPlan", "Member", ImagePlan)
 
+REFINE_SHARES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
+MAPS_PER_FOLDER = 4  # photos of a Caltech class that are searched for their thing, at a second each
 IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
 
 
@@ -50,6 +65,8 @@ class Sources:
         wordnet: `data.noun` and `index.noun` of WordNet 3.0.
         vocabularies: benchmark class lists (their names are taught to the text tower).
         coco, camvid, pets, caltech, imagenet: photo folders; a missing one is left out.
+        salience: folder of `u2net.onnx`, which says where the thing is in photos of one thing; without it
+            nothing is pasted from those.
     """
 
     pretrained: Path
@@ -60,6 +77,7 @@ class Sources:
     pets: Path | None = None
     caltech: Path | None = None
     imagenet: Path | None = None
+    salience: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +111,9 @@ class MiniPlan:
 
     Attributes:
         text_steps, text_batch: steps of the text tower, and its prompts a step (fewer where names repeat).
-        members: image towers trained from the same start, each in its own way; what ships is the mean of
-            their weights (model soup, arXiv 2203.05482).
+        members: image towers trained from the same start, each in its own way.
+        refine, refine_steps, refine_seeds: the mean of the members' weights (model soup, arXiv 2203.05482) is
+            trained on, once for each seed; what ships is the mean of these (no seed: the members' mean).
         hold_out: names that no photo may teach: their pixels do not count, photos of them alone are left out.
         seed: of the text tower, and of what all members start from.
     """
@@ -102,6 +121,19 @@ class MiniPlan:
     text_steps: int = 1600
     text_batch: int = 640
     members: tuple[Member, ...] = field(default_factory=lambda: (_short_member(), Member()))
+    refine: ImagePlan = field(
+        default_factory=lambda: ImagePlan(
+            shares=REFINE_SHARES,
+            rate=1e-4,
+            trunk_rate=5e-5,
+            whole_every=8,
+            thing_share=0.5,
+            belief_weight=0.3,
+            half_trunks=True,
+        )
+    )
+    refine_steps: int = 600
+    refine_seeds: tuple[int, ...] = (10, 20)
     hold_out: tuple[str, ...] = ()
     seed: int = 0
 
@@ -113,8 +145,11 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
         ValueError: for a name that no recipe has, or for no member.
     """
     values = dict(values)
-    if "hold_out" in values:
-        values["hold_out"] = tuple(values["hold_out"])
+    for several in ("hold_out", "refine_seeds"):
+        if several in values:
+            values[several] = tuple(values[several])
+    if "refine" in values:
+        values["refine"] = _image_plan(MiniPlan().refine, values["refine"])
     if "members" in values:
         values["members"] = tuple(_member(one) for one in values["members"])
         if not values["members"]:
@@ -174,15 +209,43 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
     _stage(
         model, out / "1-text.safetensors", lambda: _learn_text(model, everyday, sources, plan, out / "text")
     )
+    mean = out / "members.safetensors"
+    if not mean.exists():
+        _learn_members(model, sources, plan, mean)
+    refined = [_refine(model, mean, seed, sources, plan, out) for seed in plan.refine_seeds] or [mean]
+    return _save(_mean_in_halves([read_state(path) for path in refined]), out / "mini.safetensors")
+
+
+def _learn_members(model: CLIP, sources: Sources, plan: MiniPlan, mean: Path) -> None:
+    """Train every member and write the mean of their weights."""
     words = word_table(model)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     tuned: list[Path] = []
     for number, member in enumerate(plan.members, start=1):
         model.load_state_dict(start)
-        folder = out / f"member-{number}"
+        folder = mean.parent / f"member-{number}"
         folder.mkdir(exist_ok=True)
         tuned.append(_learn_images(model, words, member, sources, plan, folder))
-    return _save(_mean_in_halves([read_state(path) for path in tuned]), out / "mini.safetensors")
+    _save(_mean_in_halves([read_state(path) for path in tuned]), mean)
+
+
+def _refine(model: CLIP, mean: Path, seed: int, sources: Sources, plan: MiniPlan, out: Path) -> Path:
+    """Train the mean of the members on; a file of `out`."""
+
+    def learn() -> None:
+        load_strict(model, read_state(mean), source=mean.name)
+        schedule = Schedule(steps=plan.refine_steps, warmup=20, ema=0.99, seed=seed, save_every=50)
+        photos = photo_sources(sources, plan.refine, out, plan.hold_out)
+        teacher = VocTeacher(sources.pretrained) if plan.refine.belief_weight else None
+        recipe, words = (
+            _having(plan.refine, photos),
+            word_table(model),
+        )  # the mean's own words, rounded like it
+        train_image(model, words, photos, recipe, schedule, out / f"refine-{seed}", teacher)
+
+    path = out / f"refined-{seed}.safetensors"
+    _stage(model, path, learn)
+    return path
 
 
 def _learn_images(
@@ -290,23 +353,51 @@ def photo_sources(
         np.savez_compressed(maps, **found_maps)
     with np.load(maps) as stored:
         outdoor = dict(stored)
-    found: dict[str, Sampler] = {
-        "coco": partial(
-            Coco(sources.coco, outdoor, hidden).sample,
-            rare_share=plan.rare_share,
-            paste_share=plan.paste_share,
-        )
-    }
+    named = _unhidden((*_imagenet_photos(sources), *_caltech_photos(sources)), hidden)
+    things = _things(sources, hidden, out) if plan.needs_things else []
+    coco = partial(
+        Coco(sources.coco, outdoor, hidden).sample, rare_share=plan.rare_share, paste_share=plan.paste_share
+    )
+    found: dict[str, Sampler] = {"coco": _with_things(coco, things, plan.thing_share)}
     if sources.camvid:
-        found["camvid"] = CamVid(sources.camvid).sample
+        found["camvid"] = _with_things(CamVid(sources.camvid).sample, things, plan.thing_share)
     if sources.pets:
-        found["pets"] = Pets(sources.pets).sample
-    named = [
-        photo for photo in (*_imagenet_photos(sources), *_caltech_photos(sources)) if not says(photo, hidden)
-    ]
+        found["pets"] = _with_things(Pets(sources.pets).sample, things, plan.thing_share)
     if named:
         found["mosaic"] = Mosaic(named, plan.side).sample
+    if things:
+        found["things"] = Mosaic((), plan.side, things).sample
     return found
+
+
+def _with_things(sampler: Sampler, things: Sequence[Thing], share: float) -> Sampler:
+    """`sampler`, with things pasted into that share of its pictures."""
+    if not things or not share:
+        return sampler
+
+    def sample(rng: np.random.Generator) -> Sample:
+        drawn = sampler(rng)
+        return paste_things(drawn, things, rng) if rng.random() < share else drawn
+
+    return sample
+
+
+def _things(sources: Sources, hidden: AbstractSet[str], out: Path) -> list[Thing]:
+    """The photos of one thing that is set apart; the network's maps are kept in `out`."""
+    if sources.salience is None:
+        return []
+    named = (*_imagenet_photos(sources), *_caltech_photos(sources, MAPS_PER_FOLDER))
+    maps = out / "salience.npz"
+    if not maps.exists():
+        photos = dict.fromkeys(photo.path for photo in named)
+        found: dict[str, Any] = dict(salience_maps(photos, sources.salience / "u2net.onnx"))
+        np.savez_compressed(maps, **found)
+    with np.load(maps) as stored:
+        return clear_things(_unhidden(named, hidden), dict(stored))
+
+
+def _unhidden(photos: Sequence[Named], hidden: AbstractSet[str]) -> list[Named]:
+    return [photo for photo in photos if not says(photo, hidden)]
 
 
 def _imagenet_photos(sources: Sources) -> list[Named]:
@@ -322,9 +413,13 @@ def _imagenet_photos(sources: Sources) -> list[Named]:
     return photos * IMAGENET_REPEATS
 
 
-def _caltech_photos(sources: Sources) -> list[Named]:
-    """Photos in folders that say what they show."""
+def _caltech_photos(sources: Sources, most: int | None = None) -> list[Named]:
+    """Photos in folders that say what they show, the first `most` of each or all."""
     if sources.caltech is None:
         return []
-    paths = sorted(sources.caltech.glob("*/*.jpg"))
-    return [Named(path, (caltech_name(path.parent.name),), ()) for path in paths]
+    folders = sorted(path for path in sources.caltech.iterdir() if path.is_dir())
+    return [
+        Named(path, (caltech_name(folder.name),), ())
+        for folder in folders
+        for path in sorted(folder.glob("*.jpg"))[:most]
+    ]

@@ -29,7 +29,7 @@ from ovs_core.encoders.upsampling import FINER, sharpen
 from ovs_core.methods.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.teachers import start_stem
+from ovs_core.training.teachers import VocTeacher, start_stem
 from ovs_core.vocabulary import parse_vocabulary
 
 RULE_CHANCES: Mapping[str, float] = MappingProxyType(
@@ -62,9 +62,12 @@ class ImagePlan:
         rate: peak learning rate of the transformer and the stem's last layers.
         rare_share: part of the COCO samples that are drawn class first, photo second.
         paste_share: part of the COCO samples into which a thing from another photo is pasted.
+        thing_share: part of the samples with drawn masks into which things of one-object photos are pasted.
+        belief_weight: of the VOC network's belief, against the labels.
         trunk_rate: peak learning rate of the stem's trunks and heads; 0 keeps them as they are.
         whole_every: of the steps with a `trunk_rate`, how many it takes until the trunks' first blocks, whose
             large maps cost most of the backward pass, learn once.
+        half_trunks: whether trunks that learn are computed in bfloat16 too, as those that do not always are.
     """
 
     side: int = 384
@@ -76,6 +79,14 @@ class ImagePlan:
     whole_every: int = 1
     rare_share: float = 0.6
     paste_share: float = 0.0
+    thing_share: float = 0.0
+    belief_weight: float = 0.0
+    half_trunks: bool = False
+
+    @property
+    def needs_things(self) -> bool:
+        """Whether photos of one thing are wanted with its place."""
+        return self.thing_share > 0 or any(name == "things" for name, _ in self.shares)
 
 
 def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc_words: Tensor) -> None:
@@ -251,6 +262,7 @@ def train_image(
     plan: ImagePlan,
     schedule: Schedule,
     out: Path,
+    teacher: VocTeacher | None = None,
 ) -> None:
     """Train the image side of `model` in place; the text side is frozen.
 
@@ -261,6 +273,7 @@ def train_image(
         plan: the recipe.
         schedule: how long.
         out: folder of the run (`loop.fit`).
+        teacher: whose belief to learn too, with `plan.belief_weight`.
     """
     transformer, trunk, first_blocks = _image_parts(model)
     model.requires_grad_(False)
@@ -270,20 +283,29 @@ def train_image(
     parts: list[tuple[nn.Module, float]] = [(transformer, plan.rate)]
     if plan.trunk_rate > 0:
         parts.append((trunk, plan.trunk_rate))
+    half = plan.half_trunks or plan.trunk_rate == 0
     with Batches(sources, plan, schedule.seed) as batches:
 
         def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
             first_blocks.requires_grad_(plan.trunk_rate > 0 and step % plan.whole_every == 0)
-            loss = _batch_loss(model, words, batches(step), rng, bf16_trunk=plan.trunk_rate == 0)
-            return {"dense": loss}
+            losses = _batch_losses(model, words, batches(step), rng, bf16_trunk=half, teacher=teacher)
+            if teacher is not None:
+                losses["belief"] = plan.belief_weight * losses["belief"]
+            return losses
 
         fit(model, parts, step_loss, schedule, out)
 
 
-def _batch_loss(
-    model: CLIP, words: WordTable, samples: list[Sample], rng: np.random.Generator, *, bf16_trunk: bool
-) -> Tensor:
-    """Mean loss of square pictures of one size under a few rules, each picture with its own vocabulary."""
+def _batch_losses(
+    model: CLIP,
+    words: WordTable,
+    samples: list[Sample],
+    rng: np.random.Generator,
+    *,
+    bf16_trunk: bool,
+    teacher: VocTeacher | None,
+) -> dict[str, Tensor]:
+    """Mean losses of square pictures of one size under a few rules, each picture with its own vocabulary."""
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))  # (B, H, W, 3)
     pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16_trunk):
@@ -293,17 +315,52 @@ def _batch_loss(
     typed = [typed_rows(sample, rng) for sample in samples]
     names, chances = list(RULE_CHANCES), np.array(list(RULE_CHANCES.values()))
     losses: list[Tensor] = []
+    beliefs: list[Tensor] = []
+    believed = None if teacher is None else teacher(pixels)
     for chosen in rng.choice(len(names), size=RULES_PER_STEP, replace=False, p=chances):
         rule = names[chosen]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             embeddings = dense_embeddings(model, entering, grid, rule)
+        if teacher is not None and believed is not None:
+            scale = model.logit_scale.exp().clamp(max=LARGEST_SCALE)
+            beliefs.append(belief_loss(scale * embeddings[:, 1:], words, teacher.names, believed, samples))
         for index, (sample, found, one) in enumerate(zip(samples, embeddings, typed, strict=True)):
             evidence = (words(one.rows) @ found[1:].T).reshape(-1, *grid)  # (S, h, w)
             dense = _finer(evidence, None if shares is None else shares[index])
             losses.append(_dense_loss(model, sample, dense, one))
             if rule == "clip" and not sample.placed and len(sample.groups) == 1:
                 losses.append(WHOLE_WEIGHT * _whole_loss(model, words, found[0], one))
-    return torch.stack(losses).sum() / (RULES_PER_STEP * len(samples))
+    total = {"dense": torch.stack(losses).sum() / (RULES_PER_STEP * len(samples))}
+    return {**total, "belief": torch.stack(beliefs).mean()} if beliefs else total
+
+
+def belief_loss(
+    scaled: Tensor, words: WordTable, names: tuple[str, ...], believed: Tensor, samples: list[Sample]
+) -> Tensor:
+    """Divergence of typing the teacher's names from what the teacher believes, mean over tokens.
+
+    Tokens whose mask says something where the teacher sees none of its names are left out: the mask is right.
+
+    Args:
+        scaled: scale x unit embeddings of the tokens, (B, h*w, D).
+        words: the text tower's word table.
+        names: the teacher's, K of them.
+        believed: shares (B, 1 + K, h, w), row 0 everything else.
+        samples: the B pictures.
+    """
+    vocabulary = parse_vocabulary(";".join(names))
+    label = torch.tensor(vocabulary.row_label)  # (S,), 0 = everything else
+    logits = scaled @ words(vocabulary.rows).T  # (B, h*w, S)
+    parts = [logits[..., label == k].logsumexp(dim=-1) for k in range(1 + len(names))]
+    logp = torch.stack(parts, dim=-1).log_softmax(dim=-1)  # (B, h*w, 1 + K)
+    target = believed.flatten(2).transpose(1, 2)
+    start = STRIDE // 2
+    said = torch.from_numpy(np.stack([sample.labels[start::STRIDE, start::STRIDE] for sample in samples]))
+    placed = torch.tensor([sample.placed for sample in samples])
+    known = (said.flatten(1) > OTHER) & placed[:, None]
+    counts = ~(known & (target.argmax(dim=-1) == 0))
+    divergence = (target * (target.clamp(min=1e-8).log() - logp)).sum(dim=-1)
+    return (divergence * counts).sum() / counts.sum().clamp(min=1)
 
 
 def _finer(evidence: Tensor, shares: Tensor | None) -> Tensor:

@@ -1,6 +1,8 @@
-"""What training takes from pretrained networks: starting weights of the stem, a word on sky and plants.
+"""What training takes from pretrained networks.
 
-All are Apache-2.0. The stem's tensors start from theirs and are trained on; none ships unchanged.
+Starting weights of the stem, a word on sky and plants, what PASCAL VOC's network believes of any picture, and
+where the thing is in a photo of one thing. All are Apache-2.0. The stem's tensors start from theirs and are
+trained on; none ships unchanged.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from torch import Tensor, nn
 
 from ovs_core.checkpoints import load_strict, read_state
 from ovs_core.encoders.mini import ConvStem
-from ovs_core.training.data import PLANTS, SKY
+from ovs_core.training.data import PLANTS, SKY, read_rgb, salience_key
+from ovs_core.training.names import voc_names
 
 # Cityscapes train ids that hold on everyday photos too; its other classes do not.
 CITYSCAPES_SKY, CITYSCAPES_PLANTS = 10, (8, 9)
 SURE = 0.85  # share of the soft-max
+SALIENCE_SIDE = 320  # pixels, fixed in the network's file
+SALIENCE_MEAN, SALIENCE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CITYSCAPES_LOGITS = "ResizeBilinear"  # the tensor's name in the network
 
 
@@ -40,6 +45,10 @@ def start_stem(stem: ConvStem, folder: Path) -> None:
     _load(stem.imagenet_top, _below(imagenet, "top."), "ImageNet top")
     classifier = {**classifier, "weight": classifier["weight"][..., None, None]}  # linear layer as 1x1
     _load(stem.imagenet_classifier, classifier, "ImageNet classifier")
+    _load_voc(stem, folder)
+
+
+def _load_voc(stem: ConvStem, folder: Path) -> None:
     voc = read_state(folder / "deeplabv3_mobilenetv2_voc.safetensors")
     for name, module in (
         ("trunk", stem.voc),
@@ -49,6 +58,28 @@ def start_stem(stem: ConvStem, folder: Path) -> None:
         ("logits", stem.voc_classifier),
     ):
         _load(module, _below(voc, f"{name}."), f"VOC {name}")
+
+
+class VocTeacher:
+    """The frozen VOC network: what it believes of a picture, over "everything else" and its 20 names.
+
+    Args:
+        folder: holds the network's file and its labels.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.names = voc_names(folder / "pascal_voc_segmentation_labels.txt")[1:]
+        self._stem = ConvStem(1, 1, 1, 1 + len(self.names))
+        _load_voc(self._stem, folder)
+        self._stem.requires_grad_(False).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Shares (B, 21, H/16, W/16) of pixels (B, 3, H, W) in [-1, 1]; row 0 is everything else."""
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            _, logits = self._stem.voc_head(self._stem.voc(pixels))
+        shares: Tensor = logits.float().softmax(dim=1)
+        return shares
 
 
 def _starting(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
@@ -105,3 +136,31 @@ def _where_sure(share: Tensor) -> NDArray[np.int8]:
     found[(share[..., CITYSCAPES_SKY] > SURE).numpy()] = SKY
     found[(share[..., CITYSCAPES_PLANTS].sum(dim=-1) > SURE).numpy()] = PLANTS
     return found
+
+
+def salience_maps(photos: Iterable[Path], model: Path) -> dict[str, NDArray[np.uint8]]:
+    """Where U^2-Net (arXiv 2005.09007) sees the thing that a photo is of.
+
+    Args:
+        photos: image files.
+        model: the network, `u2net.onnx`.
+
+    Returns:
+        `salience_key` of a photo -> map (H, W) at the photo's size, 255 = surely the thing.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    network = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    entry, fused = network.get_inputs()[0].name, network.get_outputs()[0].name
+    maps: dict[str, NDArray[np.uint8]] = {}
+    for path in photos:
+        pixels = Image.fromarray(read_rgb(path))
+        small = pixels.resize((SALIENCE_SIDE, SALIENCE_SIDE), Image.Resampling.BILINEAR)
+        scaled = (np.asarray(small, np.float32) / 255 - SALIENCE_MEAN) / SALIENCE_STD
+        batch = scaled.transpose(2, 0, 1)[None].astype(np.float32)
+        found = np.clip(network.run([fused], {entry: batch})[0][0, 0], 0, 1)
+        map_ = Image.fromarray((found * 255).round().astype(np.uint8))
+        maps[salience_key(path)] = np.asarray(map_.resize(pixels.size, Image.Resampling.BILINEAR))
+    return maps
