@@ -287,5 +287,6 @@ _TITLES: Mapping[str, str] = MappingProxyType(
         "unseen_miou": "unseen mIoU",
         "harmonic_miou": "harmonic mIoU",
         "false_area": "false area",
+        "absent_silent": "absent classes silent",
     }
 )

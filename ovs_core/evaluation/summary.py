@@ -45,6 +45,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "unseen_miou": "mean IoU over the classes in the truth that were named as unseen",
         "harmonic_miou": "harmonic mean of the two",
         "false_area": "share of the counted pixels given to a typed class that is not in the photo",
+        "absent_silent": "share of the typed classes not in the photo that win no counted pixel of it",
     }
 )
 """Every number of a summary: what it is, on the whole set, all photos counted in one."""
@@ -102,12 +103,13 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class _Stacks:
-    """Counts of each photo; without a background class, class 0 is left out of all but `false_area`."""
+    """Counts of each photo; without a background class, class 0 is left out of all but the last two."""
 
     margins: Counts  # (N, 3, classes)
     boundaries: Counts  # (N, 3, classes)
     segments: Numbers  # (N, 4, classes)
-    false_area: Counts  # (N, 2): given to absent classes, counted
+    false_area: Counts  # (N, 2): pixels given to absent classes, counted pixels
+    silent: Counts  # (N, 2): absent classes without a pixel, absent classes
 
 
 def summarise(
@@ -199,6 +201,7 @@ def _statistics(
         "pixel_accuracy": (stacks.margins, pixel_accuracy),
         "boundary_miou": (stacks.boundaries, mean_iou),
         "false_area": (stacks.false_area, share),
+        "absent_silent": (stacks.silent, share),
     }
     for index, name in enumerate(("pq", "sq", "rq")):
         found[name] = (stacks.segments, _row(panoptic_quality, index))
@@ -222,7 +225,7 @@ def _stack(records: Sequence[PhotoRecord], dataset: Dataset) -> tuple[_Stacks, C
     classes = len(dataset.classes) + 1
     first = 0 if dataset.background else 1
     whole = np.zeros((classes, classes), np.int64)
-    right, bands, segments, false_area = [], [], [], []
+    right, bands, segments, false_area, silent = [], [], [], [], []
     for record in records:
         matrix = record.confusion(classes)
         inside, void = matrix[:classes], matrix[classes]
@@ -233,7 +236,14 @@ def _stack(records: Sequence[PhotoRecord], dataset: Dataset) -> tuple[_Stacks, C
         bands.append(record.boundaries(classes)[:, first:])
         segments.append(segment_counts(inside, void)[:, first:])
         false_area.append([counts[2, absent].sum(), inside.sum()])
-    stacks = _Stacks(np.stack(right), np.stack(bands), np.stack(segments), np.array(false_area, np.int64))
+        silent.append([(counts[2, absent] == 0).sum(), len(absent)])
+    stacks = _Stacks(
+        np.stack(right),
+        np.stack(bands),
+        np.stack(segments),
+        np.array(false_area, np.int64),
+        np.array(silent, np.int64),
+    )
     return stacks, whole
 
 

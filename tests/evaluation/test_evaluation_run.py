@@ -116,6 +116,19 @@ def test_false_area_is_what_absent_classes_win(tmp_path):
     assert summarise(records, dataset).metrics["false_area"].value == 0.0
 
 
+def test_absent_classes_are_silent_where_they_win_no_pixel(tmp_path):
+    lines = ("0 background", *(f"{value} thing {value}" for value in range(1, 7)))
+    make_folder(tmp_path, {"1": halves(1, 2), "2": halves(0, 3)}, lines)
+    dataset = open_dataset("folder", tmp_path)
+    records = [
+        made("1", [(1, 1, 9), (2, 4, 1), (-1, 5, 7)], (1, 2, 4, 5)),  # 4 wins a pixel, 5 only void: 1 of 2
+        made("2", [(0, 0, 5), (3, 3, 5)], (1, 2, 3, 6)),  # 3 of 3
+    ]
+    assert summarise(records, dataset).metrics["absent_silent"].value == pytest.approx(4 / 5)
+    alone = [made("1", [(1, 1, 9), (2, 0, 1)], (1, 2))]
+    assert "absent_silent" not in summarise(alone, dataset).metrics  # nobody was there to be silent
+
+
 def test_settings_that_contradict_each_other():
     with pytest.raises(ValueError, match="go with classes_in_image"):
         Settings(distractors=3)
@@ -297,6 +310,7 @@ def test_summary_by_hand(dataset):
     assert summary.metrics["unseen_miou"].value == pytest.approx(0.5)
     # Photo 2 has no cat, and 6 of all 20 pixels are called one.
     assert summary.metrics["false_area"].value == pytest.approx(6 / 20)
+    assert summary.metrics["absent_silent"].value == 0.0
     # Photo 1: cat 6/8 and dog 2/2 match, background is extra. Photo 2: background 4/8 does not, nor does dog.
     # Background: nothing matched; cat: 0.75 / (1 + 1/2); dog: 1 / (1 + 1/2).
     assert summary.metrics["pq"].value == pytest.approx((0 + 0.5 + 1 / 1.5) / 3)
