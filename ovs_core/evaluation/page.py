@@ -52,8 +52,8 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 .sides img { width: 100%; display: block; }
 figure { margin: 0 0 1.5rem; }
 figcaption { margin-bottom: .35rem; overflow-wrap: anywhere; }
-.chip { display: inline-block; border-radius: .3rem; padding: .05rem .5rem; margin: .35rem .35rem 0 0; font-
-  size: .85rem; }
+.chip { display: inline-block; border: 1px solid #0002; border-radius: .3rem; padding: .05rem .5rem;
+  margin: .35rem .35rem 0 0; font-size: .85rem; }
 svg.confusion { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 svg.confusion .share { font-size: 10px; text-anchor: middle; pointer-events: none; }
 """
@@ -170,9 +170,9 @@ def _settings(about: Mapping[str, object], summary: Summary) -> list[tuple[str, 
         if key == "weights" and isinstance(value, Mapping):
             facts += [(f"weights {file}", f"SHA-256 {digest['sha256']}") for file, digest in value.items()]
         elif isinstance(value, Mapping):
-            facts += [(inner.replace("_", " "), str(one)) for inner, one in value.items()]
+            facts += [(inner.replace("_", " "), _fact(one)) for inner, one in value.items()]
         else:
-            facts.append((key, str(value)))
+            facts.append((key, _fact(value)))
     stages = ", ".join(f"{stage.replace('_', ' ')} {spent:.2f}" for stage, spent in summary.seconds.items())
     facts.append(("median seconds by stage", stages))
     facts.append(("classes typed, mean", f"{summary.typed:.1f}"))
@@ -184,6 +184,10 @@ def _settings(about: Mapping[str, object], summary: Summary) -> list[tuple[str, 
         )
     )
     return facts
+
+
+def _fact(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 def _bars(classes: Sequence[ClassNumbers]) -> str:

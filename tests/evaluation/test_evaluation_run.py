@@ -404,6 +404,13 @@ def test_the_page_holds_everything_and_needs_no_other_file(dataset, tmp_path):
     assert set(report.differences) == {"two"}
 
 
+@pytest.mark.parametrize(("right_half", "named"), [(2, False), (255, True)])
+def test_the_legend_tells_pixels_that_do_not_count(tmp_path, right_half, named):
+    make_folder(tmp_path, {"1": halves(1, right_half)})
+    _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")])
+    assert ("does not count" in parsed.text) == named
+
+
 def test_names_are_text_in_the_page(tmp_path):
     make_folder(tmp_path, {"1": halves(1, 2)}, ("1 <script>alert(1)</script>", "2 a&b"))
     dataset = open_dataset("folder", tmp_path)
@@ -434,6 +441,13 @@ def test_confusion_of_many_classes_is_summed_up():
     assert "16 more classes" in svg
     assert "class 39 called class 39: 100.0 %" in svg
     assert "class 3 " not in svg
+
+
+@pytest.mark.parametrize(("name", "margin"), [("cat", 14 + 3 * 7), ("a" * 99, 14 + 20 * 7)])
+def test_confusion_leaves_room_for_its_longest_name(name, margin):
+    svg = confusion_svg(np.diag([1, 1]), [name, "dog"])
+    assert f'viewBox="0 0 {margin + 2 * 26} {margin + 2 * 26}"' in svg
+    assert f'<rect x="{margin + 26}" y="{margin}"' in svg  # the first row's second cell
 
 
 def test_classes_that_are_only_in_answers_have_no_row():
