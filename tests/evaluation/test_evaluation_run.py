@@ -125,6 +125,10 @@ def test_absent_classes_are_silent_where_they_win_no_pixel(tmp_path):
         made("2", [(0, 0, 5), (3, 3, 5)], (1, 2, 3, 6)),  # 3 of 3
     ]
     assert summarise(records, dataset).metrics["absent_silent"].value == pytest.approx(4 / 5)
+    assert [(one.name, one.false_share) for one in summarise(records, dataset).classes][-1] == (
+        "thing 4",
+        1 / 20,
+    )
     alone = [made("1", [(1, 1, 9), (2, 0, 1)], (1, 2))]
     assert "absent_silent" not in summarise(alone, dataset).metrics  # nobody was there to be silent
 
@@ -321,6 +325,7 @@ def test_summary_by_hand(dataset):
         ("cat", 1, 0.4, 0.6),
         ("dog", 2, 0.2, 0.1),
     ]
+    assert [one.false_share for one in summary.classes] == [0, 6 / 20, 0]
     assert summary.photo_iou == {"1": pytest.approx((0.75 + 1) / 2), "2": pytest.approx(0.25)}
     assert (summary.counted, summary.nothing_to_ask, summary.left_out) == (2, ("3",), {"4": "broken"})
     assert summary.seconds == {"encode": 0.5, "method": 0.25, "total": 0.75, "total_p90": 0.75}
@@ -409,6 +414,14 @@ def test_the_legend_tells_pixels_that_do_not_count(tmp_path, right_half, named):
     make_folder(tmp_path, {"1": halves(1, right_half)})
     _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")])
     assert ("does not count" in parsed.text) == named
+
+
+def test_the_page_names_classes_that_win_where_they_are_not(tmp_path):
+    make_folder(tmp_path, {"1": halves(1, 0), "2": halves(2, 0)})
+    _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")], Settings())
+    assert any(text.endswith("of all photos: cat 50.00.") for text in parsed.text)  # all of photo 2
+    _, parsed = make_page(open_dataset("folder", tmp_path, limit=1), [always("cat", "one")], Settings())
+    assert not any("Win most" in text for text in parsed.text)
 
 
 def test_names_are_text_in_the_page(tmp_path):
