@@ -27,7 +27,7 @@ from ovs_core.types import Result
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOS = REPOSITORY / "assets" / "photos"
 PICTURES = REPOSITORY / "checkpoints" / "mini" / "pictures"
-SIDE = 400  # pixels of the longer side of photo and answer
+SIDE = 320  # pixels of the longer side of photo and answer
 GAP = 8
 QUALITY = 85
 
