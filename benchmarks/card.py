@@ -73,7 +73,8 @@ class Job:
 def rules(job: Job, path: Path) -> None:
     """The five last-block rules on all questions."""
     folders = ["--coco", job.coco, "--camvid", job.camvid]
-    _run(embedded_model.main, [*folders, "--methods", *RULES, *_limit(job), "--json", path])
+    settings = ["--methods", *RULES, "--device", "cpu", *_limit(job)]
+    _run(embedded_model.main, [*folders, *settings, "--json", path])
 
 
 def against_closed_set(job: Job, path: Path) -> None:
