@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from ovs_core.training.teachers import start_stem
 CONFIG = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"
 PUBLISHED_LONG_SIDE = 513
 VAL = "val2017"
+OURS = "ours"
+PUBLISHED = "DeepLab, longer side 513"
 
 
 def closed_set_network(pretrained: Path) -> ConvStem:
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default=VAL)
     parser.add_argument("--method", choices=tuple(METHODS), default=DEFAULT_METHOD)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--json", type=Path, help="write the numbers here, shares in [0, 1]")
     options = parser.parse_args(arguments)
     try:
         photos = open_photos(options.coco, options.split, options.limit)
@@ -75,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         question = questions_about(photos.dataset, {"c": COCO_RULES["c"]}, truth)["c"]
         shape = photo.size
         answers = {
-            "ours": engine.segment(photo, question.vocabulary, method=options.method).labels,
-            "DeepLab, longer side 513": closed_set_labels(stem, photo.pixels, published_size(shape)),
+            OURS: engine.segment(photo, question.vocabulary, method=options.method).labels,
+            PUBLISHED: closed_set_labels(stem, photo.pixels, published_size(shape)),
             "DeepLab, our frames": closed_set_labels(
                 stem, photo.pixels, frame_size(shape, short_side, STRIDE)
             ),
@@ -84,14 +88,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, labels in answers.items():
             matrix = confusion(question.truth, question.answer(labels), len(photos.dataset.classes) + 1)
             counted.setdefault(name, []).append(margins(matrix))
+    if not counted:
+        print("No photo could be measured: none was readable.", file=sys.stderr)
+        return 2
     stacks = {name: np.stack(rows) for name, rows in counted.items()}
-    asked = f"{len(stacks['ours'])} photos of {options.split}"
+    found = {name: interval(stack, mean_iou) for name, stack in stacks.items()}
+    behind = {
+        name: paired_difference(stacks[OURS], stack, mean_iou)
+        for name, stack in stacks.items()
+        if name != OURS
+    }
+    asked = f"{len(stacks[OURS])} photos of {options.split}"
     print(f"{options.method}, 20 VOC names + background, {asked}, mIoU %\n")
-    for name, stack in stacks.items():
-        print(f"- {name}: {_text(interval(stack, mean_iou))}")
-    for name, stack in stacks.items():
-        if name != "ours":
-            print(f"- ours - {name}, paired: {_text(paired_difference(stacks['ours'], stack, mean_iou))}")
+    for name, one in found.items():
+        print(f"- {name}: {_text(one)}")
+    for name, one in behind.items():
+        print(f"- ours - {name}, paired: {_text(one)}")
+    if options.json is not None:
+        content = {
+            "method": options.method,
+            "photos": len(stacks[OURS]),
+            "miou": {name: asdict(one) for name, one in found.items()},
+            "ours_minus": {name: asdict(one) for name, one in behind.items()},
+        }
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

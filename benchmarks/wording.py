@@ -8,9 +8,10 @@ word: mean IoU of each wording over that of the plain names of the same classes.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,7 +21,16 @@ from numpy.typing import NDArray
 from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
 from ovs_core.build import DEFAULT_METHOD, METHODS
 from ovs_core.engine import Engine
-from ovs_core.evaluation.metrics import class_iou, confusion, draws, margins, totals
+from ovs_core.evaluation.metrics import (
+    Interval,
+    class_iou,
+    confusion,
+    draws,
+    margins,
+    mean_known,
+    percentiles,
+    totals,
+)
 
 SYNONYMS: Mapping[str, str] = MappingProxyType(
     {
@@ -48,6 +58,22 @@ PLAIN = "plain name"
 VAL = "val2017"
 
 
+@dataclass(frozen=True)
+class Kept:
+    """One wording against the plain names, over the classes that have such a word and are in the truth.
+
+    Attributes:
+        plain, other: mean IoU in [0, 1] with the plain names and with the wording.
+        kept: the second over the first.
+        classes: how many they are.
+    """
+
+    plain: float
+    other: float
+    kept: Interval
+    classes: int
+
+
 def wordings(names: Sequence[str]) -> dict[str, list[str | None]]:
     """Each way of saying each name; None where there is no such word of its own."""
     plural = [PLURALS.get(name, f"{name}s") for name in names]
@@ -66,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default=VAL)
     parser.add_argument("--method", choices=tuple(METHODS), default=DEFAULT_METHOD)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--json", type=Path, help="write the numbers here, shares in [0, 1]")
     options = parser.parse_args(arguments)
     try:
         photos = open_photos(options.coco, options.split, options.limit)
@@ -85,30 +112,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
             labels = engine.segment(photo, vocabulary, method=options.method).labels
             matrix = confusion(question.truth, question.answer(labels), len(said[PLAIN]) + 1)
             counted[way].append(margins(matrix))
+    if not counted[PLAIN]:
+        print("No photo could be measured: none was readable and had a class.", file=sys.stderr)
+        return 2
     stacks = {way: np.stack(rows) for way, rows in counted.items()}
     asked = f"{len(stacks[PLAIN])} photos of {options.split}"
     print(f"{options.method}, {asked}; mean IoU over the classes with such a word\n")
-    for way, words in said.items():
-        if way != PLAIN:
-            print(_line(way, [word is not None for word in words], stacks))
+    found = {
+        way: kept([word is not None for word in words], stacks[PLAIN], stacks[way])
+        for way, words in said.items()
+        if way != PLAIN
+    }
+    for way, one in found.items():
+        print(_line(way, one))
+    if options.json is not None:
+        content = {
+            "method": options.method,
+            "photos": len(stacks[PLAIN]),
+            "wordings": {way: asdict(one) for way, one in found.items()},
+        }
+        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def _line(way: str, having: Sequence[bool], stacks: Mapping[str, NDArray[np.int64]]) -> str:
-    """Mean IoU both ways, and the share that is kept with its 95 % interval over photos (paired)."""
+def kept(having: Sequence[bool], plain: NDArray[np.int64], other: NDArray[np.int64]) -> Kept:
+    """Compare a wording with the plain names, paired by photo.
+
+    Args:
+        having: whether each class has such a word, (K,).
+        plain: margins of each photo with the plain names, (N, 3, K + 1).
+        other: the same with the wording.
+    """
     which = np.array([False, *having])
-    drawn = draws(len(stacks[PLAIN]))
+    drawn = draws(len(plain))
 
     def mean(total: NDArray[np.number]) -> NDArray[np.float64]:
-        return np.nanmean(np.where(which, class_iou(total), np.nan), axis=-1)
+        return mean_known(np.where(which, class_iou(total), np.nan))
 
-    plain, other = (mean(stacks[name].sum(axis=0)) for name in (PLAIN, way))
-    kept = mean(totals(stacks[way], drawn)) / mean(totals(stacks[PLAIN], drawn))
-    low, high = np.percentile(kept, (2.5, 97.5))
-    there = int((~np.isnan(np.where(which, class_iou(stacks[PLAIN].sum(axis=0)), np.nan))).sum())
+    before, after = (mean(stack.sum(axis=0)) for stack in (plain, other))
+    with np.errstate(divide="ignore", invalid="ignore"):  # nothing found by the plain name: nothing to keep
+        share = np.divide(after, before)
+        shares = mean(totals(other, drawn)) / mean(totals(plain, drawn))
+    classes = int((~np.isnan(np.where(which, class_iou(plain.sum(axis=0)), np.nan))).sum())
+    return Kept(float(before), float(after), percentiles(float(share), shares), classes)
+
+
+def _line(way: str, one: Kept) -> str:
+    """Mean IoU both ways, and the share that is kept with its 95 % interval over photos."""
+    value, low, high = (100 * number for number in (one.kept.value, one.kept.low, one.kept.high))
     return (
-        f"- {way}: {100 * other:.1f} for {100 * plain:.1f}, {100 * other / plain:.0f} % kept "
-        f"[{100 * low:.0f}, {100 * high:.0f}], {there} classes"
+        f"- {way}: {100 * one.other:.1f} for {100 * one.plain:.1f}, {value:.0f} % kept "
+        f"[{low:.0f}, {high:.0f}], {one.classes} classes"
     )
 
 

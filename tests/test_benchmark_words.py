@@ -3,7 +3,7 @@
 import numpy as np
 
 from benchmarks.closed_set import published_size
-from benchmarks.wording import PLAIN, _line, wordings
+from benchmarks.wording import kept, wordings
 
 
 def test_each_way_of_saying_a_name():
@@ -20,8 +20,9 @@ def test_share_kept_is_over_the_classes_that_have_such_a_word():
     """Two classes and background; only class 1 has another word: IoU 0.8 by its name, 0.4 by the word."""
     plain = np.array([[[50, 8, 1], [50, 10, 10], [50, 8, 10]]])
     other = np.array([[[50, 4, 9], [50, 10, 10], [50, 4, 10]]])
-    line = _line("synonym", [True, False], {PLAIN: plain, "synonym": other})
-    assert line == "- synonym: 40.0 for 80.0, 50 % kept [50, 50], 1 classes"
+    found = kept([True, False], plain, other)
+    assert (found.plain, found.other, found.classes) == (0.8, 0.4, 1)
+    assert (found.kept.value, found.kept.low, found.kept.high) == (0.5, 0.5, 0.5)
 
 
 def test_published_frames_keep_the_shape():

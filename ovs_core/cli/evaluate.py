@@ -169,7 +169,9 @@ def _measure(
 def _table(report: Report) -> str:
     """Markdown: a line for each method."""
     heads = ("miou_truth", "miou_either", "pixel_accuracy", "boundary_miou", "pq", "false_area")
-    more = tuple(name for name in ("seen_miou", "unseen_miou", "harmonic_miou") if report.unseen)
+    more = ("absent_silent",) if report.settings.distractors else ()
+    if report.unseen:
+        more = (*more, "seen_miou", "unseen_miou", "harmonic_miou")
     lines = [["method", *heads, *more, "s/photo", "photos"]]
     lines.append(["---"] * len(lines[0]))
     for name, summary in report.summaries.items():

@@ -23,6 +23,7 @@ Examples = Mapping[str, tuple[Sequence[Sides], Sequence[Sides]]]
 """Subject -> its best photos and its worst photos."""
 
 _JPEG_QUALITY = 85
+_WORST = 12  # classes that are named for winning where they are not
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #202124; margin: 2rem auto; max-width: 72rem; padding: 0
@@ -52,8 +53,8 @@ dl.facts dd { margin: 0; overflow-wrap: anywhere; }
 .sides img { width: 100%; display: block; }
 figure { margin: 0 0 1.5rem; }
 figcaption { margin-bottom: .35rem; overflow-wrap: anywhere; }
-.chip { display: inline-block; border-radius: .3rem; padding: .05rem .5rem; margin: .35rem .35rem 0 0; font-
-  size: .85rem; }
+.chip { display: inline-block; border: 1px solid #0002; border-radius: .3rem; padding: .05rem .5rem;
+  margin: .35rem .35rem 0 0; font-size: .85rem; }
 svg.confusion { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
 svg.confusion .share { font-size: 10px; text-anchor: middle; pointer-events: none; }
 """
@@ -170,9 +171,9 @@ def _settings(about: Mapping[str, object], summary: Summary) -> list[tuple[str, 
         if key == "weights" and isinstance(value, Mapping):
             facts += [(f"weights {file}", f"SHA-256 {digest['sha256']}") for file, digest in value.items()]
         elif isinstance(value, Mapping):
-            facts += [(inner.replace("_", " "), str(one)) for inner, one in value.items()]
+            facts += [(inner.replace("_", " "), _fact(one)) for inner, one in value.items()]
         else:
-            facts.append((key, str(value)))
+            facts.append((key, _fact(value)))
     stages = ", ".join(f"{stage.replace('_', ' ')} {spent:.2f}" for stage, spent in summary.seconds.items())
     facts.append(("median seconds by stage", stages))
     facts.append(("classes typed, mean", f"{summary.typed:.1f}"))
@@ -186,12 +187,16 @@ def _settings(about: Mapping[str, object], summary: Summary) -> list[tuple[str, 
     return facts
 
 
+def _fact(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
 def _bars(classes: Sequence[ClassNumbers]) -> str:
-    """A bar for each class in the truth, the best first, and a line for those that are only in answers."""
+    """A bar for each class in the truth, the best first, and the classes that win most where they are not."""
     ranked = sorted(
         (one for one in classes if one.iou is not None), key=lambda one: (-(one.iou or 0.0), one.label)
     )
-    wrong = sorted((one for one in classes if one.iou is None), key=lambda one: -one.answer_share)
+    wrong = sorted((one for one in classes if one.false_share), key=lambda one: -one.false_share)
     rows = []
     for one in ranked:
         bars = "".join(
@@ -201,7 +206,7 @@ def _bars(classes: Sequence[ClassNumbers]) -> str:
                 (' class="edge"', one.boundary_iou, "boundary IoU"),
             )
         )
-        area = f"{percent(one.truth_share)} → {percent(one.answer_share)}"
+        area = f"{100 * one.truth_share:.2f} → {100 * one.answer_share:.2f}"  # many classes are small
         rows.append(
             f'<tr><td>{escape(one.name)}</td><td class="bar">{bars}</td><td><b>{percent(one.iou)}</b></td>'
             f"<td>{percent(one.boundary_iou)}</td><td>{area}</td><td>{one.photos}</td></tr>"
@@ -217,8 +222,9 @@ def _bars(classes: Sequence[ClassNumbers]) -> str:
             "photos",
         )
     )
-    only = ", ".join(f"{escape(one.name)} {percent(one.answer_share)}" for one in wrong)
-    last = f'<p class="small">Only in answers, per cent of the area: {only}.</p>' if wrong else ""
+    worst = ", ".join(f"{escape(one.name)} {100 * one.false_share:.2f}" for one in wrong[:_WORST])
+    note = "Win most in photos that do not have them, per cent of the area of all photos"
+    last = f'<p class="small">{note}: {worst}.</p>' if wrong else ""
     return (
         f'<div class="wide"><table class="bars"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>{last}"
@@ -287,5 +293,6 @@ _TITLES: Mapping[str, str] = MappingProxyType(
         "unseen_miou": "unseen mIoU",
         "harmonic_miou": "harmonic mIoU",
         "false_area": "false area",
+        "absent_silent": "absent classes silent",
     }
 )

@@ -19,8 +19,9 @@ from ovs_core.render.palette import Color, colors_for, text_color
 _SIDE = 360  # pixels of the longer side of each picture
 _VOID_COLOR: Color = (255, 255, 255)
 _LARGEST_MATRIX = 24  # classes; the others are summed up in one row and column
-_CELL, _MARGIN = 26, 150  # pixels
-_LONGEST_NAME = 20  # letters; longer ones do not fit into the margin
+_CELL = 26  # pixels
+_LONGEST_NAME = 20  # letters; longer ones are cut
+_LETTER = 7  # pixels, of the 12 px font
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class Sides:
         photo: its key.
         iou: its mean IoU, in [0, 1].
         pictures: photo, truth and answer, each (h, w, 3).
-        legend: name and colour of every class in one of the two.
+        legend: name and colour of every class in one of the two, and of pixels that do not count.
     """
 
     photo: str
@@ -65,6 +66,8 @@ def sides(
     painted = [paint(picture, one, [*colors, _VOID_COLOR], opacity=0.7) for one in labels]
     shown = [int(label) for label in np.unique(labels) if label != void]
     legend = tuple((names[label - 1] if label else "other", colors[label]) for label in shown)
+    if (labels[0] == void).any():
+        legend = (*legend, ("does not count", _VOID_COLOR))
     return Sides(key, iou, (picture, painted[0], painted[1]), legend)
 
 
@@ -79,20 +82,22 @@ def confusion_svg(matrix: Counts, names: Sequence[str]) -> str:
     matrix, names = _largest(matrix, names)
     rows = [int(row) for row in np.flatnonzero(matrix.sum(axis=1))]
     shares = matrix[rows] / matrix[rows].sum(axis=1, keepdims=True)
-    width, height = (_MARGIN + _CELL * count for count in (len(names), len(rows)))
+    margin = 14 + _LETTER * min(max(map(len, names)), _LONGEST_NAME)  # for the names, on the left and on top
+    width, height = (margin + _CELL * count for count in (len(names), len(rows)))
     parts = [
         f'<svg class="confusion" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         'aria-label="Confusion of classes, rows are the truth">'
     ]
     for place, row in enumerate(rows):
-        middle = _MARGIN + _CELL * (place + 0.5) + 4
-        parts.append(f'<text x="{_MARGIN - 6}" y="{middle}" text-anchor="end">{_short(names[row])}</text>')
+        middle = margin + _CELL * (place + 0.5) + 4
+        parts.append(f'<text x="{margin - 6}" y="{middle}" text-anchor="end">{_short(names[row])}</text>')
     for place, name in enumerate(names):
-        middle = _MARGIN + _CELL * (place + 0.5) + 4
-        parts.append(f'<text transform="translate({middle},{_MARGIN - 6}) rotate(-90)">{_short(name)}</text>')
+        middle = margin + _CELL * (place + 0.5) + 4
+        parts.append(f'<text transform="translate({middle},{margin - 6}) rotate(-90)">{_short(name)}</text>')
     for place, column in np.ndindex(*shares.shape):
         title = f"{names[rows[place]]} called {names[column]}"
-        parts.append(_cell(place, column, float(shares[place, column]), title))
+        corner = (margin + _CELL * column, margin + _CELL * place)
+        parts.append(_cell(corner, float(shares[place, column]), title))
     return "\n".join([*parts, "</svg>"])
 
 
@@ -100,10 +105,10 @@ def _short(name: str) -> str:
     return escape(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 
-def _cell(row: int, column: int, value: float, title: str) -> str:
-    """One cell, with its share written in it where that is at least 1 %."""
+def _cell(corner: tuple[int, int], value: float, title: str) -> str:
+    """One cell at (left, top), with its share written in it where that is at least 1 %."""
+    left, top = corner
     red, green, blue = (int(level) for level in colormaps["viridis"](value, bytes=True)[:3])
-    left, top = _MARGIN + _CELL * column, _MARGIN + _CELL * row
     place = f'x="{left}" y="{top}" width="{_CELL - 1}" height="{_CELL - 1}"'
     square = f'<rect {place} fill="rgb({red},{green},{blue})">'
     square += f"<title>{escape(title)}: {100 * value:.1f} %</title></rect>"

@@ -136,6 +136,7 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
         "refine": settings.refine,
         "weights": {name: {"sha256": digest} for name, digest in first.weights.items()},
         "preset": asdict(preset),
+        "device": f"{engine.compute.device.type}, {str(engine.compute.dtype).removeprefix('torch.')}",
     }
     # Methods that read tokens share them; a pyramid may be the method's own.
     eyes = "tokens" if METHODS[method].reads == "tokens" else method

@@ -45,6 +45,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "unseen_miou": "mean IoU over the classes in the truth that were named as unseen",
         "harmonic_miou": "harmonic mean of the two",
         "false_area": "share of the counted pixels given to a typed class that is not in the photo",
+        "absent_silent": "share of the typed classes not in the photo that win no counted pixel of it",
     }
 )
 """Every number of a summary: what it is, on the whole set, all photos counted in one."""
@@ -60,6 +61,7 @@ class ClassNumbers:
         photos: with the class in their truth.
         iou, boundary_iou: None where the truth has none of it.
         truth_share, answer_share: how much of the area it has and gets.
+        false_share: how much it gets in photos that do not have it.
     """
 
     label: int
@@ -69,6 +71,7 @@ class ClassNumbers:
     boundary_iou: float | None
     truth_share: float
     answer_share: float
+    false_share: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +105,14 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class _Stacks:
-    """Counts of each photo; without a background class, class 0 is left out of all but `false_area`."""
+    """Counts of each photo; without a background class, class 0 is left out of rows of classes."""
 
     margins: Counts  # (N, 3, classes)
     boundaries: Counts  # (N, 3, classes)
     segments: Numbers  # (N, 4, classes)
-    false_area: Counts  # (N, 2): given to absent classes, counted
+    false_area: Counts  # (N, classes): pixels given to typed classes that are absent
+    silent: Counts  # (N, 2): absent typed classes without a pixel, absent typed classes
+    pixels: Counts  # (N,): counted
 
 
 def summarise(
@@ -198,7 +203,8 @@ def _statistics(
         "miou_either": (stacks.margins, lambda total: mean_iou(total, "either")),
         "pixel_accuracy": (stacks.margins, pixel_accuracy),
         "boundary_miou": (stacks.boundaries, mean_iou),
-        "false_area": (stacks.false_area, share),
+        "false_area": (np.stack([stacks.false_area.sum(axis=1), stacks.pixels], axis=1), share),
+        "absent_silent": (stacks.silent, share),
     }
     for index, name in enumerate(("pq", "sq", "rq")):
         found[name] = (stacks.segments, _row(panoptic_quality, index))
@@ -222,7 +228,7 @@ def _stack(records: Sequence[PhotoRecord], dataset: Dataset) -> tuple[_Stacks, C
     classes = len(dataset.classes) + 1
     first = 0 if dataset.background else 1
     whole = np.zeros((classes, classes), np.int64)
-    right, bands, segments, false_area = [], [], [], []
+    right, bands, segments, false_area, silent, pixels = [], [], [], [], [], []
     for record in records:
         matrix = record.confusion(classes)
         inside, void = matrix[:classes], matrix[classes]
@@ -232,8 +238,17 @@ def _stack(records: Sequence[PhotoRecord], dataset: Dataset) -> tuple[_Stacks, C
         right.append(counts[:, first:])
         bands.append(record.boundaries(classes)[:, first:])
         segments.append(segment_counts(inside, void)[:, first:])
-        false_area.append([counts[2, absent].sum(), inside.sum()])
-    stacks = _Stacks(np.stack(right), np.stack(bands), np.stack(segments), np.array(false_area, np.int64))
+        false_area.append(np.where(np.isin(np.arange(classes), absent), counts[2], 0)[first:])
+        pixels.append(inside.sum())
+        silent.append([(counts[2, absent] == 0).sum(), len(absent)])
+    stacks = _Stacks(
+        np.stack(right),
+        np.stack(bands),
+        np.stack(segments),
+        np.stack(false_area),
+        np.array(silent, np.int64),
+        np.array(pixels, np.int64),
+    )
     return stacks, whole
 
 
@@ -243,6 +258,7 @@ def _class_numbers(stacks: _Stacks, confusion: Counts, dataset: Dataset) -> tupl
     total = stacks.margins.sum(axis=0)
     iou, boundary = class_iou(total), class_iou(stacks.boundaries.sum(axis=0))
     photos = (stacks.margins[:, 1] > 0).sum(axis=0)
+    false_area = stacks.false_area.sum(axis=0)
     pixels = max(1, int(confusion.sum()))
     return tuple(
         ClassNumbers(
@@ -253,6 +269,7 @@ def _class_numbers(stacks: _Stacks, confusion: Counts, dataset: Dataset) -> tupl
             boundary_iou=_known(boundary[index]),
             truth_share=float(total[1, index] / pixels),
             answer_share=float(total[2, index] / pixels),
+            false_share=float(false_area[index] / pixels),
         )
         for index in np.flatnonzero(total[1] + total[2])
     )

@@ -35,6 +35,7 @@ def test_two_methods_become_a_table_a_report_and_a_page(folder, run, tmp_path, c
     assert set(content["subjects"]) == {"clip", "naclip"}
     about = content["subjects"]["clip"]["about"]
     assert about["preset"]["short_side"] == 64
+    assert about["device"] == "cpu, float32"
     assert len(about["weights"]["tiny-0.safetensors"]["sha256"]) == 64
     assert "<!DOCTYPE html>" in (tmp_path / "report.html").read_text(encoding="utf-8")
     files = {"set", "text", "report.json", "report.html", "report.clip.jsonl", "report.naclip.jsonl"}
@@ -59,6 +60,13 @@ def test_another_setting_needs_another_file(folder, run, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "another classes_in_image (false, now true)" in said
     assert run("--classes-in-image", out="other.json") == 0
+
+
+def test_distractors_tell_how_many_names_were_silent(folder, run, capsys):
+    assert run("--classes-in-image", "--distractors", "1") == 0
+    head, _, row = capsys.readouterr().out.splitlines()
+    place = head.split(" | ").index("absent_silent")
+    assert row.split(" | ")[place][0].isdigit()
 
 
 def test_unseen_classes(folder, run, tmp_path, capsys):

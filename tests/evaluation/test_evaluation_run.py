@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import mmap
 import threading
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -114,6 +115,23 @@ def test_false_area_is_what_absent_classes_win(tmp_path):
     assert summarise(records, dataset).metrics["false_area"].value == 1.0  # void pixels are not counted
     records = records_of(always("cat"), dataset, Settings(classes_in_image=True, distractors=1))
     assert summarise(records, dataset).metrics["false_area"].value == 0.0
+
+
+def test_absent_classes_are_silent_where_they_win_no_pixel(tmp_path):
+    lines = ("0 background", *(f"{value} thing {value}" for value in range(1, 7)))
+    make_folder(tmp_path, {"1": halves(1, 2), "2": halves(0, 3)}, lines)
+    dataset = open_dataset("folder", tmp_path)
+    records = [
+        made("1", [(1, 1, 9), (2, 4, 1), (-1, 5, 7)], (1, 2, 4, 5)),  # 4 wins a pixel, 5 only void: 1 of 2
+        made("2", [(0, 0, 5), (3, 3, 5)], (1, 2, 3, 6)),  # 3 of 3
+    ]
+    assert summarise(records, dataset).metrics["absent_silent"].value == pytest.approx(4 / 5)
+    assert [(one.name, one.false_share) for one in summarise(records, dataset).classes][-1] == (
+        "thing 4",
+        1 / 20,
+    )
+    alone = [made("1", [(1, 1, 9), (2, 0, 1)], (1, 2))]
+    assert "absent_silent" not in summarise(alone, dataset).metrics  # nobody was there to be silent
 
 
 def test_settings_that_contradict_each_other():
@@ -268,7 +286,8 @@ def test_without_background_there_is_no_threshold(tmp_path, engine):
 def test_memory_is_measured():
     start_peak(torch.device("cpu"))
     before = peak_bytes(torch.device("cpu"))
-    block = np.ones(40_000_000, np.uint8)
+    block = np.frombuffer(mmap.mmap(-1, 40_000_000), np.uint8)  # new pages: malloc may have freed ones left
+    block[:] = 1
     after = peak_bytes(torch.device("cpu"))
     assert before is None or after - before > 0.5 * block.nbytes
 
@@ -297,6 +316,7 @@ def test_summary_by_hand(dataset):
     assert summary.metrics["unseen_miou"].value == pytest.approx(0.5)
     # Photo 2 has no cat, and 6 of all 20 pixels are called one.
     assert summary.metrics["false_area"].value == pytest.approx(6 / 20)
+    assert summary.metrics["absent_silent"].value == 0.0
     # Photo 1: cat 6/8 and dog 2/2 match, background is extra. Photo 2: background 4/8 does not, nor does dog.
     # Background: nothing matched; cat: 0.75 / (1 + 1/2); dog: 1 / (1 + 1/2).
     assert summary.metrics["pq"].value == pytest.approx((0 + 0.5 + 1 / 1.5) / 3)
@@ -307,6 +327,7 @@ def test_summary_by_hand(dataset):
         ("cat", 1, 0.4, 0.6),
         ("dog", 2, 0.2, 0.1),
     ]
+    assert [one.false_share for one in summary.classes] == [0, 6 / 20, 0]
     assert summary.photo_iou == {"1": pytest.approx((0.75 + 1) / 2), "2": pytest.approx(0.25)}
     assert (summary.counted, summary.nothing_to_ask, summary.left_out) == (2, ("3",), {"4": "broken"})
     assert summary.seconds == {"encode": 0.5, "method": 0.25, "total": 0.75, "total_p90": 0.75}
@@ -390,6 +411,21 @@ def test_the_page_holds_everything_and_needs_no_other_file(dataset, tmp_path):
     assert set(report.differences) == {"two"}
 
 
+@pytest.mark.parametrize(("right_half", "named"), [(2, False), (255, True)])
+def test_the_legend_tells_pixels_that_do_not_count(tmp_path, right_half, named):
+    make_folder(tmp_path, {"1": halves(1, right_half)})
+    _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")])
+    assert ("does not count" in parsed.text) == named
+
+
+def test_the_page_names_classes_that_win_where_they_are_not(tmp_path):
+    make_folder(tmp_path, {"1": halves(1, 0), "2": halves(2, 0)})
+    _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")], Settings())
+    assert any(text.endswith("of all photos: cat 50.00.") for text in parsed.text)  # all of photo 2
+    _, parsed = make_page(open_dataset("folder", tmp_path, limit=1), [always("cat", "one")], Settings())
+    assert not any("Win most" in text for text in parsed.text)
+
+
 def test_names_are_text_in_the_page(tmp_path):
     make_folder(tmp_path, {"1": halves(1, 2)}, ("1 <script>alert(1)</script>", "2 a&b"))
     dataset = open_dataset("folder", tmp_path)
@@ -420,6 +456,13 @@ def test_confusion_of_many_classes_is_summed_up():
     assert "16 more classes" in svg
     assert "class 39 called class 39: 100.0 %" in svg
     assert "class 3 " not in svg
+
+
+@pytest.mark.parametrize(("name", "margin"), [("cat", 14 + 3 * 7), ("a" * 99, 14 + 20 * 7)])
+def test_confusion_leaves_room_for_its_longest_name(name, margin):
+    svg = confusion_svg(np.diag([1, 1]), [name, "dog"])
+    assert f'viewBox="0 0 {margin + 2 * 26} {margin + 2 * 26}"' in svg
+    assert f'<rect x="{margin + 26}" y="{margin}"' in svg  # the first row's second cell
 
 
 def test_classes_that_are_only_in_answers_have_no_row():

@@ -1,0 +1,85 @@
+"""The pictures of the model card: sample photos beside what the embedded model makes of them.
+
+    python -m benchmarks.card_pictures                      # writes checkpoints/mini/pictures/*.jpg
+    python -m benchmarks.card_pictures --out DIR
+
+Each picture is the photo, the answer with the app's defaults, and the legend. The captions in the model card
+are written by a person who has looked: with new weights, look again and write them anew.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ovs_core.build import DEFAULT_METHOD, METHODS
+from ovs_core.engine import Engine
+from ovs_core.render.legend import percent, shrunk, with_legend
+from ovs_core.render.overlay import paint
+from ovs_core.render.palette import color_table
+from ovs_core.types import Result
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PHOTOS = REPOSITORY / "assets" / "photos"
+PICTURES = REPOSITORY / "checkpoints" / "mini" / "pictures"
+SIDE = 320  # pixels of the longer side of photo and answer
+GAP = 8
+QUALITY = 85
+
+
+@dataclass(frozen=True)
+class Case:
+    """One picture: the name of its file, a sample photo, and what is typed about it."""
+
+    name: str
+    photo: str
+    words: str
+
+
+CASES = (
+    Case("cat", "cat.jpg", "cat"),
+    Case("temple", "temple.jpg", "temple | building; sky; trees"),
+    Case("camera", "camera.jpg", "man; camera; tripod; sky; grass"),
+    Case("coffee", "coffee.jpg", "cup; saucer; spoon; table"),
+    Case("astronaut", "astronaut.jpg", "woman; helmet; flag; space shuttle"),
+    Case("parts", "astronaut.jpg", "face; hair; orange suit"),
+    Case("rocket", "rocket.jpg", "rocket; sky; ground"),
+    Case("absent", "cat.jpg", "dog"),
+)
+
+
+def side_by_side(result: Result, side: int = SIDE) -> NDArray[np.uint8]:
+    """Photo and labelled photo, each at most `side` pixels long, and the legend below: (H, W, 3)."""
+    image, labels = shrunk(result.image, result.labels, side)
+    gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
+    return with_legend(np.hstack([image, gap, paint(image, labels, color_table(result))]), result.classes)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write every picture and print what each class won; 2 for what cannot be done."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--out", type=Path, default=PICTURES, help="folder to write to, made if absent")
+    parser.add_argument("--method", choices=tuple(METHODS), default=DEFAULT_METHOD)
+    options = parser.parse_args(arguments)
+    try:
+        engine = Engine("cpu", offline=True)
+        options.out.mkdir(parents=True, exist_ok=True)
+        for case in CASES:
+            result = engine.segment(PHOTOS / case.photo, case.words, method=options.method)
+            path = options.out / f"{case.name}.jpg"
+            Image.fromarray(side_by_side(result)).save(path, quality=QUALITY, optimize=True)
+            shares = ", ".join(f"{one.names[0]} {percent(one.area_share)}" for one in result.classes)
+            print(f"{path.name} ({path.stat().st_size / 1000:.0f} KB): typed `{case.words}`; {shares}")
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
