@@ -20,19 +20,13 @@ from ovs_core.training.data import (
     OTHER,
     CamVid,
     Coco,
-    Mosaic,
-    Named,
     Pets,
     Sample,
-    Thing,
-    clear_things,
     crop_sample,
-    paste_things,
     read_rgb,
-    salience_key,
-    says,
     start_of_crop,
 )
+from ovs_core.training.things import Mosaic, Named, Thing, clear_things, paste_things, salience_key, says
 
 
 def rng(seed=0):

@@ -26,25 +26,14 @@ from torch import Tensor
 from ovs_core.checkpoints import load_strict, read_state
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.prompts import clip_tokenizer
-from ovs_core.training.data import (
-    SYNONYMS,
-    CamVid,
-    Coco,
-    Mosaic,
-    Named,
-    Pets,
-    Sample,
-    Thing,
-    clear_things,
-    paste_things,
-    says,
-)
+from ovs_core.training.data import SYNONYMS, CamVid, Coco, Pets, Sample
 from ovs_core.training.loop import Schedule, seed_torch
 from ovs_core.training.mini_image import ImagePlan, Sampler, WordTable, start_image_tower, train_image
 from ovs_core.training.mini_text import PLAIN, encode_words, train_text
 from ovs_core.training.names import caltech_name, everyday_names, imagenet_names, voc_names
 from ovs_core.training.teachers import VocTeacher, outdoor_maps, salience_maps
 from ovs_core.training.text_space import clean_name, fit_text_space
+from ovs_core.training.things import Mosaic, Named, Thing, clear_things, paste_things, says
 from ovs_core.training.words import kinds_of, read_wordnet
 
 log = logging.getLogger(__name__)

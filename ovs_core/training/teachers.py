@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from ovs_core.checkpoints import load_strict, read_state
 from ovs_core.encoders.mini import ConvStem
-from ovs_core.training.data import PLANTS, SKY, read_rgb, salience_key
+from ovs_core.training.data import PLANTS, SKY, read_rgb
 from ovs_core.training.names import voc_names
+from ovs_core.training.things import salience_key
 
 # Cityscapes train ids that hold on everyday photos too; its other classes do not.
 CITYSCAPES_SKY, CITYSCAPES_PLANTS = 10, (8, 9)
