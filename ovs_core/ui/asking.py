@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ovs_core.engine import Cancelled, Engine, Progress, Request
 from ovs_core.image import Photo, read_photo
@@ -63,12 +63,7 @@ class Question:
             ValueError: as `read`, an unknown name, or a setting out of range.
         """
         photo, vocabulary = self.read()
-        preset = engine.preset(method, self.encoder)
-        preset = replace(
-            preset,
-            scale=preset.scale if scale is None else scale,
-            threshold=preset.threshold if threshold is None else threshold,
-        )
+        preset = engine.preset(method, self.encoder).changed(scale=scale, threshold=threshold)
         return Request(
             photo, vocabulary, method, self.encoder, self.refine, preset, switches=frozenset(switches)
         )

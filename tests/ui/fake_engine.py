@@ -124,12 +124,7 @@ class FakeEngine:
         threshold: float | None = None,
         size: tuple[int, int] | None = None,
     ) -> Result:
-        preset = result.preset
-        preset = replace(
-            preset,
-            scale=preset.scale if scale is None else scale,
-            threshold=preset.threshold if threshold is None else threshold,
-        )
+        preset = result.preset.changed(scale=scale, threshold=threshold)
         image = result.image
         if size is not None:
             image = np.array(Image.fromarray(image).resize((size[1], size[0])))
