@@ -133,13 +133,17 @@ def _described(view: View) -> Report:
     return about
 
 
-def api_methods(engine: Engine) -> Report:
-    """List methods and image-text models with what is needed to use them."""
+def api_methods(engine: Engine, encoder: str = DEFAULT_ENCODER) -> Report:
+    """List methods on an image-text model, and all such models, with what is needed to use them.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
     return {
         "default": DEFAULT_METHOD,
         "methods": [
             {**vars(info), "switches": dict(info.switches), "views": sorted(info.views)}
-            for info in engine.methods()
+            for info in engine.methods(encoder)
         ],
         "encoders": [dict(vars(info)) for info in engine.encoders()],
     }
@@ -169,8 +173,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         image = photo_field(label="image")
         classes = gr.Textbox(label="classes")
         method = gr.Textbox(DEFAULT_METHOD, label="method")
-        known = [info.name for info in engine.methods() if info.available]
-        methods = gr.JSON(known, label="methods")
+        methods = gr.JSON([], label="methods")  # none: all that can be asked on the encoder
         encoder = gr.Textbox(DEFAULT_ENCODER, label="encoder")
         background = gr.Textbox(default_background, label="background")
         refine = gr.Textbox("none", label="refine")
@@ -249,7 +252,12 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         api_name="inspect",
         **common,
     )
-    press.click(lambda: api_methods(engine), None, [report], api_name="methods", queue=False)
+
+    def list_methods(encoder: str) -> Report:
+        """List the methods that an image-text model can be asked with, and the models."""
+        return refusing(lambda: api_methods(engine, encoder))
+
+    press.click(list_methods, [encoder], [report], api_name="methods", queue=False)
 
 
 def refusing(answer: Callable[[], Any]) -> Any:

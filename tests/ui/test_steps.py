@@ -22,14 +22,13 @@ from ovs_core.ui.http import api_inspect
 from ovs_core.ui.inputs import load_examples
 from ovs_core.ui.inspect_tab import (
     MOST_CLASSES,
-    chosen_method,
     clickable_copy,
     inspect_steps,
     point_in_percent,
     ringed,
-    unavailable_html,
 )
 from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
+from ovs_core.ui.offered import chosen_method, still_ticked, unavailable_html
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
@@ -386,6 +385,14 @@ def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path)
     assert "MVP-SEG" not in unavailable_html(here)
     assert "which &lt;is not&gt; here" in unavailable_html(elsewhere)
     assert unavailable_html(tuple(info for info in here if info.available)) == ""
+
+
+def test_what_was_not_ticked_stays_so_and_what_is_new_is_ticked(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
+    headless = ["clip", "maskclip", "sclip", "clearclip", "naclip"]
+    assert still_ticked(elsewhere, ["clip", "mvp_seg"], [*headless, "mvp_seg"]) == ["clip"]
+    assert still_ticked(here, ["clip"], headless) == ["clip", "mvp_seg"]
 
 
 def test_a_click_becomes_percent(photo_file: Path) -> None:
