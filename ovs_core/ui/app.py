@@ -63,9 +63,14 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                 with gr.Tab("Inspect", id="inspect"):
                     inspect_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
-                    models_tab(engine.store, lambda: [encoder_update(engine)], [inputs.encoder])
+                    models = models_tab(engine.store, lambda: [encoder_update(engine)], [inputs.encoder])
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-        page.load(lambda: encoder_update(engine), None, [inputs.encoder], **quiet)
+        page.load(
+            lambda: [encoder_update(engine), *models.values()],
+            None,
+            [inputs.encoder, *models.components],
+            **quiet,
+        )
         http_endpoints(engine, str(inputs.background.value))
         inputs.encoder.change(
             lambda encoder: header_html(engine, encoder),

@@ -19,7 +19,7 @@ from ovs_core.render.overlay import overlay
 from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
-from ovs_core.ui.offered import method_choices, still_ticked, unavailable_html
+from ovs_core.ui.offered import method_choices, method_infos, still_ticked, unavailable_html
 from ovs_core.ui.pictures import resampled_labels
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, compare_table, legend_html, summary_text
@@ -64,7 +64,7 @@ def compare_steps(
         )
 
     found = Comparison()
-    for event in answers(ask, len(methods)):
+    for event in answers(engine, ask, len(methods)):
         if isinstance(event, Status):
             yield event, None
             if event.kind != "busy":
@@ -112,7 +112,7 @@ def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
 
 def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
-    infos = engine.methods(inputs.encoder.value)
+    infos = method_infos(engine, inputs.encoder.value)
     titles = {info.name: info.title for info in infos}
     names = [name for _, name in method_choices(infos)]
     with gr.Row(elem_classes="ovs-run", equal_height=False):
@@ -149,7 +149,7 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     )
 
     def follow(encoder: str, ticked: list[str], before: list[str]) -> list[Any]:
-        infos = engine.methods(encoder)
+        infos = method_infos(engine, encoder)
         choices = method_choices(infos)
         update = gr.update(choices=choices, value=still_ticked(infos, ticked, before))
         return [update, unavailable_html(infos), [name for _, name in choices]]

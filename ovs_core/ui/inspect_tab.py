@@ -20,7 +20,13 @@ from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.types import Result, View, ViewKind
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
-from ovs_core.ui.offered import chosen_method, method_choices, method_update, unavailable_html
+from ovs_core.ui.offered import (
+    chosen_method,
+    method_choices,
+    method_infos,
+    method_update,
+    unavailable_html,
+)
 from ovs_core.ui.pictures import base_picture, photo_field
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.view_html import scale_html, sections_html
@@ -96,7 +102,7 @@ def inspect_steps(
     def ask() -> Iterator[Progress | Result]:
         return engine.run(inspect_request(engine, question, method, point), token)
 
-    for event in answers(ask):
+    for event in answers(engine, ask):
         if isinstance(event, Status):
             yield event, None
             continue
@@ -174,7 +180,7 @@ def clickable_copy(photo: str | None) -> str | None:
 
 def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
-    infos = engine.methods(inputs.encoder.value)
+    infos = method_infos(engine, inputs.encoder.value)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
             method_choices(infos),
@@ -224,7 +230,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     )
 
     def follow(encoder: str, wanted: str | None) -> list[Any]:
-        infos = engine.methods(encoder)
+        infos = method_infos(engine, encoder)
         return [method_update(infos, wanted), unavailable_html(infos)]
 
     gr.on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import gradio as gr
 
 from ovs_core.checkpoints import WeightFile, WeightStore
 from ovs_core.devices import Cancelled
+from ovs_core.ui.places import shown_place, without_places
 from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, note_html
 
@@ -25,7 +27,7 @@ def size_text(size: int | None) -> str:
 
 
 def card_html(entry: WeightFile, here: Path | None) -> str:
-    """Give one model's card."""
+    """Give one model's card; `here` is its file, below the folder of weights it lies in."""
     tag = '<span class="tag here">here</span>' if here else '<span class="tag">not here</span>'
     facts = {
         "Size": size_text(entry.bytes),
@@ -33,16 +35,24 @@ def card_html(entry: WeightFile, here: Path | None) -> str:
         "Source": entry.source,
         "Paper": f"arXiv {entry.paper}" if entry.paper else "",
         "By hand": "" if here else entry.page,
-        "File": str(here) if here else "",
+        "File": here.as_posix() if here else "",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
     return f'<div class="ovs-card"><h3>{escape(entry.title)}{tag}</h3><dl>{rows}</dl></div>'
+
+
+def file_here(store: WeightStore, name: str) -> Path | None:
+    """Path of a weight file below the folder of weights it lies in; None if it is nowhere."""
+    path = store.locate(name)
+    folder = next((one for one in store.folders if path and path.is_relative_to(one)), None)
+    return None if path is None or folder is None else path.relative_to(folder)
 
 
 def fetch_steps(store: WeightStore, name: str, token: threading.Event | None) -> Iterator[Status]:
     """Fetch one weight file, saying how far it is; ends with the verdict of its checksum."""
     entry = store.entry(name)
     yield from _watched(
+        store,
         lambda report: store.fetch(name, report, token),
         f"Fetching {entry.title}",
         f"{entry.title} is here now.",
@@ -73,13 +83,13 @@ def use_local_steps(store: WeightStore, name: str, typed: str) -> Iterator[Statu
     try:
         store.use_local(name, file_beside(store, typed))
     except ValueError as error:
-        yield Status(str(error), "error")
+        yield Status(without_places(str(error), store), "error")
         return
     yield Status(f"{entry.title} is here now.")
 
 
 def _watched(
-    fetch: Callable[[Callable[[int, int | None], None]], Path], doing: str, done: str
+    store: WeightStore, fetch: Callable[[Callable[[int, int | None], None]], Path], doing: str, done: str
 ) -> Iterator[Status]:
     """Run `fetch` beside this generator and turn its reports into progress."""
     news: queue.SimpleQueue[Status] = queue.SimpleQueue()
@@ -94,7 +104,7 @@ def _watched(
         except Cancelled:
             news.put(Status("Stopped; what arrived is kept and the next try goes on from there.", "warning"))
         except ValueError as error:
-            news.put(Status(str(error), "error"))
+            news.put(Status(without_places(str(error), store), "error"))
         else:
             news.put(Status(done))
 
@@ -109,7 +119,20 @@ def _watched(
             return
 
 
-def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any]) -> None:
+@dataclass(frozen=True)
+class ModelsPanel:
+    """Cards as they stand on the page.
+
+    Attributes:
+        components: what `values` are for.
+        values: what is here now, for a page that opens later than the app.
+    """
+
+    components: list[Any]
+    values: Callable[[], list[Any]]
+
+
+def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any]) -> ModelsPanel:
     """Lay out a card per weight file of the catalogue, with the ways to get those that are absent.
 
     Args:
@@ -121,33 +144,57 @@ def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: 
     gr.HTML(
         note_html(
             "Nothing is fetched unless you press a button here. Every file is checked before it is used.",
-            f"Files live in {store.folder}.",
+            f"Files live in {shown_place(store.folder)}.",
             offline,
         ),
         padding=False,
     )
+    cards: dict[str, tuple[gr.HTML, gr.Column]] = {}
     with gr.Row(elem_classes="ovs-models", equal_height=False):
         for name, entry in store.catalogue.items():
-            here = store.locate(name)
+            here = file_here(store, name)
             if entry.kind == "sam" or (entry.kind == "head" and here is None):  # nothing uses or offers them
                 continue
             with gr.Group(elem_classes="ovs-model"):
                 card = gr.HTML(card_html(entry, here), padding=False)
-                if here is None and (entry.url or entry.page):
-                    _ways_to_get(store, name, card, refresh, refreshed)
+                status, token = status_line(f"get-{name}")
+                with gr.Column(visible=_can_be_got(store, name)) as ways:
+                    cards[name] = card, ways
+                    if entry.url or entry.page:
+                        _ways_to_get(store, name, status, token, [card, ways, *refreshed], refresh)
+
+    def values() -> list[Any]:
+        return [value for name in cards for value in _card_values(store, name)]
+
+    return ModelsPanel([part for pair in cards.values() for part in pair], values)
+
+
+def _can_be_got(store: WeightStore, name: str) -> bool:
+    entry = store.entry(name)
+    return bool(entry.url or entry.page) and store.locate(name) is None
+
+
+def _card_values(store: WeightStore, name: str) -> list[Any]:
+    """New values for a card and the ways to get its file."""
+    card = card_html(store.entry(name), file_here(store, name))
+    return [card, gr.update(visible=_can_be_got(store, name))]
 
 
 def _ways_to_get(
-    store: WeightStore, name: str, card: gr.HTML, refresh: Callable[[], list[Any]], refreshed: list[Any]
+    store: WeightStore,
+    name: str,
+    status: gr.HTML,
+    token: gr.State,
+    outputs: list[Any],
+    refresh: Callable[[], list[Any]],
 ) -> None:
     entry = store.entry(name)
 
     def steps(statuses: Iterator[Status]) -> Iterator[Step]:
         for status in statuses:
             arrived = status.kind == "done"
-            yield status, (card_html(entry, store.locate(name)), *refresh()) if arrived else None
+            yield status, (*_card_values(store, name), *refresh()) if arrived else None
 
-    status, token = status_line(f"get-{name}")
     if entry.url and not store.offline:
         label = "Download" if entry.bytes is None else f"Download {size_text(entry.bytes)}"
         with gr.Row():
@@ -156,7 +203,7 @@ def _ways_to_get(
             RunBar(start, stop, status, token),
             lambda token: steps(fetch_steps(store, name, token)),
             [],
-            [card, *refreshed],
+            outputs,
             queue="download",
         )
     with gr.Accordion("Use a local file", open=False):
@@ -171,6 +218,6 @@ def _ways_to_get(
             RunBar(start, stop, status, token),
             lambda _, typed: steps(use_local_steps(store, name, typed)),
             [path],
-            [card, *refreshed],
+            outputs,
             queue="download",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -10,6 +11,7 @@ import gradio as gr
 
 from ovs_core.build import DEFAULT_METHOD
 from ovs_core.engine import Engine, MethodInfo
+from ovs_core.ui.places import without_places
 
 
 def encoder_choices(engine: Engine) -> list[tuple[str, str]]:
@@ -24,6 +26,17 @@ def encoder_update(engine: Engine) -> Any:
     """Offer the models that are here; the field shows only where there is a choice."""
     here = [info for info in engine.encoders() if info.available]
     return gr.update(choices=encoder_choices(engine), visible=len(here) > 1)
+
+
+def method_infos(engine: Engine, encoder: str) -> tuple[MethodInfo, ...]:
+    """Give every method, and whether it can be asked on an encoder, as `Engine.methods`, fit for strangers.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    return tuple(
+        replace(info, reason=without_places(info.reason, engine.store)) for info in engine.methods(encoder)
+    )
 
 
 def method_choices(infos: Collection[MethodInfo]) -> list[tuple[str, str]]:

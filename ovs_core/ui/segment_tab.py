@@ -20,7 +20,13 @@ from ovs_core.export.files import FORMATS, MASK_FORMATS, result_files, zip_resul
 from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
-from ovs_core.ui.offered import chosen_method, method_choices, method_update, unavailable_html
+from ovs_core.ui.offered import (
+    chosen_method,
+    method_choices,
+    method_infos,
+    method_update,
+    unavailable_html,
+)
 from ovs_core.ui.pictures import DISPLAY_SIDE, SLIDER_SIDE, base_picture, fitted, overlay_update, store
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.segment_views import (
@@ -96,7 +102,7 @@ def segment_steps(
     except ValueError as error:
         yield Status(str(error), "error"), None
         return
-    for event in answers(lambda: engine.run(request, token)):
+    for event in answers(engine, lambda: engine.run(request, token)):
         if isinstance(event, Status):
             yield event, None
             continue
@@ -179,7 +185,7 @@ def export_file(
 def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
     answer = gr.State(None, time_to_live=STATE_SECONDS)
-    infos = engine.methods(inputs.encoder.value)
+    infos = method_infos(engine, inputs.encoder.value)
     first = chosen_method(infos, DEFAULT_METHOD)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
@@ -228,11 +234,11 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     )
 
     def described(encoder: str, name: str | None) -> list[Any]:
-        infos = engine.methods(encoder)
+        infos = method_infos(engine, encoder)
         return [note_html(_description(infos, name)), _switches_update(infos, name)]
 
     def follow(encoder: str, wanted: str | None) -> list[Any]:
-        infos = engine.methods(encoder)
+        infos = method_infos(engine, encoder)
         settings = _own_settings(engine, chosen_method(infos, wanted), encoder)
         return [method_update(infos, wanted), unavailable_html(infos), *settings]
 
