@@ -7,8 +7,12 @@ import logging
 import os
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+# Both are read when gradio is imported. Its usual folder is shared by all programs of a machine, and one that
+# ends deletes what it put there, which others may show.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(gettempdir()) / f"ovs-lens-{os.getpid()}"))
 
 from ovs_core.devices import DEVICES
 from ovs_core.engine import Engine

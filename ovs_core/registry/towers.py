@@ -71,6 +71,8 @@ class EncoderSpec:
         tokens: whether its image tower is a ViT, whose tokens most methods read.
         pyramid: how to make what mask methods read; None where the tower has no such thing.
         heads: method -> name in the catalogue of the head that was trained for it on these weights.
+        own_heads: whether heads that the user trained on these weights can be used; not where tower and head
+            are one official file.
     """
 
     name: str
@@ -84,6 +86,7 @@ class EncoderSpec:
     tokens: bool = True
     pyramid: MakePyramid | None = None
     heads: Mapping[str, str] = field(default_factory=dict)
+    own_heads: bool = True
 
     def gives(self, what: Reads) -> bool:
         """Whether methods that read this can run on it."""
@@ -206,6 +209,7 @@ def _mask_tower(name: str, title: str, architecture: str, entry: str, method: st
         tokens=False,
         pyramid=conv_pyramid,
         heads=MappingProxyType({method: entry}),
+        own_heads=False,
     )
 
 

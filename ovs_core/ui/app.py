@@ -63,7 +63,9 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                 with gr.Tab("Inspect", id="inspect"):
                     inspect_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
-                    models = models_tab(engine.store, lambda: [encoder_update(engine)], [inputs.encoder])
+                    models = models_tab(
+                        engine.store, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
+                    )
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         page.load(
             lambda: [encoder_update(engine), *models.values()],

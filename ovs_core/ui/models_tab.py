@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from ovs_core.build import add_head, describe_head, own_heads
 from ovs_core.checkpoints import WeightFile, WeightStore
 from ovs_core.devices import Cancelled
 from ovs_core.ui.places import shown_place, without_places
@@ -23,7 +24,9 @@ MEGABYTE = 1_000_000
 
 def size_text(size: int | None) -> str:
     """Write a file size for people."""
-    return "size unknown" if size is None else f"{size / MEGABYTE:,.0f} MB"
+    if size is None:
+        return "size unknown"
+    return f"{size / MEGABYTE:,.0f} MB" if size >= MEGABYTE else "less than 1 MB"
 
 
 def card_html(entry: WeightFile, here: Path | None) -> str:
@@ -88,6 +91,27 @@ def use_local_steps(store: WeightStore, name: str, typed: str) -> Iterator[Statu
     yield Status(f"{entry.title} is here now.")
 
 
+def add_steps(store: WeightStore, typed: str) -> Iterator[Status]:
+    """Take in a head that the user trained, whose file is beside the weights already."""
+    yield Status("Checking the file", "busy")
+    try:
+        path = add_head(store, file_beside(store, typed))
+    except ValueError as error:
+        yield Status(without_places(str(error), store), "error")
+        return
+    yield Status(f"{describe_head(store, path)} can be asked now.")
+
+
+def own_heads_html(store: WeightStore) -> str:
+    """List the heads that were added; nothing where there are none."""
+    rows = "".join(
+        f"<dt>{escape(without_places(describe_head(store, path), store))}</dt>"
+        f"<dd>{escape(f'{path.parent.name}/{path.name}')}</dd>"
+        for path in own_heads(store)
+    )
+    return f'<div class="ovs-card"><dl>{rows}</dl></div>' if rows else ""
+
+
 def _watched(
     store: WeightStore, fetch: Callable[[Callable[[int, int | None], None]], Path], doing: str, done: str
 ) -> Iterator[Status]:
@@ -132,13 +156,16 @@ class ModelsPanel:
     values: Callable[[], list[Any]]
 
 
-def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any]) -> ModelsPanel:
+def models_tab(
+    store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any], arrivals: gr.State
+) -> ModelsPanel:
     """Lay out a card per weight file of the catalogue, with the ways to get those that are absent.
 
     Args:
         store: finds and fetches weight files.
         refresh: new values for `refreshed` once a file has arrived.
         refreshed: components elsewhere on the page that name the available models.
+        arrivals: counts heads that were added.
     """
     offline = "The app was started offline: nothing is fetched; local files work." if store.offline else ""
     gr.HTML(
@@ -162,11 +189,34 @@ def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: 
                     cards[name] = card, ways
                     if entry.url or entry.page:
                         _ways_to_get(store, name, status, token, [card, ways, *refreshed], refresh)
+    own = _own_part(store, arrivals)
 
     def values() -> list[Any]:
-        return [value for name in cards for value in _card_values(store, name)]
+        return [*(value for name in cards for value in _card_values(store, name)), own_heads_html(store)]
 
-    return ModelsPanel([part for pair in cards.values() for part in pair], values)
+    return ModelsPanel([*(part for pair in cards.values() for part in pair), own], values)
+
+
+def _own_part(store: WeightStore, arrivals: gr.State) -> gr.HTML:
+    """Lay out what adds a head that the user trained, and the list of those that were added."""
+
+    def work(_: threading.Event, typed: str, count: int) -> Iterator[Step]:
+        for status in add_steps(store, typed):
+            yield status, (own_heads_html(store), count + 1) if status.kind == "done" else None
+
+    with gr.Accordion("Heads you trained yourself", open=False, elem_id="own-heads"):
+        own = gr.HTML(own_heads_html(store), padding=False)
+        name = gr.Textbox(
+            label="Name of the file",
+            info="As training wrote it, e.g. mvp_seg.safetensors. Put it into the folder named above first. "
+            "It is used with the model it was trained on, before one that came with the app.",
+            elem_id="own-head",
+        )
+        status, token = status_line("add-head")
+        with gr.Row():
+            start, stop = run_bar("Check and add", "add-head")
+    wire(RunBar(start, stop, status, token), work, [name, arrivals], [own, arrivals], queue="download")
+    return own
 
 
 def _can_be_got(store: WeightStore, name: str) -> bool:

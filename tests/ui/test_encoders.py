@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import served
 from fake_engine import FakeEngine
 from playwright.sync_api import Page, expect
 from test_page import PATIENCE, choose, finished, open_tab
 
+from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.ui.app import build_ui
 
 OpenPage = Callable[..., Page]
@@ -104,3 +106,27 @@ def test_a_model_that_came_later_is_offered_on_the_next_visit(open_page: OpenPag
         page = open_page(url)
         expect(page.locator("#encoder")).to_be_visible(timeout=PATIENCE)
         take_model(page, "CLIP ViT-B/32, OpenAI")
+
+
+def test_a_head_that_is_added_is_offered_at_once(open_page: OpenPage, tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path)
+    tower = engine.store.entry("mini").sha256
+    save_contexts(Contexts(torch.ones(1, 2, 4), None, str(tower), 1, 1, 1), tmp_path / "mine.safetensors")
+    with served(build_ui(engine)) as url:
+        page = open_page(url)
+        expect(page.locator("#segment-missing")).to_contain_text("MVP-SEG")
+        open_tab(page, "Models")
+        page.get_by_text("Heads you trained yourself").click()
+        page.fill("#own-head textarea, #own-head input", "absent.safetensors")
+        page.click("#add-head-start")
+        expect(finished(page, "add-head", "error")).to_contain_text("type its name alone")
+        engine.heads = ("mvp_seg",)
+        page.fill("#own-head textarea, #own-head input", "mine.safetensors")
+        page.click("#add-head-start")
+        expect(finished(page, "add-head")).to_contain_text("MVP-SEG on Embedded model (mini)")
+        expect(page.locator("#own-heads")).to_contain_text("heads/mvp_seg-")
+        open_tab(page, "Segment")
+        expect(page.locator("#segment-missing")).not_to_contain_text("MVP-SEG", timeout=PATIENCE)
+        take_method(page, "MVP-SEG")
+        open_tab(page, "Compare")
+        expect(page.get_by_label("MVP-SEG")).to_be_checked()
