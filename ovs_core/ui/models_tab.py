@@ -40,8 +40,16 @@ def card_html(entry: WeightFile, here: Path | None) -> str:
         "By hand": "" if here else entry.page,
         "File": here.as_posix() if here else "",
     }
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
+    rows = "".join(f"<dt>{name}</dt><dd>{_linked(text)}</dd>" for name, text in facts.items() if text)
     return f'<div class="ovs-card"><h3>{escape(entry.title)}{tag}</h3><dl>{rows}</dl></div>'
+
+
+def _linked(text: str) -> str:
+    """Give a text as HTML; an address can be followed, in a tab of its own."""
+    shown = escape(text)
+    if not text.startswith("https://"):
+        return shown
+    return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
 
 
 def file_here(store: WeightStore, name: str) -> Path | None:
@@ -171,7 +179,7 @@ def models_tab(
     gr.HTML(
         note_html(
             "Nothing is fetched unless you press a button here. Every file is checked before it is used.",
-            f"Files live in {shown_place(store.folder)}.",
+            f"Files live in the folder “{shown_place(store.folder)}”.",
             offline,
         ),
         padding=False,

@@ -94,7 +94,7 @@ def test_the_page_names_no_place(open_page: OpenPage, tmp_path: Path) -> None:
     with served(build_ui(engine)) as url:
         page = open_page(url)
         open_tab(page, "Models")
-        expect(page.get_by_text("Files live in weights.")).to_be_visible()
+        expect(page.get_by_text("Files live in the folder “weights”.")).to_be_visible()
         expect(page.get_by_text("mini/mini.safetensors", exact=True)).to_be_visible()
         shown = page.inner_text("body")
         with urllib.request.urlopen(f"{url}/config") as answer:
