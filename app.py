@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
 
@@ -29,18 +30,26 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def serve(options: argparse.Namespace) -> None:
+    """Serve the page until interrupted."""
+    engine = Engine(device=options.device, weights_dir=options.weights_dir, offline=options.offline)
+    print(engine.describe_weights())
+    page = build_ui(engine)
+    address = launch(page, host=options.host, port=options.port, browser=not options.no_browser)
+    print(f"OVS Lens is at {address} (Ctrl+C stops it)", flush=True)
+    page.block_thread()
+
+
 def main(arguments: list[str]) -> int:
     """Serve the page until interrupted; gives the exit code."""
     options = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        engine = Engine(device=options.device, weights_dir=options.weights_dir, offline=options.offline)
-        print(engine.describe_weights())
-        page = build_ui(engine)
-        address = launch(page, host=options.host, port=options.port, browser=not options.no_browser)
-        print(f"OVS Lens is at {address} (Ctrl+C stops it)", flush=True)
-        page.block_thread()
+        with TemporaryDirectory(prefix="ovs-lens-", ignore_cleanup_errors=True) as folder:
+            # Gradio's own folder is shared by all programs: one that ends deletes what others still show.
+            os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+            serve(options)
     except (ValueError, OSError) as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2

@@ -36,6 +36,7 @@ from ovs_core.encoders.prompts import clip_tokenizer, fill
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.maft_plus import MaftPlus
 from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_method import propose_masks
 from ovs_core.scores import decide
 from ovs_core.types import MaskProposals, Preset, TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, read_vocabulary
@@ -119,7 +120,7 @@ def ours(architecture: str) -> dict[str, float]:
 
     def answer(pixels: NDArray[np.uint8]) -> Labels:
         bank = text.embed(vocabulary, TEMPLATES["vild14"])
-        return decide(method.propose(encoder.encode(pixels, PRESET), bank), PRESET)[0]
+        return decide(propose_masks(method, encoder.encode(pixels, PRESET), bank), PRESET)[0]
 
     return _two_requests(answer)
 
@@ -136,7 +137,7 @@ def plain(architecture: str) -> dict[str, float]:
             prompts = tokenize([fill(template, name) for template in TEMPLATES["vild14"]])
             rows.append(F.normalize(F.normalize(model.encode_text(prompts), dim=1).mean(dim=0), dim=0))
         bank = TextBank(vocabulary, torch.stack(rows))
-        return plain_labels(method.propose(encoder.encode(pixels, PRESET), bank))
+        return plain_labels(propose_masks(method, encoder.encode(pixels, PRESET), bank))
 
     return _two_requests(answer)
 
@@ -160,7 +161,7 @@ def _large_vocabulary(label: Callable[[MaskProposals], Labels], architecture: st
     width = method.head.void_embedding.embedding_dim
     rows = F.normalize(torch.randn(len(vocabulary.rows), width), dim=1)
     pyramid = encoder.encode(photo(SIDE, SIDE).pixels, PRESET)
-    proposals = method.propose(pyramid, TextBank(vocabulary, rows))
+    proposals = propose_masks(method, pyramid, TextBank(vocabulary, rows))
     before, started = _peak(), time.perf_counter()
     label(proposals)
     return {"seconds": time.perf_counter() - started, "extra": _peak() - before}

@@ -16,7 +16,7 @@ import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -274,7 +274,8 @@ class WeightStore:
         except OSError as error:
             raise CheckpointError(f"Cannot put {path} into {target.parent} ({error.strerror}).") from error
         finally:
-            staged.unlink(missing_ok=True)
+            with suppress(OSError):
+                staged.unlink()
         return target
 
     def sha256_of(self, path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,12 +15,17 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16})
 _LOCK_POLL_SECONDS = 0.05
 
+Report = Callable[[int, int], None] | None
+"""Told (steps done, steps in all); None where nobody listens."""
+Cancel = threading.Event | None
+"""Set from outside to stop work between two of its steps; None for work that nobody stops."""
+
 
 class Cancelled(RuntimeError):  # noqa: N818 - a wish, not an error
     """The person who asked for this work no longer wants it."""
 
 
-def stop_if_cancelled(cancel: threading.Event | None) -> None:
+def stop_if_cancelled(cancel: Cancel) -> None:
     """Return, unless `cancel` is set.
 
     Raises:
@@ -28,6 +33,20 @@ def stop_if_cancelled(cancel: threading.Event | None) -> None:
     """
     if cancel is not None and cancel.is_set():
         raise Cancelled("Stopped at your request.")
+
+
+def advance(done: int, total: int, report: Report, cancel: Cancel) -> None:
+    """Before the first step of long work and after each: tell how many are done, stop where that is wished.
+
+    What is done to the end is kept, whatever is wished.
+
+    Raises:
+        Cancelled: if `cancel` is set and there are steps left.
+    """
+    if report is not None and done:
+        report(done, total)
+    if done < total:
+        stop_if_cancelled(cancel)
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class Compute:
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     @contextmanager
-    def hold(self, cancel: threading.Event | None = None) -> Iterator[None]:
+    def hold(self, cancel: Cancel = None) -> Iterator[None]:
         """Own the device for the length of a `with` block; waiting for it can be cancelled.
 
         Raises:

@@ -227,12 +227,7 @@ class Engine:
         Raises:
             ValueError: for a setting out of range.
         """
-        old = result.preset
-        preset = replace(
-            old,
-            scale=old.scale if scale is None else scale,
-            threshold=old.threshold if threshold is None else threshold,
-        )
+        preset = result.preset.changed(scale=scale, threshold=threshold)
         image = result.image if size is None else resized(result.image, size)
         started = time.perf_counter()
         labels, classes = label(result.segmentation.score_map, preset, image.shape[:2])

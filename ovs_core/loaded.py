@@ -15,8 +15,9 @@ from ovs_core.build import (
     Tower,
     build_method,
     build_tower,
-    checked_head,
+    find_head,
     lookup,
+    usable_head,
     why_not,
 )
 from ovs_core.checkpoints import WeightStore
@@ -80,17 +81,17 @@ class Loaded:
 
     def _method(self, request: Request, tower: Tower, store: WeightStore, job: Job) -> Ready:
         key = (request.encoder, request.method, request.switches)
-        entry = self.spec(request.encoder).heads.get(request.method)
-        path = None if entry is None else store.locate(entry)
-        head = None if path is None else HeadFile(path, store.sha256_of(path))
+        spec = self.spec(request.encoder)
+        headless = METHODS[request.method].build is not None
+        head = None if headless else find_head(store, request.method, spec, tower.sha256)
         kept = self._methods.get(key)
         if kept is not None and kept[0] == head:
             return kept[1]
-        if entry is None:
+        if headless:
             ready = build_method(request.method, tower, request.switches)
         else:
             with job.on_device("load", self._compute):
-                head = checked_head(store, entry)
+                head = usable_head(store, request.method, spec, tower.sha256)
                 ready = build_method(request.method, tower, request.switches, head)
         self._methods[key] = (head, ready)
         return ready

@@ -12,7 +12,7 @@ typed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -335,6 +335,25 @@ class Preset:
             raise ValueError(f"short_side must be at least 16 pixels, got {self.short_side}")
         if self.window is not None and not 0 < self.stride <= self.window:
             raise ValueError(f"stride must lie in 1..window={self.window}, got {self.stride}")
+
+    def changed(
+        self,
+        *,
+        scale: float | None = None,
+        threshold: float | None = None,
+        short_side: int | None = None,
+    ) -> Preset:
+        """The same settings but for those that are not None.
+
+        Raises:
+            ValueError: for a setting out of range.
+        """
+        return replace(
+            self,
+            scale=self.scale if scale is None else scale,
+            threshold=self.threshold if threshold is None else threshold,
+            short_side=self.short_side if short_side is None else short_side,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What many tests need: an engine on tiny random towers (no weights, no network) and made-up photos."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +13,14 @@ from ovs_core.build import CLIP_MEAN, CLIP_STD, EncoderSpec, LoadedModel
 from ovs_core.checkpoints import WeightStore
 from ovs_core.engine import Engine
 from ovs_core.image import Photo
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep gradio's files apart from those of other programs: what closes deletes them by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        yield
 
 
 def tiny_spec(name: str, seed: int = 0) -> EncoderSpec:

@@ -131,6 +131,14 @@ def test_methods_lists_methods_and_models(client: Client) -> None:
     assert found["default"] == "naclip"
 
 
+def test_methods_are_those_of_the_model_that_is_named(client: Client) -> None:
+    found = client.predict(encoder="second", api_name="/methods")
+    about = {entry["name"]: entry for entry in found["methods"]}
+    assert "FC-CLIP does not run on Tiny random towers 1" in about["fc_clip"]["reason"]
+    with pytest.raises(AppError, match="encoder must be one of mini, second; got 'third'"):
+        client.predict(encoder="third", api_name="/methods")
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -14,6 +14,7 @@ from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
 from ovs_core.engine import Engine, Request
 from ovs_core.methods.mask_checkpoints import load_clip
+from ovs_core.methods.mask_method import propose_masks
 from ovs_core.registry.towers import conv_pyramid
 from ovs_core.scores import decide
 from ovs_core.segments import instances, panoptic
@@ -150,7 +151,7 @@ def test_the_answer_is_that_of_the_file(engine, files, method):
         Request(photo, WORDS, method=method, encoder=f"toy_{method}"), engine.store, None
     )
     text = tower.text.embed(WORDS, ("a photo of a {}.",))
-    expected = named.propose(tower.pyramid.encode(photo.pixels, PRESET), text)
+    expected = propose_masks(named, tower.pyramid.encode(photo.pixels, PRESET), text)
     assert torch.equal(result.segmentation.score_map.scores, expected.scores)
     assert np.array_equal(result.labels, decide(expected, PRESET)[0])
 

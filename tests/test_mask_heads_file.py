@@ -29,6 +29,7 @@ from ovs_core.methods.mask_heads_file import (
     save_mask_head,
     tuned_tower,
 )
+from ovs_core.methods.mask_method import propose_masks
 from ovs_core.types import Preset, TextBank, Vocabulary
 
 PRESET = Preset(1.0, 0.0, 64, None, 0, "single1")
@@ -153,7 +154,7 @@ def test_a_file_gives_back_what_was_saved(tower, tmp_path, method):
 def test_a_loaded_head_answers(tower, tmp_path, method):
     found = load_mask_head(save_mask_head(trained(tower, method), tmp_path / "head"), SHA)
     built = build_mask_method(found, tower.visual, tower.log_scale)
-    proposals = built.propose(encoder(tower).encode(pixels(), PRESET), text(TWO))
+    proposals = propose_masks(built, encoder(tower).encode(pixels(), PRESET), text(TWO))
     assert proposals.masks.shape == (5, 16, 32)
     assert proposals.scores.shape == (5, 2)
     torch.testing.assert_close(proposals.scores.sum(dim=1) + proposals.void, torch.ones(5))

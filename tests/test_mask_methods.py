@@ -19,6 +19,7 @@ from ovs_core.encoders.clip_conv import ConvEncoder
 from ovs_core.methods.fc_clip import FcClip, geometric_ensemble, seen_classes
 from ovs_core.methods.maft_plus import MaftPlus
 from ovs_core.methods.mask_head import best_names, class_logits, log_shares
+from ovs_core.methods.mask_method import classify, propose_masks
 from ovs_core.methods.mask_views import report_masks, text_shift
 from ovs_core.scores import decide
 from ovs_core.segments import instance_mask, instances, panoptic
@@ -88,7 +89,7 @@ def test_photos_of_any_size(model, kind, image_size):
     encoder = ConvEncoder("toy", "toy", model.visual, torch.device("cpu"), torch.float32)
     pyramid = encoder.encode(photo, PRESET)
     assert all(side % 32 == 0 for side in pyramid.padded)
-    proposals = method_of(model, kind).propose(pyramid, random_text(CLASSES))
+    proposals = propose_masks(method_of(model, kind), pyramid, random_text(CLASSES))
     assert proposals.resize_masks is (kind == "maft_plus_panoptic")
     labels, share = decide(proposals, (1.0, 0.0))
     assert labels.shape == image_size
@@ -111,7 +112,7 @@ def test_photos_of_any_size(model, kind, image_size):
 @pytest.mark.parametrize("queries", [1, 7])
 def test_any_vocabulary_and_number_of_queries(model, kind, vocabulary, queries):
     method = method_of(model, kind, queries=queries, layers=3)
-    proposals = method.propose(random_pyramid(), random_text(vocabulary))
+    proposals = propose_masks(method, random_pyramid(), random_text(vocabulary))
     columns = len(vocabulary.classes) + bool(vocabulary.other)
     assert proposals.scores.shape == (queries, columns)
     labels, _ = decide(proposals, (1.0, 0.0))
@@ -122,17 +123,17 @@ def test_any_vocabulary_and_number_of_queries(model, kind, vocabulary, queries):
 @pytest.mark.parametrize("kind", METHODS)
 def test_answers_do_not_depend_on_what_ran_before(model, kind):
     method, text = method_of(model, kind), random_text(CLASSES)
-    first = method.propose(random_pyramid(), text)
-    method.propose(random_pyramid((64, 96), seed=5), random_text(FOUR))
-    again = method.propose(random_pyramid(), text)
+    first = propose_masks(method, random_pyramid(), text)
+    propose_masks(method, random_pyramid((64, 96), seed=5), random_text(FOUR))
+    again = propose_masks(method, random_pyramid(), text)
     assert torch.equal(first.masks, again.masks)
     assert torch.equal(first.scores, again.scores)
 
 
 def test_attention_is_returned_only_when_asked(model):
     method, text = method_of(model, "maft_plus"), random_text(CLASSES)
-    plain = method.classify(random_pyramid(), text)
-    asked = method.classify(random_pyramid(), text, attention=True)
+    plain = classify(method, random_pyramid(), text)
+    asked = classify(method, random_pyramid(), text, attention=True)
     assert plain.proposed.decoded.cross_attention == ()
     maps = asked.proposed.decoded.cross_attention
     assert [tuple(one.shape) for one in maps[:3]] == [(1, 12, 2, 3), (1, 12, 4, 6), (1, 12, 8, 12)]
@@ -145,9 +146,9 @@ def test_the_trained_class_head_only_says_void_for_maft_plus(model):
     text, pyramid = random_text(CLASSES), random_pyramid()
     for kind in ("fc_clip", "maft_plus"):
         method = method_of(model, kind)
-        before = method.classify(pyramid, text).log_shares[:, :-1].softmax(dim=1)
+        before = classify(method, pyramid, text).log_shares[:, :-1].softmax(dim=1)
         method.head.mask_decoder.class_embed.layers[2].weight.mul_(-1)
-        after = method.classify(pyramid, text).log_shares[:, :-1].softmax(dim=1)
+        after = classify(method, pyramid, text).log_shares[:, :-1].softmax(dim=1)
         assert torch.allclose(before, after, atol=1e-5) is (kind == "maft_plus")
 
 
@@ -155,7 +156,7 @@ def test_text_of_another_width_is_refused(model):
     text = random_text(CLASSES)
     wrong = type(text)(CLASSES, text.embeddings[:, :16])
     with pytest.raises(ValueError, match=r"must be \(S, 32\), got \(12, 16\)"):
-        method_of(model, "maft_plus").propose(random_pyramid(), wrong)
+        propose_masks(method_of(model, "maft_plus"), random_pyramid(), wrong)
     with pytest.raises(ValueError, match="head must have content-dependent transfer"):
         MaftPlus("toy", random_head(None), joint_space(model), model.logit_scale)
     with pytest.raises(ValueError, match="no content-dependent transfer"):
@@ -245,7 +246,7 @@ def test_instances_worked_by_hand():
 @pytest.mark.parametrize("kind", METHODS)
 def test_reports_say_what_the_numbers_say(model, kind):
     vocabulary = Vocabulary((("cat", "kitten"), ("sky",)), ("wall", "road"))
-    found = method_of(model, kind).classify(random_pyramid(), random_text(vocabulary))
+    found = classify(method_of(model, kind), random_pyramid(), random_text(vocabulary))
     shares = found.log_shares.softmax(dim=1)
     columns = {1: [0, 1], 2: [2], 0: [3, 4]}  # rows of each label's names
     for query, report in enumerate(report_masks(found, vocabulary, top=2)):
@@ -266,10 +267,10 @@ def test_reports_say_what_the_numbers_say(model, kind):
 
 def test_text_shift_is_the_cosine_of_before_and_after(model):
     text = random_text(CLASSES)
-    assert text_shift(method_of(model, "fc_clip").classify(random_pyramid(), text)).tolist() == pytest.approx(
-        [1.0] * 12
-    )
-    found = method_of(model, "maft_plus").classify(random_pyramid(), text)
+    assert text_shift(
+        classify(method_of(model, "fc_clip"), random_pyramid(), text)
+    ).tolist() == pytest.approx([1.0] * 12)
+    found = classify(method_of(model, "maft_plus"), random_pyramid(), text)
     expected = (found.rows[0] @ text.embeddings[0] / found.rows[0].norm()).item()
     assert text_shift(found)[0].item() == pytest.approx(expected, abs=1e-6)
     assert text_shift(found).shape == (12,)

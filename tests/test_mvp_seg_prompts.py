@@ -159,6 +159,14 @@ def make_contexts(whole=True, **more):
     return Contexts(vectors[1:], vectors[0] if whole else None, TOWER, 33.3, 0.07, 100.0, **more)
 
 
+def test_words_are_spelled_as_people_write_them():
+    ids, words = whole_words()
+    assert len(ids) == len(words) == len(set(ids))
+    assert {"photo", "a", "café"} <= set(words)
+    assert all(word.isalpha() for word in words)
+    assert not any("âĢ" in word for word in words)  # the first bytes of a dash, each written as a letter
+
+
 def test_stacked_has_the_global_prompt_first():
     contexts = make_contexts()
     assert contexts.titles == ("global", "view 1", "view 2", "view 3")

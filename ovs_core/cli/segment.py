@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -162,10 +162,10 @@ def _is_photo(file: Path) -> bool:
 
 def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
     """What the arguments ask for; a preset is made only where they change one."""
-    changes = {name: getattr(arguments, name) for name in ("scale", "threshold")}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = {"scale": arguments.scale, "threshold": arguments.threshold}
+    own = all(value is None for value in changes.values())
     presets: dict[str, Preset | None] = {
-        method: replace(engine.preset(method, arguments.encoder), **changes) if changes else None
+        method: None if own else engine.preset(method, arguments.encoder).changed(**changes)
         for method in arguments.method or (DEFAULT_METHOD,)
     }
     switches = {

@@ -41,13 +41,14 @@ class _Recipe:
         data: names that --data may give.
         needed: those it must give.
         one_of: of these exactly one.
-        prepare: from the recipe's values and the folders, checked, the work to do in a folder.
+        prepare: from the recipe's values, the folders and where weights are, checked, the work to do in a
+            folder.
     """
 
     data: tuple[str, ...]
     needed: tuple[str, ...]
     one_of: tuple[str, ...]
-    prepare: Callable[[Mapping[str, Any], Mapping[str, Path]], Callable[[Path], Path]]
+    prepare: Callable[[Mapping[str, Any], Mapping[str, Path], WeightStore], Callable[[Path], Path]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     recipe = _RECIPES[arguments.method]
     try:
-        work = recipe.prepare(_values(arguments.config), _folders(arguments.data, recipe))
+        store = WeightStore(arguments.weights_dir, offline=True)
+        work = recipe.prepare(_values(arguments.config), _folders(arguments.data, recipe), store)
     except (ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -71,44 +73,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _prepare_mini(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+def _prepare_mini(
+    values: Mapping[str, Any], folders: Mapping[str, Path], _store: WeightStore
+) -> Callable[[Path], Path]:
     sources, plan = Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders), plan_from_json(values)
     return lambda out: train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, out)
 
 
-def _prepare_mvp_seg(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+def _prepare_mvp_seg(
+    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+) -> Callable[[Path], Path]:
     plan = mvp_seg_plan(values)
     photos = _photos(folders)
-    tower, loaded = _tower(plan.encoder)
+    tower, loaded = _tower(plan.encoder, store)
+    vision = tower.vision
 
     def work(out: Path) -> Path:
-        return train_mvp_seg(tower.vision, loaded.model, _sha256(tower), photos, plan, out)
+        return train_mvp_seg(vision, loaded.model, _sha256(tower), photos, plan, out)
 
     return work
 
 
-def _prepare_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+def _prepare_plus(
+    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+) -> Callable[[Path], Path]:
     values = dict(values)
     encoder = values.pop("encoder", "mini")
     plan = plus_plan(values)
     photos = _photos(folders)
-    tower, _ = _tower(encoder)
+    tower, _ = _tower(encoder, store)
     contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
     method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
     return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
 
 
-def _prepare_fc_clip(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+def _prepare_fc_clip(
+    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+) -> Callable[[Path], Path]:
     plan = plan_from_values(FcClipPlan(), values)
     sources, start = _mask_folders(folders)
-    tower = _mask_tower()
+    tower = _mask_tower(store)
     return lambda out: train_fc_clip(tower, sources, plan, out, start=start)
 
 
-def _prepare_maft_plus(values: Mapping[str, Any], folders: Mapping[str, Path]) -> Callable[[Path], Path]:
+def _prepare_maft_plus(
+    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+) -> Callable[[Path], Path]:
     plan = plan_from_values(TuningPlan(), values)
     sources, _ = _mask_folders(folders)
-    start, tower = folders["head"] / _HEAD, _mask_tower()
+    start, tower = folders["head"] / _HEAD, _mask_tower(store)
     return lambda out: train_maft_plus(tower, sources, start, plan, out)
 
 
@@ -160,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         "which also names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the "
         "folder of fc_clip.safetensors, which fc-clip may start from",
     )
+    add("--weights-dir", type=Path, metavar="DIR", help="folder to look for the tower's weights in first")
     add(
         "--out",
         type=Path,
@@ -207,16 +221,16 @@ def _photos(folders: Mapping[str, Path]) -> Photos:
     return open_photos(folders[name], SPLITS[name], _PART)
 
 
-def _tower(encoder: str) -> tuple[Tower, LoadedModel]:
+def _tower(encoder: str, store: WeightStore) -> tuple[Tower, LoadedModel]:
     """A pair of towers on the CPU in float32, from weights that are on this machine."""
     spec = lookup("encoder", ENCODERS, encoder)
-    loaded = spec.load(WeightStore(offline=True))
+    loaded = spec.load(store)
     return build_tower(spec, loaded, Compute(torch.device("cpu"), torch.float32), None), loaded
 
 
-def _mask_tower() -> MaskTower:
+def _mask_tower(store: WeightStore) -> MaskTower:
     """The embedded model, as mask heads are trained on it."""
-    tower, _ = _tower("mini")
+    tower, _ = _tower("mini", store)
     return MaskTower(tower.vision.visual, tower.text, tower.model.logit_scale.detach(), _sha256(tower))
 
 

@@ -1,4 +1,4 @@
-"""List, fetch and check weight files: `python -m ovs_core.cli.weights list|get NAME|verify [NAME]|where`."""
+"""List, fetch, add and check weights: `python -m ovs_core.cli.weights list|get|add|verify|where`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ovs_core.build import add_head, check_head, describe_head, own_heads
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _list(store)
         elif arguments.command == "get":
             _get(store, arguments.name, arguments.local_file)
+        elif arguments.command == "add":
+            _add(store, arguments.file)
         elif arguments.command == "verify":
             _verify(store, arguments.name)
         else:
@@ -40,10 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m ovs_core.cli.weights", description="Weights of OVS Lens.")
     _add_common(parser, None, False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="list|get|verify|where")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="list|get|add|verify|where")
     for name, text in (
         ("list", "what there is: name, size, licence, present or not"),
         ("get", "download one file, or continue a download that stopped"),
+        ("add", "take in a head that you trained, for the tower it was trained on"),
         ("verify", "compare files with their checksums"),
         ("where", "the folders weights are read from and written to"),
     ):
@@ -54,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--from", dest="local_file", type=Path, metavar="FILE", help="use this file, no download"
             )
+        if name == "add":
+            command.add_argument("file", metavar="FILE", type=Path, help="mvp_seg.safetensors and the like")
         if name == "verify":
             command.add_argument("name", metavar="NAME", nargs="?", help="default: every file here")
     return parser
@@ -76,6 +82,10 @@ def _list(store: WeightStore) -> None:
     for entry in store.catalogue.values():
         here = "yes" if store.locate(entry.name) else "no"
         rows.append((entry.name, _size(entry), entry.licence, here, entry.title))
+    for path in own_heads(store):
+        rows.append(
+            (path.stem, _megabytes(path.stat().st_size), "your own", "yes", describe_head(store, path))
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -93,11 +103,24 @@ def _get(store: WeightStore, name: str, local_file: Path | None) -> None:
     print(f"{check.path} {check.sentence}")
 
 
+def _add(store: WeightStore, file: Path) -> None:
+    path = add_head(store, file)
+    print(f"{path} {describe_head(store, path)}")
+
+
 def _verify(store: WeightStore, name: str | None) -> None:
     names = [name] if name else [known for known in store.catalogue if store.locate(known)]
-    if not names:
+    heads = [] if name else list(own_heads(store))
+    if not names and not heads:
         print("There are no weights here yet.")
     problems = []
+    for path in heads:
+        try:
+            check_head(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+        else:
+            print(f"{path.stem}: {path} can be read (SHA-256 {store.sha256_of(path)})")
     for each in names:
         try:
             check = store.verify(each)
@@ -116,7 +139,11 @@ def _where(store: WeightStore) -> None:
 
 
 def _size(entry: WeightFile) -> str:
-    return f"{entry.bytes / 1e6:.0f} MB" if entry.bytes else "?"
+    return _megabytes(entry.bytes) if entry.bytes else "?"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.0f} MB" if size >= 1e6 else "<1 MB"
 
 
 class _Bar:

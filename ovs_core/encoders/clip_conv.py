@@ -8,8 +8,7 @@ does.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from open_clip.timm_model import TimmModel
 from torch import Tensor
 
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.devices import Cancel, Report, advance
+from ovs_core.encoders.base import Channels, normalised
 from ovs_core.image import frame_size, to_frame
 from ovs_core.types import Preset, Pyramid
 
@@ -56,8 +56,8 @@ class ConvEncoder:
     visual: TimmModel
     device: torch.device
     dtype: torch.dtype
-    mean: tuple[float, float, float] = PIXEL_MEAN
-    std: tuple[float, float, float] = PIXEL_STD
+    mean: Channels = PIXEL_MEAN
+    std: Channels = PIXEL_STD
 
     def __post_init__(self) -> None:
         check_conv_tower(self.visual)
@@ -65,35 +65,22 @@ class ConvEncoder:
 
     @torch.no_grad()
     def encode(
-        self,
-        pixels: NDArray[np.uint8],
-        preset: Preset,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
+        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Pyramid:
-        """Everything the tower says about a photo before any word is known.
+        """Maps after the four stages, each a step, as `ovs_core.encoders.base.ImageEncoder` says.
 
-        Args:
-            pixels: upright RGB photo, (H, W, 3) in 0..255.
-            preset: its `short_side` is the frame's; the longer side is at most 1333 / 800 of it.
-            progress: called with (stages done, stages in all).
-            cancel: looked at after each stage.
-
-        Raises:
-            Cancelled: if `cancel` was set.
+        The frame's longer side is at most 1333 / 800 of `preset.short_side`.
         """
         size = (pixels.shape[0], pixels.shape[1])
         frame = frame_size(size, preset.short_side, 1, MAX_RATIO)
         x = normalise_and_pad(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
         padded = (x.shape[1], x.shape[2])
         maps: list[Tensor] = []
-        stop_if_cancelled(cancel)
+        steps = len(self.visual.trunk.stages)
+        advance(0, steps, progress, cancel)
         for one in _stages(self.visual, x[None]):
             maps.append(one[0])
-            if progress is not None:
-                progress(len(maps), len(self.visual.trunk.stages))
-            stop_if_cancelled(cancel)
+            advance(len(maps), steps, progress, cancel)
         dense = self.visual.trunk.norm_pre(maps[-1][None])[0]
         return Pyramid(self.features_identity(preset), size, frame, padded, tuple(maps), dense)
 
@@ -115,13 +102,10 @@ def check_conv_tower(visual: TimmModel) -> None:
         raise ValueError(f"visual must be open_clip's ConvNeXt of four stages, got {type(visual).__name__}")
 
 
-def normalise_and_pad(
-    frame: Tensor, mean: tuple[float, float, float] = PIXEL_MEAN, std: tuple[float, float, float] = PIXEL_STD
-) -> Tensor:
+def normalise_and_pad(frame: Tensor, mean: Channels = PIXEL_MEAN, std: Channels = PIXEL_STD) -> Tensor:
     """Normalise a frame (3, Hf, Wf) in [0, 1], then add zeros below and right to whole strides of 32."""
-    centre, spread = (torch.tensor(v, device=frame.device).view(3, 1, 1) for v in (mean, std))
     bottom, right = (-side % SIZE_DIVISOR for side in frame.shape[1:])
-    return F.pad((frame - centre) / spread, (0, right, 0, bottom))
+    return F.pad(normalised(frame, mean, std), (0, right, 0, bottom))
 
 
 def pyramid(visual: TimmModel, pixels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -7,8 +7,6 @@ output projections. The tower is open_clip's `ModifiedResNet`; it is only read.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +17,8 @@ from numpy.typing import NDArray
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor
 
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.devices import Cancel, Report, advance
+from ovs_core.encoders.base import Channels, normalised
 from ovs_core.image import frame_size, to_frame
 from ovs_core.types import Features, Preset, Window
 
@@ -73,8 +72,8 @@ class ResNetEncoder:
     name: str
     identity: str
     visual: ModifiedResNet
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     device: torch.device
     dtype: torch.dtype
 
@@ -85,28 +84,18 @@ class ResNetEncoder:
 
     @torch.no_grad()
     def encode(
-        self,
-        pixels: NDArray[np.uint8],
-        preset: Preset,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
+        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Features:
-        """Last-stage map of a photo (H, W, 3) in 0..255 whose shorter side becomes `preset.short_side`.
-
-        Raises:
-            Cancelled: if `cancel` was set before the tower ran.
-        """
+        """The last stage's map in one step, as `ovs_core.encoders.base.ImageEncoder` says."""
         height, width = pixels.shape[:2]
         frame = to_frame(pixels, frame_size((height, width), preset.short_side, STRIDE)).to(self.device)
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
-        stop_if_cancelled(cancel)
-        last = pyramid(self.visual, ((frame - mean) / std).to(self.dtype)[None])[-1]  # (1, C, h, w)
+        advance(0, 1, progress, cancel)
+        x = normalised(frame, self.mean, self.std).to(self.dtype)
+        last = pyramid(self.visual, x[None])[-1]  # (1, C, h, w)
         grid = (last.shape[2], last.shape[3])
         places = last[0].flatten(1).T  # (h*w, C)
         tokens = torch.cat([places.mean(dim=0, keepdim=True), places])
-        if progress is not None:
-            progress(1, 1)
+        advance(1, 1, progress, cancel)
         identity = self.features_identity(preset)
         return Features(identity, (height, width), grid, (Window(0, 0, grid, tokens),))
 

@@ -14,8 +14,7 @@ comes after.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +25,8 @@ from numpy.typing import NDArray
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.devices import Cancel, Report, advance
+from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.encoders.upsampling import FINER
 from ovs_core.image import frame_size, to_frame
@@ -57,8 +57,8 @@ class VisionEncoder:
     name: str
     identity: str
     visual: VisionTransformer
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     patch: int
     device: torch.device
     dtype: torch.dtype
@@ -69,40 +69,23 @@ class VisionEncoder:
         self.visual.eval().requires_grad_(False)
 
     def encode(
-        self,
-        pixels: NDArray[np.uint8],
-        preset: Preset,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
+        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Features:
-        """Everything the tower says about a photo before any word is known.
-
-        Args:
-            pixels: upright RGB photo, (H, W, 3) in 0..255.
-            preset: frame size and windows; its other settings are not read.
-            progress: called with (windows done, windows in all) after each batch of windows.
-            cancel: looked at before each batch of windows.
-
-        Raises:
-            Cancelled: if `cancel` was set.
-        """
+        """Tokens of every window, as `ovs_core.encoders.base.ImageEncoder` says; windows go in batches."""
         height, width = pixels.shape[:2]
         frame_height, frame_width = frame_size((height, width), preset.short_side, self.patch)
         frame = to_frame(pixels, (frame_height, frame_width)).to(self.device)  # (3, Hf, Wf)
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
-        frame = ((frame - mean) / std).to(self.dtype)
+        frame = normalised(frame, self.mean, self.std).to(self.dtype)
         grid = (frame_height // self.patch, frame_width // self.patch)
         boxes = self.boxes(grid, preset)
         windows: list[Window] = []
         shares: list[Tensor] = []
+        advance(0, len(boxes), progress, cancel)
         for batch in _batches(boxes):
-            stop_if_cancelled(cancel)
             found, finer = self._encode_windows(frame, batch)
             windows += found
             shares += finer
-            if progress is not None:
-                progress(len(windows), len(boxes))
+            advance(len(windows), len(boxes), progress, cancel)
         whole = _whole_shares(windows, shares, grid) if shares else None
         return Features(self.features_identity(preset), (height, width), grid, tuple(windows), whole)
 

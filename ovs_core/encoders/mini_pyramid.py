@@ -9,8 +9,6 @@ shared with text.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +18,8 @@ from numpy.typing import NDArray
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.devices import Cancel, Report, advance
+from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.clip_vit import check_visual, to_joint_space, tokens_of_patches
 from ovs_core.encoders.mini import CHANNELS, EIGHTH_CHANNELS, QUARTER_CHANNELS, ConvStem
 from ovs_core.image import frame_size, to_frame
@@ -46,8 +45,8 @@ class MiniPyramid:
     name: str
     identity: str
     visual: VisionTransformer
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     device: torch.device
     dtype: torch.dtype
 
@@ -57,36 +56,20 @@ class MiniPyramid:
 
     @torch.no_grad()
     def encode(
-        self,
-        pixels: NDArray[np.uint8],
-        preset: Preset,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
+        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Pyramid:
-        """Everything the tower says about a photo before any word is known.
+        """Four maps and the dense one, as `ovs_core.encoders.base.ImageEncoder` says.
 
-        Args:
-            pixels: upright RGB photo, (H, W, 3) in 0..255.
-            preset: its `short_side` is the frame's, rounded to whole strides of 32: no padding is needed.
-            progress: called with (1, 2) after the stem and (2, 2) after the transformer.
-            cancel: looked at before both.
-
-        Raises:
-            Cancelled: if `cancel` was set.
+        Two steps, stem and transformer. Sides are rounded to whole strides of 32: no padding is needed.
         """
         size = (pixels.shape[0], pixels.shape[1])
         frame = frame_size(size, preset.short_side, SIZE_DIVISOR)
-        stop_if_cancelled(cancel)
-        mean, std = (torch.tensor(v, device=self.device).view(3, 1, 1) for v in (self.mean, self.std))
-        x = ((to_frame(pixels, frame).to(self.device) - mean) / std).to(self.dtype)
+        advance(0, _STEPS, progress, cancel)
+        x = normalised(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
         maps, patches = stem_maps(self.visual, x[None])
-        if progress is not None:
-            progress(1, _STEPS)
-        stop_if_cancelled(cancel)
+        advance(1, _STEPS, progress, cancel)
         dense = dense_map(self.visual, patches)[0]
-        if progress is not None:
-            progress(_STEPS, _STEPS)
+        advance(_STEPS, _STEPS, progress, cancel)
         return Pyramid(
             self.features_identity(preset), size, frame, frame, tuple(one[0] for one in maps), dense
         )

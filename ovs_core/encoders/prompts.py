@@ -83,9 +83,13 @@ def insert_context(tokens: Tensor, context: Tensor, ends: Tensor, position: Clas
 
 def whole_words() -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Ids and spelling of the tokens of CLIP's BPE that are words of letters on their own."""
-    found = {
-        index: piece.removesuffix(_WORD_END)
-        for index, piece in SimpleTokenizer().decoder.items()
-        if piece.endswith(_WORD_END) and piece.removesuffix(_WORD_END).isalpha()
+    tokenizer = SimpleTokenizer()
+    spelled = {
+        index: bytes(tokenizer.byte_decoder[letter] for letter in piece.removesuffix(_WORD_END))
+        for index, piece in tokenizer.decoder.items()
+        if piece.endswith(_WORD_END)
     }
+    # Pieces are bytes, each written as a letter: a dash would read as three of them.
+    found = {index: word.decode("utf-8", "replace") for index, word in spelled.items()}
+    found = {index: word for index, word in found.items() if word.isalpha()}
     return tuple(found), tuple(found.values())

@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovs_core.cache import ByteCache
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.prompts import (
     ClassPosition,
     Tokenizer,
@@ -171,8 +171,8 @@ class TextEncoder:
         vocabulary: Vocabulary,
         templates: tuple[str, ...],
         *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
+        progress: Report = None,
+        cancel: Cancel = None,
     ) -> TextBank:
         """Unit embeddings of every name, float32.
 
@@ -189,11 +189,10 @@ class TextEncoder:
         if not templates:
             raise ValueError("templates must hold at least one prompt, got none")
         rows: list[Tensor] = []
+        advance(0, len(vocabulary.rows), progress, cancel)
         for done, name in enumerate(vocabulary.rows, start=1):
-            stop_if_cancelled(cancel)
             rows.append(self._row(name, templates))
-            if progress is not None:
-                progress(done, len(vocabulary.rows))
+            advance(done, len(vocabulary.rows), progress, cancel)
         return TextBank(vocabulary, torch.stack(rows).to(self._device))
 
     def embed_contexts(
@@ -202,8 +201,8 @@ class TextEncoder:
         vectors: Tensor,
         position: ClassPosition = "end",
         *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
+        progress: Report = None,
+        cancel: Cancel = None,
     ) -> Tensor:
         """Unit embeddings (V, S, D), float32, of names S in each of V learned contexts.
 
@@ -224,11 +223,10 @@ class TextEncoder:
         vectors = vectors.detach().to(self._device, torch.float32).contiguous()
         digest = hashlib.sha256(vectors.cpu().numpy().tobytes()).hexdigest()
         rows: list[Tensor] = []
+        advance(0, len(names), progress, cancel)
         for done, name in enumerate(names, start=1):
-            stop_if_cancelled(cancel)
             rows.append(self._context_rows(name, vectors, digest, position))
-            if progress is not None:
-                progress(done, len(names))
+            advance(done, len(names), progress, cancel)
         return torch.stack(rows, dim=1).to(self._device)
 
     def nearest_words(self, vectors: Tensor) -> tuple[tuple[tuple[str, ...], ...], Tensor]:

@@ -280,5 +280,4 @@ def _preset(engine: Engine, method: str, dataset: Dataset, settings: Settings) -
     preset = engine.preset(method, settings.encoder)
     if not dataset.background:
         preset = replace(preset, threshold=0.0)
-    asked = {name: getattr(settings, name) for name in ("scale", "threshold", "short_side")}
-    return replace(preset, **{name: value for name, value in asked.items() if value is not None})
+    return preset.changed(scale=settings.scale, threshold=settings.threshold, short_side=settings.short_side)

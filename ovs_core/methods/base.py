@@ -5,7 +5,25 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-from ovs_core.types import Evidence, Features, Pyramid, ScoreMap, Segmentation, TextBank, ViewKind
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import VisionTransformer
+
+from ovs_core.scores import class_scores
+from ovs_core.types import (
+    Evidence,
+    Features,
+    Pyramid,
+    ScoreMap,
+    Segmentation,
+    TextBank,
+    View,
+    ViewKind,
+)
+
+Kinds = AbstractSet[ViewKind]
+"""Intermediate quantities that are asked for as well; nothing asked, nothing paid."""
+Point = tuple[float, float] | None
+"""(row, column), each in [0, 1] of the photo, that views about one place are about."""
 
 
 class Method(Protocol):
@@ -22,12 +40,7 @@ class Method(Protocol):
         ...
 
     def segment(
-        self,
-        features: Features | Pyramid,
-        text: TextBank,
-        *,
-        views: AbstractSet[ViewKind] = frozenset(),
-        point: tuple[float, float] | None = None,
+        self, features: Features | Pyramid, text: TextBank, *, views: Kinds = frozenset(), point: Point = None
     ) -> Segmentation:
         """Evidence for every row of `text`, and the views that were asked for.
 
@@ -77,3 +90,27 @@ def expect_rows(evidence: Evidence) -> ScoreMap:
     if not isinstance(evidence, ScoreMap):
         raise ValueError("evidence must have a row per name, got mask proposals")  # noqa: TRY004
     return evidence
+
+
+def check_widths(visual: VisionTransformer | ModifiedResNet, features: Features, text: TextBank) -> None:
+    """Return if features and text are as wide as the tower.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    if isinstance(visual, ModifiedResNet):
+        expected, joint = visual.attnpool.v_proj.in_features, visual.attnpool.c_proj.out_features
+    else:
+        expected = visual.class_embedding.shape[0]
+        joint = expected if visual.proj is None else visual.proj.shape[1]
+    width = features.windows[0].tokens.shape[1]
+    if width != expected:
+        raise ValueError(f"features must be {expected} wide, got {width} from {features.encoder}")
+    if text.embeddings.shape[1] != joint:
+        raise ValueError(f"text embeddings must be {joint} wide, got {text.embeddings.shape[1]}")
+
+
+def similarity_view(title: str, cosines: ScoreMap) -> View:
+    """How alike every patch and every typed class are: of each class the cosine of its best name."""
+    names = cosines.vocabulary.names
+    return View("similarity", title, class_scores(cosines)[: len(names)], names)

@@ -10,13 +10,13 @@ Deviations: none in numbers. Hidden "everything else" names, if there are any, t
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ovs_core.decoders.text_transfer import ImageTokens, ToJointSpace, Transferred, image_tokens
+from ovs_core.methods.base import Kinds, Point
 from ovs_core.methods.mask_head import (
     Classified,
     MaskHead,
@@ -26,14 +26,12 @@ from ovs_core.methods.mask_head import (
     log_shares,
     name_logits,
 )
-from ovs_core.methods.mask_method import FrozenDense, classify, propose_masks, segment_masks
+from ovs_core.methods.mask_method import FrozenDense, segment_masks
 from ovs_core.types import (
     Features,
-    MaskProposals,
     Pyramid,
     Segmentation,
     TextBank,
-    ViewKind,
     Vocabulary,
 )
 
@@ -70,12 +68,7 @@ class MaftPlus:
         return self.head.config.transfer == "panoptic"
 
     def segment(
-        self,
-        features: Features | Pyramid,
-        text: TextBank,
-        *,
-        views: AbstractSet[ViewKind] = frozenset(),
-        point: tuple[float, float] | None = None,
+        self, features: Features | Pyramid, text: TextBank, *, views: Kinds = frozenset(), point: Point = None
     ) -> Segmentation:
         """Masks and their classes; views are those of `MAFT_PLUS_VIEWS`."""
         return segment_masks(
@@ -87,14 +80,6 @@ class MaftPlus:
             frozen=self.frozen,
             spatial_transfer=self.image_tokens == "per_pixel",
         )
-
-    def propose(self, pyramid: Pyramid, text: TextBank) -> MaskProposals:
-        """Masks of a photo and the share of each class; see `ovs_core.methods.mask_method.classify`."""
-        return propose_masks(self, pyramid, text)
-
-    def classify(self, pyramid: Pyramid, text: TextBank, *, attention: bool = False) -> Classified:
-        """Everything in between; see `ovs_core.methods.mask_method.classify`."""
-        return classify(self, pyramid, text, attention=attention)
 
     @torch.no_grad()
     def name_masks(self, proposed: Proposed, dense: Tensor, vocabulary: Vocabulary) -> Classified:

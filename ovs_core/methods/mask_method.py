@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ovs_core.decoders.text_transfer import ToJointSpace
-from ovs_core.methods.base import expect_pyramid
+from ovs_core.methods.base import Kinds, Point, expect_pyramid
 from ovs_core.methods.mask_head import Classified, MaskHead, Proposed, propose, to_proposals
 from ovs_core.methods.mask_views import Looked, mask_method_views
-from ovs_core.types import Features, MaskProposals, Pyramid, Segmentation, TextBank, ViewKind, Vocabulary
+from ovs_core.types import Features, MaskProposals, Pyramid, Segmentation, TextBank, Vocabulary
 
 FrozenDense = Callable[[Pyramid], Tensor]
 """From a photo's pyramid the dense map (C, h, w) of the tower before it was tuned."""
@@ -76,8 +75,8 @@ def segment_masks(
     method: MaskNaming,
     features: Features | Pyramid,
     text: TextBank,
-    views: AbstractSet[ViewKind],
-    point: tuple[float, float] | None,
+    views: Kinds,
+    point: Point,
     *,
     frozen: FrozenDense | None = None,
     spatial_transfer: bool = False,

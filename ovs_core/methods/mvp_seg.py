@@ -39,12 +39,11 @@ from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.upsampling import sharpen
 from ovs_core.methods.attention_rules import RULES, maskclip_value_path
-from ovs_core.methods.base import expect_tokens
+from ovs_core.methods.base import Kinds, Point, check_widths, expect_tokens, similarity_view
 from ovs_core.methods.mvp_seg_formulas import log_gate, view_scores
 from ovs_core.methods.mvp_seg_views import Looked, Words, mvp_seg_views
 from ovs_core.methods.training_free import TrainingFree
-from ovs_core.scores import class_scores
-from ovs_core.types import Features, Pyramid, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
+from ovs_core.types import Features, Pyramid, ScoreMap, Segmentation, TextBank, View, Window
 from ovs_core.windows import accumulate
 
 EVIDENCE_SCALE = 100.0
@@ -91,12 +90,7 @@ class MvpSeg:
 
     @torch.no_grad()
     def segment(
-        self,
-        features: Features | Pyramid,
-        text: TextBank,
-        *,
-        views: AbstractSet[ViewKind] = frozenset(),
-        point: tuple[float, float] | None = None,
+        self, features: Features | Pyramid, text: TextBank, *, views: Kinds = frozenset(), point: Point = None
     ) -> Segmentation:
         """Evidence for every row of `text`, whose names are embedded anew in the learned contexts.
 
@@ -138,8 +132,8 @@ class MvpSeg:
         features: Features,
         text: TextBank,
         prompts: Tensor,
-        kinds: AbstractSet[ViewKind],
-        point: tuple[float, float] | None,
+        kinds: Kinds,
+        point: Point,
     ) -> tuple[View, ...]:
         if not kinds:
             return ()
@@ -151,32 +145,12 @@ class MvpSeg:
         maps = accumulate(parts, features.grid).reshape(*prompts.shape[:2], *features.grid)  # (V, S, h, w)
         if "similarity" in kinds:
             mean = ScoreMap(maps[-self.contexts.k :].mean(dim=0), text.vocabulary, features.image_size)
-            names = text.vocabulary.names
-            title = "Mean cosine of the views to each class"
-            seen.append(View("similarity", title, class_scores(mean)[: len(names)], names))
+            seen.append(similarity_view("Mean cosine of the views to each class", mean))
         if "attention" in kinds and isinstance(self.visual, VisionTransformer):
             rule = TrainingFree(self.name, self.visual, RULES["maskclip"])
             seen += rule.segment(features, text, views={"attention"}, point=point).views
         looked = Looked(maps, prompts, text.vocabulary, self.contexts)
         return (*seen, *mvp_seg_views(looked, kinds, self.words))
-
-
-def check_widths(visual: VisionTransformer | ModifiedResNet, features: Features, text: TextBank) -> None:
-    """Return if features and text are as wide as the tower.
-
-    Raises:
-        ValueError: if they are not.
-    """
-    if isinstance(visual, ModifiedResNet):
-        expected, joint = visual.attnpool.v_proj.in_features, visual.attnpool.c_proj.out_features
-    else:
-        expected = visual.class_embedding.shape[0]
-        joint = expected if visual.proj is None else visual.proj.shape[1]
-    width = features.windows[0].tokens.shape[1]
-    if width != expected:
-        raise ValueError(f"features must be {expected} wide, got {width} from {features.encoder}")
-    if text.embeddings.shape[1] != joint:
-        raise ValueError(f"text embeddings must be {joint} wide, got {text.embeddings.shape[1]}")
 
 
 def build_mvp_seg(

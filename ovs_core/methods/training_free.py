@@ -15,7 +15,6 @@ the official code takes the arg-max of the scores.
 
 from __future__ import annotations
 
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -34,9 +33,8 @@ from ovs_core.methods.attention_rules import (
     maskclip_value_path,
     prompt_denoising,
 )
-from ovs_core.methods.base import expect_tokens
-from ovs_core.scores import class_scores
-from ovs_core.types import Features, Pyramid, ScoreMap, Segmentation, TextBank, View, ViewKind, Window
+from ovs_core.methods.base import Kinds, Point, check_widths, expect_tokens, similarity_view
+from ovs_core.types import Features, Pyramid, ScoreMap, Segmentation, TextBank, View, Window
 from ovs_core.windows import accumulate
 
 LEAST_SHARE = 1e-12  # smoothed scores may be 0 or below; their logarithm may not
@@ -65,12 +63,7 @@ class TrainingFree:
 
     @torch.no_grad()
     def segment(
-        self,
-        features: Features | Pyramid,
-        text: TextBank,
-        *,
-        views: AbstractSet[ViewKind] = frozenset(),
-        point: tuple[float, float] | None = None,
+        self, features: Features | Pyramid, text: TextBank, *, views: Kinds = frozenset(), point: Point = None
     ) -> Segmentation:
         """Cosine evidence for every row of `text`; see `ovs_core.methods.base.Method`.
 
@@ -78,7 +71,7 @@ class TrainingFree:
         much the patch under `point`, or without a point the class token, takes from each patch.
         """
         features = expect_tokens(features, self.name)
-        self._check(features, text)
+        check_widths(self.visual, features, text)
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
         parts = ((window, self._cosines(window, rows)) for window in features.windows)
         cosines = accumulate(parts, features.grid)  # (S, h, w)
@@ -86,8 +79,7 @@ class TrainingFree:
         seen: list[View] = []
         if "similarity" in views:
             raw = ScoreMap(cosines, text.vocabulary, features.image_size)
-            names = text.vocabulary.names
-            seen.append(View("similarity", "Cosine to each class", class_scores(raw)[: len(names)], names))
+            seen.append(similarity_view("Cosine to each class", raw))
         if "attention" in views:
             seen.append(self._attention_view(features, point))
         if features.shares is not None:
@@ -122,7 +114,7 @@ class TrainingFree:
         keys = maskclip_value_path(self._block, window.tokens[None]).keys
         return keys[0, 1:].float().T.reshape(-1, *window.grid)
 
-    def _attention_view(self, features: Features, point: tuple[float, float] | None) -> View:
+    def _attention_view(self, features: Features, point: Point) -> View:
         cell = None if point is None else _cell(point, features.grid)
         parts: list[tuple[Window, Tensor]] = []
         for window in features.windows:
@@ -134,15 +126,6 @@ class TrainingFree:
         label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
         title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
         return View("attention", title, _mean_where_seen(parts, features.grid), (label,))
-
-    def _check(self, features: Features, text: TextBank) -> None:
-        width = features.windows[0].tokens.shape[1]
-        expected = self.visual.class_embedding.shape[0]
-        if width != expected:
-            raise ValueError(f"features must be {expected} wide, got {width} from {features.encoder}")
-        joint = expected if self.visual.proj is None else self.visual.proj.shape[1]
-        if text.embeddings.shape[1] != joint:
-            raise ValueError(f"text embeddings must be {joint} wide, got {text.embeddings.shape[1]}")
 
 
 def _cell(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:

@@ -10,8 +10,7 @@ to bound the memory the working size is capped and rows go through in chunks (sa
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.devices import stop_if_cancelled
+from ovs_core.devices import Cancel, Report, advance
 from ovs_core.image import to_frame
 from ovs_core.types import ScoreMap
 
@@ -36,8 +35,8 @@ def refine_pamr(
     pixels: NDArray[np.uint8],
     *,
     max_side: int = 512,
-    progress: Callable[[int, int], None] | None = None,
-    cancel: threading.Event | None = None,
+    progress: Report = None,
+    cancel: Cancel = None,
 ) -> ScoreMap:
     """Refine every row of a score map by the photo it belongs to.
 
@@ -59,13 +58,12 @@ def refine_pamr(
     affinity = pamr_affinity(to_frame(pixels, size).to(evidence.device), DILATIONS)
     count = max(1, _CHUNK_BYTES // (4 * size[0] * size[1]))
     refined = evidence.new_empty(len(evidence), *size)
+    advance(0, len(evidence), progress, cancel)
     for start in range(0, len(evidence), count):
-        stop_if_cancelled(cancel)
         rows = evidence[None, start : start + count]  # (1, rows, h, w)
         rows = F.interpolate(rows, size=size, mode="bilinear", align_corners=False)[0]
         refined[start : start + count] = _smooth(rows, affinity, DILATIONS, ITERATIONS)
-        if progress is not None:
-            progress(min(start + count, len(evidence)), len(evidence))
+        advance(min(start + count, len(evidence)), len(evidence), progress, cancel)
     return ScoreMap(refined, score_map.vocabulary, score_map.image_size)
 
 

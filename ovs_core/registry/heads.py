@@ -19,6 +19,7 @@ from ovs_core.methods import mask_checkpoints, mask_heads_file
 from ovs_core.methods.base import Method
 from ovs_core.methods.maft_plus import MaftPlus
 from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.registry.own_heads import HeadNotes, head_notes, own_head, own_heads
 from ovs_core.registry.towers import EncoderSpec, PyramidEncoder, Tower, checked_file, missing_sentence
 from ovs_core.types import Pyramid
 from ovs_core.vocabulary import read_vocabulary
@@ -56,15 +57,64 @@ def checked_head(store: WeightStore, entry: str) -> HeadFile:
     return HeadFile(*checked_file(store, entry))
 
 
-def head_problem(store: WeightStore, entry: str, encoder: EncoderSpec) -> str:
-    """Why a head cannot be used, in one sentence with the next step; "" if nothing speaks against it.
+def find_head(store: WeightStore, method: str, encoder: EncoderSpec, tower: str) -> HeadFile | None:
+    """The head of a method on weights of this SHA-256: the user's own, else the catalogue's, unchecked."""
+    path = own_head(store, method, tower) if encoder.own_heads else None
+    if path is None and method in encoder.heads:
+        path = store.locate(encoder.heads[method])
+    return None if path is None else HeadFile(path, store.sha256_of(path))
+
+
+def usable_head(store: WeightStore, method: str, encoder: EncoderSpec, tower: str) -> HeadFile | None:
+    """The same, as the catalogue promises it where it is the catalogue's; None where there can be none.
+
+    Raises:
+        CheckpointError: as `checked_head`.
+    """
+    if encoder.own_heads and own_head(store, method, tower) is not None:
+        return find_head(store, method, encoder, tower)
+    return checked_head(store, encoder.heads[method]) if method in encoder.heads else None
+
+
+def head_problem(store: WeightStore, method: str, title: str, encoder: EncoderSpec) -> str:
+    """Why the head of a method cannot be used, in one sentence with the next step; "" if nothing says so.
 
     Looks at the file's notes alone, so that menus are quick; a tower that is no file is not compared.
+
+    Args:
+        store: where files are.
+        method: registry name.
+        title: what people call it.
+        encoder: on which it would run.
     """
+    tower = None if encoder.entry is None else store.locate(encoder.entry)
+    own = None
+    if tower is not None and encoder.own_heads and any(own_heads(store)):
+        own = own_head(store, method, store.sha256_of(tower))
+    if tower is not None and own is not None:
+        return _own_problem(own, HeadNotes(method, store.sha256_of(tower)))
+    if method not in encoder.heads:
+        return (
+            f"{title} needs a part that is trained on {encoder.title}, and nobody publishes one. "
+            "Train it, then `python -m ovs_core.cli.weights add FILE` (docs/weights.md)."
+        )
+    return _catalogue_problem(store, encoder.heads[method], tower)
+
+
+def _own_problem(path: Path, expected: HeadNotes) -> str:
+    try:
+        found = head_notes(path)
+    except CheckpointError as error:
+        return str(error)
+    if found == expected:
+        return ""
+    return f"{path} belongs to another method or tower than its name says; delete it, then add the right one."
+
+
+def _catalogue_problem(store: WeightStore, entry: str, tower: Path | None) -> str:
     path = store.locate(entry)
     if path is None:
         return missing_sentence(store.entry(entry))
-    tower = None if encoder.entry is None else store.locate(encoder.entry)
     if tower is None or tower == path:  # an official file holds both
         return ""
     try:

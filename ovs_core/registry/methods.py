@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ovs_core.checkpoints import WeightStore
+from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.methods.attention_rules import RULES
 from ovs_core.methods.mask_views import FC_CLIP_VIEWS, MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg import NO_REFINING
@@ -22,6 +23,7 @@ from ovs_core.registry.heads import (
     head_problem,
 )
 from ovs_core.registry.names import lookup
+from ovs_core.registry.own_heads import head_notes, trained_on
 from ovs_core.registry.towers import ENCODERS, EncoderSpec, Family, Reads, Tower
 from ovs_core.types import ViewKind
 
@@ -46,7 +48,7 @@ class MethodSpec:
         rule: what it does, as a formula.
         build: from the tower and the switches turned on, the method; None if it needs a head.
         build_with_head: the same with the file of its trained head; None if it needs none. Which head belongs
-            to which tower is `EncoderSpec.heads`.
+            to which tower say `EncoderSpec.heads` and, for the user's own, its file.
         switches: optional parts, name -> one sentence.
         reads: what it starts from.
         masks: whether it answers with mask proposals: panoptic and instance answers are possible.
@@ -219,8 +221,9 @@ def build_method(
 
 
 def runs_on(method: MethodSpec, encoder: EncoderSpec) -> bool:
-    """Whether a method can run on a tower at all, given all files."""
-    return encoder.gives(method.reads) and (method.build is not None or method.name in encoder.heads)
+    """Whether a method can run on a tower at all, given all files; a head may be one's own."""
+    headed = method.name in encoder.heads or encoder.own_heads
+    return encoder.gives(method.reads) and (method.build is not None or headed)
 
 
 def wrong_encoder(method: MethodSpec, encoder: EncoderSpec) -> str:
@@ -238,4 +241,15 @@ def why_not(method: MethodSpec, encoder: EncoderSpec, store: WeightStore) -> str
         return wrong_encoder(method, encoder)
     if method.build is not None:
         return ""
-    return head_problem(store, encoder.heads[method.name], encoder)
+    return head_problem(store, method.name, method.title, encoder)
+
+
+def describe_head(store: WeightStore, path: Path) -> str:
+    """What a head that was added is for, e.g. "MVP-SEG on CLIP ViT-B/16, OpenAI (vit_b16_openai)"."""
+    try:
+        notes = head_notes(path)
+    except CheckpointError as error:
+        return str(error)
+    encoder = trained_on(store, notes.tower)
+    where = "weights that are not here" if encoder is None else f"{encoder.title} ({encoder.name})"
+    return f"{METHODS[notes.method].title} on {where}"

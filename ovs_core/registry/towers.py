@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
 import open_clip
 import torch
-from numpy.typing import NDArray
 from open_clip.model import CLIP
 
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore, load_strict, read_state
 from ovs_core.devices import Compute
+from ovs_core.encoders.base import Channels, ImageEncoder
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR, ConvEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.mini_pyramid import MiniPyramid
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mask_checkpoints import load_clip, recognise
-from ovs_core.types import Preset, Pyramid
+from ovs_core.types import Pyramid
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, kept by LAION
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -45,35 +43,13 @@ class LoadedModel:
     """
 
     model: CLIP
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Channels
+    std: Channels
     weights: Mapping[str, str]
 
 
-class PyramidEncoder(Protocol):
-    """The slow half of mask methods."""
-
-    @property
-    def identity(self) -> str:
-        """Name, weights and precision in one string."""
-        ...
-
-    def encode(
-        self,
-        pixels: NDArray[np.uint8],
-        preset: Preset,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-        cancel: threading.Event | None = None,
-    ) -> Pyramid:
-        """Everything the tower says about a photo (H, W, 3) in 0..255 before any word is known."""
-        ...
-
-    def features_identity(self, preset: Preset) -> str:
-        """What presets of equal pyramids agree on; the cache key."""
-        ...
-
-
+PyramidEncoder = ImageEncoder[Pyramid]
+"""The slow half of mask methods."""
 MakePyramid = Callable[[str, str, LoadedModel, Compute], PyramidEncoder]
 """From a registry name, an identity, the model on its device and that device, the slow half."""
 
@@ -95,6 +71,8 @@ class EncoderSpec:
         tokens: whether its image tower is a ViT, whose tokens most methods read.
         pyramid: how to make what mask methods read; None where the tower has no such thing.
         heads: method -> name in the catalogue of the head that was trained for it on these weights.
+        own_heads: whether heads that the user trained on these weights can be used; not where tower and head
+            are one official file.
     """
 
     name: str
@@ -108,6 +86,7 @@ class EncoderSpec:
     tokens: bool = True
     pyramid: MakePyramid | None = None
     heads: Mapping[str, str] = field(default_factory=dict)
+    own_heads: bool = True
 
     def gives(self, what: Reads) -> bool:
         """Whether methods that read this can run on it."""
@@ -230,6 +209,7 @@ def _mask_tower(name: str, title: str, architecture: str, entry: str, method: st
         tokens=False,
         pyramid=conv_pyramid,
         heads=MappingProxyType({method: entry}),
+        own_heads=False,
     )
 
 

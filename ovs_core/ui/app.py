@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import gradio as gr
 
@@ -14,6 +15,7 @@ from ovs_core.ui.http import http_endpoints
 from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
+from ovs_core.ui.offered import encoder_choices, encoder_update
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
 
@@ -37,14 +39,6 @@ def header_html(engine: Engine, encoder: str) -> str:
     )
 
 
-def encoder_choices(engine: Engine) -> list[tuple[str, str]]:
-    """Give (title, name) of the image-text models that are here; all of them if none is."""
-    infos = engine.encoders()
-    return [(info.title, info.name) for info in infos if info.available] or [
-        (info.title, info.name) for info in infos
-    ]
-
-
 def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Blocks:
     """Lay out the page for an engine.
 
@@ -59,7 +53,8 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
                 refiners = [(spec.title, name) for name, spec in REFINERS.items()]
-                inputs = input_panel(choices, refiners, found)
+                shown = encoder_update(engine)["visible"]
+                inputs = input_panel(choices, refiners, found, choose_encoder=shown)
             with gr.Column(scale=8, min_width=280), gr.Tabs():
                 with gr.Tab("Segment", id="segment"):
                     segment_tab(engine, inputs)
@@ -68,17 +63,22 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                 with gr.Tab("Inspect", id="inspect"):
                     inspect_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
-                    models_tab(
-                        engine.store, lambda: [gr.update(choices=encoder_choices(engine))], [inputs.encoder]
+                    models = models_tab(
+                        engine.store, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
                     )
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+        page.load(
+            lambda: [encoder_update(engine), *models.values()],
+            None,
+            [inputs.encoder, *models.components],
+            **quiet,
+        )
         http_endpoints(engine, str(inputs.background.value))
         inputs.encoder.change(
             lambda encoder: header_html(engine, encoder),
             [inputs.encoder],
             [header],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            **quiet,
         )
         for button, example in zip(inputs.examples, found, strict=True):
             _connect_example(button, example, inputs)

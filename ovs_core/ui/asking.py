@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 from ovs_core.engine import Cancelled, Engine, Progress, Request
 from ovs_core.image import Photo, read_photo
 from ovs_core.types import Result, Vocabulary
+from ovs_core.ui.places import without_places
 from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
 
 NO_PHOTO = "Choose a photo first: drop one on the photo field, paste one, or take an example."
+PHOTO_GONE = "The photo is no longer kept here: choose it again."
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Question:
         """
         if not self.photo:
             raise ValueError(NO_PHOTO)
+        if not Path(self.photo).exists():  # uploads are deleted after a day
+            raise ValueError(PHOTO_GONE)
         return read_photo(self.photo), parse_vocabulary(self.classes or "", self.background)
 
     def request(
@@ -63,23 +68,21 @@ class Question:
             ValueError: as `read`, an unknown name, or a setting out of range.
         """
         photo, vocabulary = self.read()
-        preset = engine.preset(method, self.encoder)
-        preset = replace(
-            preset,
-            scale=preset.scale if scale is None else scale,
-            threshold=preset.threshold if threshold is None else threshold,
-        )
+        preset = engine.preset(method, self.encoder).changed(scale=scale, threshold=threshold)
         return Request(
             photo, vocabulary, method, self.encoder, self.refine, preset, switches=frozenset(switches)
         )
 
 
-def answers(ask: Callable[[], Iterator[Progress | Result]], count: int = 1) -> Iterator[Status | Result]:
+def answers(
+    engine: Engine, ask: Callable[[], Iterator[Progress | Result]], count: int = 1
+) -> Iterator[Status | Result]:
     """Follow the engine, with progress as sentences.
 
     Ends early with a "warning" when cancelled and with an "error" sentence when the engine refuses.
 
     Args:
+        engine: the engine; sentences do not tell where its weights lie.
         ask: starts the work; may itself refuse with a `ValueError`.
         count: results expected.
     """
@@ -94,7 +97,7 @@ def answers(ask: Callable[[], Iterator[Progress | Result]], count: int = 1) -> I
     except Cancelled:
         yield Status(STOPPED, "warning")
     except ValueError as error:
-        yield Status(str(error), "error")
+        yield Status(without_places(str(error), engine.store), "error")
 
 
 def progress_status(progress: Progress, index: int = 0, count: int = 1) -> Status:

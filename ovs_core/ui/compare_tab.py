@@ -19,8 +19,9 @@ from ovs_core.render.overlay import overlay
 from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.offered import method_choices, method_infos, still_ticked, unavailable_html
 from ovs_core.ui.pictures import resampled_labels
-from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, compare_table, legend_html, summary_text
 
 PANEL_SIDE = 768  # longer side of a panel, in pixels
@@ -63,7 +64,7 @@ def compare_steps(
         )
 
     found = Comparison()
-    for event in answers(ask, len(methods)):
+    for event in answers(engine, ask, len(methods)):
         if isinstance(event, Status):
             yield event, None
             if event.kind != "busy":
@@ -111,11 +112,13 @@ def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
 
 def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
-    titles = {info.name: info.title for info in engine.methods() if info.available}
+    infos = method_infos(engine, inputs.encoder.value)
+    titles = {info.name: info.title for info in infos}
+    names = [name for _, name in method_choices(infos)]
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         methods = gr.CheckboxGroup(
-            [(title, name) for name, title in titles.items()],
-            value=list(titles),
+            method_choices(infos),
+            value=names,
             label="Methods",
             info="All look at the same photo in the same windows, each with its own scale and threshold.",
             elem_id="compare-methods",
@@ -123,6 +126,8 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
             min_width=220,
         )
         start, stop = run_bar("Compare", "compare")
+    missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="compare-missing")
+    offered = gr.State(names, time_to_live=STATE_SECONDS)
     status, token = status_line("compare")
     legend = gr.HTML("", padding=False, elem_id="compare-legend")
     with gr.Row(elem_classes="ovs-panels"):
@@ -141,6 +146,22 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         work,
         [*inputs.question, methods],
         [legend, *panels, difference, table],
+    )
+
+    def follow(encoder: str, ticked: list[str], before: list[str]) -> list[Any]:
+        infos = method_infos(engine, encoder)
+        choices = method_choices(infos)
+        update = gr.update(choices=choices, value=still_ticked(infos, ticked, before))
+        return [update, unavailable_html(infos), [name for _, name in choices]]
+
+    gr.on(
+        inputs.offer_changes,
+        follow,
+        [inputs.encoder, methods, offered],
+        [methods, missing, offered],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
 
 

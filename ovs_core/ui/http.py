@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -16,7 +17,9 @@ from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.types import Result, View
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inspect_tab import insight, inspect_request
+from ovs_core.ui.offered import method_infos
 from ovs_core.ui.pictures import photo_field, store, store_png
+from ovs_core.ui.places import without_places
 from ovs_core.ui.runs import MODEL_QUEUE
 from ovs_core.ui.view_pictures import sections
 
@@ -37,7 +40,7 @@ def api_segment(
         ValueError: anything wrong with the photo, the words or a name; one sentence.
     """
     request = question.request(engine, method, scale, threshold, switches)
-    result = results_of(lambda: engine.run(request))[0]
+    result = results_of(engine, lambda: engine.run(request))[0]
     return saved(result, request.photo.name)
 
 
@@ -52,7 +55,8 @@ def api_compare(
     photo, vocabulary = question.read()
     chosen = list(methods) or None
     results = results_of(
-        lambda: engine.compare(photo, vocabulary, chosen, encoder=question.encoder, refine=question.refine)
+        engine,
+        lambda: engine.compare(photo, vocabulary, chosen, encoder=question.encoder, refine=question.refine),
     )
     files = [saved(result, photo.name) for result in results]
     report: Report = {
@@ -98,7 +102,9 @@ def api_inspect(
     usual: frozenset[str] = frozenset({"similarity", "attention"})
     has = next((one.views for one in engine.methods(question.encoder) if one.name == method), frozenset())
     asked = None if "all" in views else (usual & has) | set(views)
-    result = results_of(lambda: engine.run(inspect_request(engine, question, method, point, asked)))[0]
+    result = results_of(engine, lambda: engine.run(inspect_request(engine, question, method, point, asked)))[
+        0
+    ]
     found = insight(result, point)
     shown = sections(found.seen, label or found.seen.first)
     figures = [(one.kind, one.figure) for one in shown if one.figure is not None]
@@ -133,22 +139,26 @@ def _described(view: View) -> Report:
     return about
 
 
-def api_methods(engine: Engine) -> Report:
-    """List methods and image-text models with what is needed to use them."""
+def api_methods(engine: Engine, encoder: str = DEFAULT_ENCODER) -> Report:
+    """List methods on an image-text model, and all such models, with what is needed to use them.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
     return {
         "default": DEFAULT_METHOD,
         "methods": [
             {**vars(info), "switches": dict(info.switches), "views": sorted(info.views)}
-            for info in engine.methods()
+            for info in method_infos(engine, encoder)
         ],
         "encoders": [dict(vars(info)) for info in engine.encoders()],
     }
 
 
-def results_of(ask: Callable[[], Iterator[Progress | Result]]) -> list[Result]:
+def results_of(engine: Engine, ask: Callable[[], Iterator[Progress | Result]]) -> list[Result]:
     """Follow the engine to the end; a refusal becomes a `ValueError`."""
     results = []
-    for event in answers(ask):
+    for event in answers(engine, ask):
         if isinstance(event, Result):
             results.append(event)
         elif event.kind != "busy":
@@ -169,8 +179,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         image = photo_field(label="image")
         classes = gr.Textbox(label="classes")
         method = gr.Textbox(DEFAULT_METHOD, label="method")
-        known = [info.name for info in engine.methods() if info.available]
-        methods = gr.JSON(known, label="methods")
+        methods = gr.JSON([], label="methods")  # none: all that can be asked on the encoder
         encoder = gr.Textbox(DEFAULT_ENCODER, label="encoder")
         background = gr.Textbox(default_background, label="background")
         refine = gr.Textbox("none", label="refine")
@@ -186,6 +195,8 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         report = gr.JSON(label="report")
         press = gr.Button()
 
+    answered = partial(refusing, engine)
+
     def segment(
         image: str | None,
         classes: str,
@@ -199,14 +210,16 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
         question = Question(image, classes, background, encoder, refine)
-        return refusing(lambda: api_segment(engine, question, method, scale, threshold, switches or []))
+        return refusing(
+            engine, lambda: api_segment(engine, question, method, scale, threshold, switches or [])
+        )
 
     def compare(
         image: str | None, classes: str, methods: list[str] | None, encoder: str, background: str, refine: str
     ) -> tuple[list[str], str | None, Report]:
         """Segment a photo with several methods and show where they disagree."""
         question = Question(image, classes, background, encoder, refine)
-        return refusing(lambda: api_compare(engine, question, methods or []))
+        return answered(lambda: api_compare(engine, question, methods or []))
 
     def inspect(
         image: str | None,
@@ -221,7 +234,9 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     ) -> tuple[list[str], str | None, Report]:
         """Look inside a method: heat map per class, what the patch at a point looks at, and its own views."""
         question = Question(image, classes, background, encoder, "none")
-        return refusing(lambda: api_inspect(engine, question, method, across, down, views or [], label))
+        return refusing(
+            engine, lambda: api_inspect(engine, question, method, across, down, views or [], label)
+        )
 
     common: dict[str, Any] = {
         "concurrency_id": MODEL_QUEUE,
@@ -249,12 +264,18 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         api_name="inspect",
         **common,
     )
-    press.click(lambda: api_methods(engine), None, [report], api_name="methods", queue=False)
+
+    def list_methods(encoder: str) -> Report:
+        """List the methods that an image-text model can be asked with, and the models."""
+        return answered(lambda: api_methods(engine, encoder))
+
+    press.click(list_methods, [encoder], [report], api_name="methods", queue=False)
 
 
-def refusing(answer: Callable[[], Any]) -> Any:
+def refusing(engine: Engine, answer: Callable[[], Any]) -> Any:
     """Turn a `ValueError` into the one sentence that gradio_client shows."""
     try:
         return answer()
     except ValueError as error:
-        raise gr.Error(escape(str(error), quote=False), print_exception=False) from error
+        said = without_places(str(error), engine.store)
+        raise gr.Error(escape(said, quote=False), print_exception=False) from error

@@ -27,7 +27,10 @@ class Example:
 
 @dataclass(frozen=True)
 class InputPanel:
-    """The shared inputs; `question` lists them in the order of `asking.Question`'s fields."""
+    """The shared inputs; `question` lists them in the order of `asking.Question`'s fields.
+
+    `arrivals` counts what came to this page's weights: whoever adds some counts on.
+    """
 
     photo: gr.Image
     classes: gr.Textbox
@@ -35,6 +38,12 @@ class InputPanel:
     encoder: gr.Dropdown
     refine: gr.Radio
     examples: tuple[gr.Button, ...]
+    arrivals: gr.State
+
+    @property
+    def offer_changes(self) -> list[Any]:
+        """Events after which other methods may be offered."""
+        return [self.encoder.change, self.arrivals.change]
 
     @property
     def question(self) -> list[Any]:
@@ -53,9 +62,20 @@ def load_examples(folder: Path = PHOTOS) -> tuple[Example, ...]:
 
 
 def input_panel(
-    encoders: Sequence[tuple[str, str]], refiners: Sequence[tuple[str, str]], examples: Sequence[Example]
+    encoders: Sequence[tuple[str, str]],
+    refiners: Sequence[tuple[str, str]],
+    examples: Sequence[Example],
+    *,
+    choose_encoder: bool,
 ) -> InputPanel:
-    """Lay out the shared inputs; `encoders` and `refiners` are (title, name), the first one preselected."""
+    """Lay out the shared inputs.
+
+    Args:
+        encoders: (title, name), the first one preselected.
+        refiners: the same.
+        examples: photos to start from.
+        choose_encoder: show the choice of an encoder.
+    """
     photo = photo_field(
         label="Photo",
         sources=["upload", "clipboard"],
@@ -74,6 +94,14 @@ def input_panel(
         elem_id="classes",
     )
     buttons = _example_buttons(examples)
+    encoder = gr.Dropdown(
+        choices=list(encoders),
+        value=encoders[0][1],
+        label="Image-text model",
+        info="Of those on this machine; more can be fetched in the Models tab.",
+        visible=choose_encoder,
+        elem_id="encoder",
+    )
     with gr.Accordion("More options", open=False, elem_id="more"):
         background = gr.Textbox(
             value="; ".join(default_background()),
@@ -91,14 +119,7 @@ def input_panel(
             info="PAMR pulls borders towards edges of the photo; a little slower.",
             elem_id="refine",
         )
-        encoder = gr.Dropdown(
-            choices=list(encoders),
-            value=encoders[0][1],
-            label="Image-text model",
-            info="More models can be fetched in the Models tab.",
-            elem_id="encoder",
-        )
-    return InputPanel(photo, classes, background, encoder, refine, buttons)
+    return InputPanel(photo, classes, background, encoder, refine, buttons, gr.State(0))
 
 
 def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from html import escape
 from types import MappingProxyType
 from typing import Any
 
@@ -21,6 +20,13 @@ from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.types import Result, View, ViewKind
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.offered import (
+    chosen_method,
+    method_choices,
+    method_infos,
+    method_update,
+    unavailable_html,
+)
 from ovs_core.ui.pictures import base_picture, photo_field
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.view_html import scale_html, sections_html
@@ -96,7 +102,7 @@ def inspect_steps(
     def ask() -> Iterator[Progress | Result]:
         return engine.run(inspect_request(engine, question, method, point), token)
 
-    for event in answers(ask):
+    for event in answers(engine, ask):
         if isinstance(event, Status):
             yield event, None
             continue
@@ -172,33 +178,9 @@ def clickable_copy(photo: str | None) -> str | None:
         return None
 
 
-def method_choices(infos: Collection[MethodInfo]) -> list[tuple[str, str]]:
-    """Give (title, name) of the methods that can be asked."""
-    return [(info.title, info.name) for info in infos if info.available]
-
-
-def chosen_method(infos: Collection[MethodInfo], wanted: str | None) -> str | None:
-    """Give the wanted method if it can be asked, else the usual one, else any; None if there is none."""
-    names = [name for _, name in method_choices(infos)]
-    return next((name for name in (wanted, DEFAULT_METHOD, *names) if name in names), None)
-
-
-def unavailable_html(infos: Collection[MethodInfo]) -> str:
-    """Say which methods cannot be asked and why, folded away; nothing if all can."""
-    missing = [info for info in infos if not info.available]
-    if not missing:
-        return ""
-    reasons = "".join(f"<li><b>{escape(info.title)}</b>: {escape(info.reason)}</li>" for info in missing)
-    titles = escape(", ".join(info.title for info in missing))
-    return (
-        f'<details class="ovs-note"><summary>Not offered here: {titles}. Why?</summary>'
-        f"<ul>{reasons}</ul></details>"
-    )
-
-
 def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
-    infos = engine.methods(inputs.encoder.value)
+    infos = method_infos(engine, inputs.encoder.value)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
             method_choices(infos),
@@ -246,8 +228,14 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         trigger_mode="always_last",
         **quiet,
     )
-    inputs.encoder.change(
-        lambda encoder, wanted: _offered(engine.methods(encoder), wanted),
+
+    def follow(encoder: str, wanted: str | None) -> list[Any]:
+        infos = method_infos(engine, encoder)
+        return [method_update(infos, wanted), unavailable_html(infos)]
+
+    gr.on(
+        inputs.offer_changes,
+        follow,
         [inputs.encoder, method],
         [method, missing],
         queue=False,
@@ -338,12 +326,6 @@ def _point_fields() -> tuple[gr.Image, gr.Image, gr.Slider, gr.Slider]:
         across = gr.Slider(0, 100, 50, step=0.1, label="Point: across (%)", elem_id="across", min_width=160)
         down = gr.Slider(0, 100, 50, step=0.1, label="Point: down (%)", elem_id="down", min_width=160)
     return picture, affinity, across, down
-
-
-def _offered(infos: Collection[MethodInfo], wanted: str | None) -> tuple[Any, str]:
-    """Give new choices of methods, the one that was chosen kept if it can be, and why not the others."""
-    update = gr.update(choices=method_choices(infos), value=chosen_method(infos, wanted))
-    return update, unavailable_html(infos)
 
 
 def point_note(kinds: Collection[ViewKind]) -> str:

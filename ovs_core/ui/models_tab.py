@@ -5,14 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ovs_core.build import add_head, describe_head, own_heads
 from ovs_core.checkpoints import WeightFile, WeightStore
 from ovs_core.devices import Cancelled
+from ovs_core.ui.places import shown_place, without_places
 from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, note_html
 
@@ -21,11 +24,13 @@ MEGABYTE = 1_000_000
 
 def size_text(size: int | None) -> str:
     """Write a file size for people."""
-    return "size unknown" if size is None else f"{size / MEGABYTE:,.0f} MB"
+    if size is None:
+        return "size unknown"
+    return f"{size / MEGABYTE:,.0f} MB" if size >= MEGABYTE else "less than 1 MB"
 
 
 def card_html(entry: WeightFile, here: Path | None) -> str:
-    """Give one model's card."""
+    """Give one model's card; `here` is its file, below the folder of weights it lies in."""
     tag = '<span class="tag here">here</span>' if here else '<span class="tag">not here</span>'
     facts = {
         "Size": size_text(entry.bytes),
@@ -33,16 +38,32 @@ def card_html(entry: WeightFile, here: Path | None) -> str:
         "Source": entry.source,
         "Paper": f"arXiv {entry.paper}" if entry.paper else "",
         "By hand": "" if here else entry.page,
-        "File": str(here) if here else "",
+        "File": here.as_posix() if here else "",
     }
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in facts.items() if text)
+    rows = "".join(f"<dt>{name}</dt><dd>{_linked(text)}</dd>" for name, text in facts.items() if text)
     return f'<div class="ovs-card"><h3>{escape(entry.title)}{tag}</h3><dl>{rows}</dl></div>'
+
+
+def _linked(text: str) -> str:
+    """Give a text as HTML; an address can be followed, in a tab of its own."""
+    shown = escape(text)
+    if not text.startswith("https://"):
+        return shown
+    return f'<a href="{shown}" target="_blank" rel="noopener noreferrer">{shown}</a>'
+
+
+def file_here(store: WeightStore, name: str) -> Path | None:
+    """Path of a weight file below the folder of weights it lies in; None if it is nowhere."""
+    path = store.locate(name)
+    folder = next((one for one in store.folders if path and path.is_relative_to(one)), None)
+    return None if path is None or folder is None else path.relative_to(folder)
 
 
 def fetch_steps(store: WeightStore, name: str, token: threading.Event | None) -> Iterator[Status]:
     """Fetch one weight file, saying how far it is; ends with the verdict of its checksum."""
     entry = store.entry(name)
     yield from _watched(
+        store,
         lambda report: store.fetch(name, report, token),
         f"Fetching {entry.title}",
         f"{entry.title} is here now.",
@@ -73,13 +94,34 @@ def use_local_steps(store: WeightStore, name: str, typed: str) -> Iterator[Statu
     try:
         store.use_local(name, file_beside(store, typed))
     except ValueError as error:
-        yield Status(str(error), "error")
+        yield Status(without_places(str(error), store), "error")
         return
     yield Status(f"{entry.title} is here now.")
 
 
+def add_steps(store: WeightStore, typed: str) -> Iterator[Status]:
+    """Take in a head that the user trained, whose file is beside the weights already."""
+    yield Status("Checking the file", "busy")
+    try:
+        path = add_head(store, file_beside(store, typed))
+    except ValueError as error:
+        yield Status(without_places(str(error), store), "error")
+        return
+    yield Status(f"{describe_head(store, path)} can be asked now.")
+
+
+def own_heads_html(store: WeightStore) -> str:
+    """List the heads that were added; nothing where there are none."""
+    rows = "".join(
+        f"<dt>{escape(without_places(describe_head(store, path), store))}</dt>"
+        f"<dd>{escape(f'{path.parent.name}/{path.name}')}</dd>"
+        for path in own_heads(store)
+    )
+    return f'<div class="ovs-card"><dl>{rows}</dl></div>' if rows else ""
+
+
 def _watched(
-    fetch: Callable[[Callable[[int, int | None], None]], Path], doing: str, done: str
+    store: WeightStore, fetch: Callable[[Callable[[int, int | None], None]], Path], doing: str, done: str
 ) -> Iterator[Status]:
     """Run `fetch` beside this generator and turn its reports into progress."""
     news: queue.SimpleQueue[Status] = queue.SimpleQueue()
@@ -94,7 +136,7 @@ def _watched(
         except Cancelled:
             news.put(Status("Stopped; what arrived is kept and the next try goes on from there.", "warning"))
         except ValueError as error:
-            news.put(Status(str(error), "error"))
+            news.put(Status(without_places(str(error), store), "error"))
         else:
             news.put(Status(done))
 
@@ -109,45 +151,108 @@ def _watched(
             return
 
 
-def models_tab(store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any]) -> None:
+@dataclass(frozen=True)
+class ModelsPanel:
+    """Cards as they stand on the page.
+
+    Attributes:
+        components: what `values` are for.
+        values: what is here now, for a page that opens later than the app.
+    """
+
+    components: list[Any]
+    values: Callable[[], list[Any]]
+
+
+def models_tab(
+    store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any], arrivals: gr.State
+) -> ModelsPanel:
     """Lay out a card per weight file of the catalogue, with the ways to get those that are absent.
 
     Args:
         store: finds and fetches weight files.
         refresh: new values for `refreshed` once a file has arrived.
         refreshed: components elsewhere on the page that name the available models.
+        arrivals: counts heads that were added.
     """
     offline = "The app was started offline: nothing is fetched; local files work." if store.offline else ""
     gr.HTML(
         note_html(
             "Nothing is fetched unless you press a button here. Every file is checked before it is used.",
-            f"Files live in {store.folder}.",
+            f"Files live in the folder “{shown_place(store.folder)}”.",
             offline,
         ),
         padding=False,
     )
+    cards: dict[str, tuple[gr.HTML, gr.Column]] = {}
     with gr.Row(elem_classes="ovs-models", equal_height=False):
         for name, entry in store.catalogue.items():
-            here = store.locate(name)
+            here = file_here(store, name)
             if entry.kind == "sam" or (entry.kind == "head" and here is None):  # nothing uses or offers them
                 continue
             with gr.Group(elem_classes="ovs-model"):
                 card = gr.HTML(card_html(entry, here), padding=False)
-                if here is None and (entry.url or entry.page):
-                    _ways_to_get(store, name, card, refresh, refreshed)
+                status, token = status_line(f"get-{name}")
+                with gr.Column(visible=_can_be_got(store, name)) as ways:
+                    cards[name] = card, ways
+                    if entry.url or entry.page:
+                        _ways_to_get(store, name, status, token, [card, ways, *refreshed], refresh)
+    own = _own_part(store, arrivals)
+
+    def values() -> list[Any]:
+        return [*(value for name in cards for value in _card_values(store, name)), own_heads_html(store)]
+
+    return ModelsPanel([*(part for pair in cards.values() for part in pair), own], values)
+
+
+def _own_part(store: WeightStore, arrivals: gr.State) -> gr.HTML:
+    """Lay out what adds a head that the user trained, and the list of those that were added."""
+
+    def work(_: threading.Event, typed: str, count: int) -> Iterator[Step]:
+        for status in add_steps(store, typed):
+            yield status, (own_heads_html(store), count + 1) if status.kind == "done" else None
+
+    with gr.Accordion("Heads you trained yourself", open=False, elem_id="own-heads"):
+        own = gr.HTML(own_heads_html(store), padding=False)
+        name = gr.Textbox(
+            label="Name of the file",
+            info="As training wrote it, e.g. mvp_seg.safetensors. Put it into the folder named above first. "
+            "It is used with the model it was trained on, before one that came with the app.",
+            elem_id="own-head",
+        )
+        status, token = status_line("add-head")
+        with gr.Row():
+            start, stop = run_bar("Check and add", "add-head")
+    wire(RunBar(start, stop, status, token), work, [name, arrivals], [own, arrivals], queue="download")
+    return own
+
+
+def _can_be_got(store: WeightStore, name: str) -> bool:
+    entry = store.entry(name)
+    return bool(entry.url or entry.page) and store.locate(name) is None
+
+
+def _card_values(store: WeightStore, name: str) -> list[Any]:
+    """New values for a card and the ways to get its file."""
+    card = card_html(store.entry(name), file_here(store, name))
+    return [card, gr.update(visible=_can_be_got(store, name))]
 
 
 def _ways_to_get(
-    store: WeightStore, name: str, card: gr.HTML, refresh: Callable[[], list[Any]], refreshed: list[Any]
+    store: WeightStore,
+    name: str,
+    status: gr.HTML,
+    token: gr.State,
+    outputs: list[Any],
+    refresh: Callable[[], list[Any]],
 ) -> None:
     entry = store.entry(name)
 
     def steps(statuses: Iterator[Status]) -> Iterator[Step]:
         for status in statuses:
             arrived = status.kind == "done"
-            yield status, (card_html(entry, store.locate(name)), *refresh()) if arrived else None
+            yield status, (*_card_values(store, name), *refresh()) if arrived else None
 
-    status, token = status_line(f"get-{name}")
     if entry.url and not store.offline:
         label = "Download" if entry.bytes is None else f"Download {size_text(entry.bytes)}"
         with gr.Row():
@@ -156,7 +261,7 @@ def _ways_to_get(
             RunBar(start, stop, status, token),
             lambda token: steps(fetch_steps(store, name, token)),
             [],
-            [card, *refreshed],
+            outputs,
             queue="download",
         )
     with gr.Accordion("Use a local file", open=False):
@@ -171,6 +276,6 @@ def _ways_to_get(
             RunBar(start, stop, status, token),
             lambda _, typed: steps(use_local_steps(store, name, typed)),
             [path],
-            [card, *refreshed],
+            outputs,
             queue="download",
         )

@@ -20,6 +20,13 @@ from ovs_core.export.files import FORMATS, MASK_FORMATS, result_files, zip_resul
 from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.offered import (
+    chosen_method,
+    method_choices,
+    method_infos,
+    method_update,
+    unavailable_html,
+)
 from ovs_core.ui.pictures import DISPLAY_SIDE, SLIDER_SIDE, base_picture, fitted, overlay_update, store
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.segment_views import (
@@ -95,7 +102,7 @@ def segment_steps(
     except ValueError as error:
         yield Status(str(error), "error"), None
         return
-    for event in answers(lambda: engine.run(request, token)):
+    for event in answers(engine, lambda: engine.run(request, token)):
         if isinstance(event, Status):
             yield event, None
             continue
@@ -178,18 +185,20 @@ def export_file(
 def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
     answer = gr.State(None, time_to_live=STATE_SECONDS)
-    methods = {info.name: info for info in engine.methods() if info.available}
+    infos = method_infos(engine, inputs.encoder.value)
+    first = chosen_method(infos, DEFAULT_METHOD)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         method = gr.Dropdown(
-            choices=[(info.title, name) for name, info in methods.items()],
-            value=DEFAULT_METHOD,
+            method_choices(infos),
+            value=first,
             label="Method",
             elem_id="method",
             scale=3,
             min_width=180,
         )
         start, stop = run_bar("Segment", "segment")
-    about = gr.HTML(note_html(methods[DEFAULT_METHOD].description), padding=False)
+    about = gr.HTML(note_html(_description(infos, first)), padding=False)
+    missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="segment-missing")
     switches = gr.CheckboxGroup([], label="Optional parts of this method", elem_id="switches", visible=False)
     status, token = status_line("segment")
     hint = gr.HTML(HINT, padding=False, elem_id="hint")
@@ -223,20 +232,38 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         triggers=[inputs.classes.submit],
         postprocess=False,  # see `overlay_update`
     )
-    method.change(
-        lambda name: [note_html(methods[name].description), _switches_update(methods[name])],
-        [method],
-        [about, switches],
-        show_progress="hidden",
-        queue=False,
-        api_visibility="private",
+
+    def described(encoder: str, name: str | None) -> list[Any]:
+        infos = method_infos(engine, encoder)
+        return [note_html(_description(infos, name)), _switches_update(infos, name)]
+
+    def follow(encoder: str, wanted: str | None) -> list[Any]:
+        infos = method_infos(engine, encoder)
+        settings = _own_settings(engine, chosen_method(infos, wanted), encoder)
+        return [method_update(infos, wanted), unavailable_html(infos), *settings]
+
+    quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    method.change(described, [inputs.encoder, method], [about, switches], **quick)
+    gr.on(
+        inputs.offer_changes,
+        follow,
+        [inputs.encoder, method],
+        [method, missing, scale, threshold],
+        **quick,
     )
 
 
-def _switches_update(info: MethodInfo) -> Any:
+def _description(infos: Collection[MethodInfo], name: str | None) -> str:
+    """Say what a method does; "" where there is none."""
+    return next((info.description for info in infos if info.name == name), "")
+
+
+def _switches_update(infos: Collection[MethodInfo], method: str | None) -> Any:
     """Show a method's switches, all off; nothing where it has none."""
     choices = [
         (f"{name.replace('_', ' ').capitalize()}: {sentence}", name)
+        for info in infos
+        if info.name == method
         for name, sentence in info.switches.items()
     ]
     return gr.update(choices=choices, value=[], visible=bool(choices))
@@ -268,7 +295,8 @@ def _settings(
     bar: LookBar,
 ) -> tuple[gr.Slider, gr.Slider]:
     """Lay out the sliders that re-label the last answer at once; the look is connected here, too."""
-    first = engine.preset(DEFAULT_METHOD, inputs.encoder.value)
+    usual = chosen_method(engine.methods(inputs.encoder.value), DEFAULT_METHOD) or DEFAULT_METHOD
+    first = engine.preset(usual, inputs.encoder.value)
     with gr.Accordion("Settings (answer at once, no model runs)", open=True, elem_id="settings"):
         threshold = gr.Slider(
             0,
@@ -311,10 +339,7 @@ def _settings(
         answer = answer and relabelled(engine, answer, scale, threshold, side)
         return shown_result(answer, side, Look(picture, stuff))
 
-    def own_settings(method: str, encoder: str) -> list[float]:
-        preset = engine.preset(method, encoder)
-        return [preset.scale, preset.threshold]
-
+    own_settings = partial(_own_settings, engine)
     quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     gr.on(
         [scale.input, threshold.input],
@@ -334,12 +359,20 @@ def _settings(
         postprocess=False,
         **quick,
     )
-    gr.on([method.change, inputs.encoder.change], own_settings, [method, inputs.encoder], sliders, **quick)
+    method.change(own_settings, [method, inputs.encoder], sliders, **quick)
     reset.click(own_settings, [method, inputs.encoder], sliders, **quick).then(
         slide, [answer, *sliders, *bar.inputs], panel.components, postprocess=False, **quick
     )
     opacity.input(None, [opacity], None, js=OPACITY_JS)
     return scale, threshold
+
+
+def _own_settings(engine: Engine, method: str | None, encoder: str) -> list[Any]:
+    """Scale and threshold that suit a method on an encoder; they stay where there is no method."""
+    if method is None:
+        return [gr.skip()] * 2
+    preset = engine.preset(method, encoder)
+    return [preset.scale, preset.threshold]
 
 
 def _downloads(

@@ -40,6 +40,7 @@ class FakeEngine:
         notes: of every answer.
         mask_method: proposes two masks of the first class and one of the second, side by side.
         heads: methods whose trained head is there on the embedded model.
+        models: encoders that are there beside the embedded one.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FakeEngine:
         missing: bool = False,
         mask_method: str = "",
         heads: Sequence[str] = (),
+        models: Sequence[str] = (),
     ) -> None:
         self.store = WeightStore(weights_dir=folder, offline=True)
         self.delay = delay
@@ -57,6 +59,7 @@ class FakeEngine:
         self.mask_method = mask_method
         self.notes: tuple[str, ...] = ()
         self.heads = heads
+        self.models = models
         self.runs = 0
 
     def methods(self, encoder: str = "mini") -> tuple[MethodInfo, ...]:
@@ -64,10 +67,15 @@ class FakeEngine:
         return tuple(method_info(name, encoder, here, name == self.mask_method) for name in METHODS)
 
     def encoders(self) -> tuple[EncoderInfo, ...]:
-        return tuple(encoder_info(name, name == "mini" and not self.missing) for name in ENCODERS)
+        here = () if self.missing else ("mini", *self.models)
+        return tuple(encoder_info(name, name in here) for name in ENCODERS)
 
     def preset(self, method: str = "naclip", encoder: str = "mini") -> Preset:
-        return PRESET
+        if encoder == "mini":
+            return PRESET
+        if METHODS[method].build is None:
+            raise ValueError(f"{method} does not run on {encoder}")
+        return replace(PRESET, scale=55, threshold=0.1)
 
     def run(self, request: Request, cancel: Event | None = None) -> Iterator[Progress | Result]:
         if self.missing:
@@ -124,12 +132,7 @@ class FakeEngine:
         threshold: float | None = None,
         size: tuple[int, int] | None = None,
     ) -> Result:
-        preset = result.preset
-        preset = replace(
-            preset,
-            scale=preset.scale if scale is None else scale,
-            threshold=preset.threshold if threshold is None else threshold,
-        )
+        preset = result.preset.changed(scale=scale, threshold=threshold)
         image = result.image
         if size is not None:
             image = np.array(Image.fromarray(image).resize((size[1], size[0])))

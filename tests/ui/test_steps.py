@@ -9,9 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from fake_engine import WINDOWS, FakeEngine
 from PIL import Image
 
+from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.engine import Progress
 from ovs_core.methods.mask_views import MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
@@ -22,14 +24,20 @@ from ovs_core.ui.http import api_inspect
 from ovs_core.ui.inputs import load_examples
 from ovs_core.ui.inspect_tab import (
     MOST_CLASSES,
-    chosen_method,
     clickable_copy,
     inspect_steps,
     point_in_percent,
     ringed,
-    unavailable_html,
 )
-from ovs_core.ui.models_tab import card_html, fetch_steps, size_text, use_local_steps
+from ovs_core.ui.models_tab import (
+    add_steps,
+    card_html,
+    fetch_steps,
+    own_heads_html,
+    size_text,
+    use_local_steps,
+)
+from ovs_core.ui.offered import chosen_method, still_ticked, unavailable_html
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
@@ -388,6 +396,14 @@ def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path)
     assert unavailable_html(tuple(info for info in here if info.available)) == ""
 
 
+def test_what_was_not_ticked_stays_so_and_what_is_new_is_ticked(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
+    headless = ["clip", "maskclip", "sclip", "clearclip", "naclip"]
+    assert still_ticked(elsewhere, ["clip", "mvp_seg"], [*headless, "mvp_seg"]) == ["clip"]
+    assert still_ticked(here, ["clip"], headless) == ["clip", "mvp_seg"]
+
+
 def test_a_click_becomes_percent(photo_file: Path) -> None:
     click = SimpleNamespace(index=(44, 14))  # (x, y) in a picture of 90 x 60
     assert point_in_percent(str(photo_file), click) == (49.4, 24.2)
@@ -416,6 +432,7 @@ def test_a_card_tells_size_and_licence(engine: FakeEngine) -> None:
     assert "351 MB" in card
     assert "MIT" in card
     assert size_text(None) == "size unknown"
+    assert size_text(34_528) == "less than 1 MB"
     assert "By hand" not in card
 
 
@@ -479,3 +496,28 @@ def test_switches_reach_the_engine_and_belong_to_their_method(engine, photo_file
     )
     assert (status.kind, nothing) == ("error", None)
     assert "switches of naclip" in status.text
+
+
+# Heads of one's own
+
+
+def test_a_head_is_added_by_its_name_alone(tmp_path: Path) -> None:
+    store = FakeEngine(tmp_path / "weights").store
+    (tmp_path / "weights").mkdir()
+    tower = store.entry("openai-vit-b-16").sha256
+    contexts = Contexts(torch.ones(1, 2, 4), None, str(tower), 1.0, 1.0, 1.0)
+    save_contexts(contexts, tmp_path / "weights" / "mine.safetensors")
+    assert own_heads_html(store) == ""
+    *_, outside = add_steps(store, str(tmp_path / "weights" / "mine.safetensors"))
+    assert outside.kind == "error"
+    assert "type its name alone" in outside.text
+    *_, done = add_steps(store, "mine.safetensors")
+    assert done == Status("MVP-SEG on CLIP ViT-B/16, OpenAI (vit_b16_openai) can be asked now.")
+    html = own_heads_html(store)
+    assert f"heads/mvp_seg-{str(tower)[:16]}.safetensors" in html
+    assert str(tmp_path) not in html
+    (tmp_path / "weights" / "other.safetensors").write_bytes(b"letter")
+    *_, refused = add_steps(store, "other.safetensors")
+    assert refused == Status(
+        "weights/other.safetensors carries no notes: it is not a safetensors file.", "error"
+    )

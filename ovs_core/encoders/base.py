@@ -1,0 +1,56 @@
+"""What the engine, the registry and the tests may assume of an image encoder, and what all of them do."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ovs_core.devices import Cancel, Report
+from ovs_core.types import Features, Preset, Pyramid
+
+Said_co = TypeVar("Said_co", bound=Features | Pyramid, covariant=True)
+Channels = tuple[float, float, float]
+"""A number per RGB channel."""
+
+
+class ImageEncoder(Protocol[Said_co]):
+    """The slow half: everything a tower says about a photo before any word is known.
+
+    An encoder holds weights and settings, never anything about a photo: the same photo and preset give
+    bit-equal answers whatever ran before.
+    """
+
+    @property
+    def identity(self) -> str:
+        """Name, weights and precision in one string (`ovs_core.encoders.clip_vit.tower_identity`)."""
+        ...
+
+    def encode(
+        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
+    ) -> Said_co:
+        """Look at a photo.
+
+        Args:
+            pixels: upright RGB photo, (H, W, 3) in 0..255.
+            preset: frame size and windows; its other settings are not read.
+            progress: told (steps done, steps in all) after each step.
+            cancel: looked at before each step.
+
+        Raises:
+            Cancelled: if `cancel` was set before the last step began.
+        """
+        ...
+
+    def features_identity(self, preset: Preset) -> str:
+        """What presets of equal answers agree on; the cache key."""
+        ...
+
+
+def normalised(frame: Tensor, mean: Channels, std: Channels) -> Tensor:
+    """Take `mean` from a frame (3, Hf, Wf) in [0, 1] and divide it by `std`, channel by channel."""
+    centre, spread = (torch.tensor(v, device=frame.device).view(3, 1, 1) for v in (mean, std))
+    return (frame - centre) / spread
