@@ -49,9 +49,11 @@ def open_clip_name(name):
 
 
 def test_stages_equal_the_official_trunk(official, visual):
+    """Values grow to 360: single precision alone is 2e-4 off there, on both sides (float64 shows it)."""
     with torch.no_grad():
         for stage, found in enumerate(pyramid(visual, official["in.img"]), start=2):
-            torch.testing.assert_close(found, official[f"out.c{stage}"], atol=1e-5, rtol=0)
+            expected = official[f"out.c{stage}"]
+            torch.testing.assert_close(found, expected, atol=1e-6 * float(expected.abs().max()), rtol=0)
 
 
 def cosines(official, visual):
