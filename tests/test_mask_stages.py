@@ -34,8 +34,7 @@ FC_CLIP = {
     "mask_layers": 3,
     "feedforward": 16,
     "points": 16,
-    "steps": 8,
-    "rate": 3e-3,  # enough that masks hold cells of the dense map, whatever the start
+    "steps": 2,
     "batch": 2,
     "hold_out": ["zebra"],
 }
