@@ -115,6 +115,12 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(torch.device(chosen), _DTYPES[precision])
 
 
+def quick_bfloat16(device: torch.device) -> torch.autocast:
+    """Products in bfloat16 inside a `with` block, on a CPU and on GPUs that have it; elsewhere no change."""
+    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cpu" or has_it)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the host."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):

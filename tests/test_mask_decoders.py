@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mask_toys import head_config
 from tiny_clip import randomise
 
+from ovs_core.decoders import deformable
 from ovs_core.decoders.deformable import DeformableAttention, gather_rows, sample_maps
 from ovs_core.decoders.mask_decoder import MaskDecoder, MaskDecoderConfig, blocked_cells
 from ovs_core.decoders.mask_pooling import mask_pooling
@@ -40,6 +41,16 @@ def test_both_ways_agree_with_gradients():
     gradients = [torch.autograd.grad(one.square().sum(), (rows, places, weights)) for one in found]
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_some_queries_at_a_time_give_the_same_bits(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(2, CELLS, 2, 3, generator=generator)
+    places = torch.rand(2, 7, 2, 3, 3, 2, generator=generator)
+    weights = torch.rand(2, 7, 2, 3, 3, generator=generator)
+    at_once = gather_rows(rows, SHAPES, places, weights)
+    monkeypatch.setattr(deformable, "_QUERIES_AT_ONCE", 3)
+    assert torch.equal(gather_rows(rows, SHAPES, places, weights), at_once)
 
 
 def test_attention_answers_the_same_with_and_without_gradients():

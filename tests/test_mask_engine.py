@@ -156,6 +156,19 @@ def test_the_answer_is_that_of_the_file(engine, files, method):
     assert np.array_equal(result.labels, decide(expected, PRESET)[0])
 
 
+def test_official_weights_may_read_tokens_in_the_sound_order(engine):
+    """The switch changes words and leaves masks; attention over tokens is a picture then."""
+    views = frozenset({"transfer_attention"})
+    usual, sound = (
+        ask(engine, "maft_plus", views=views, switches=frozenset(switches)).segmentation
+        for switches in ((), ("per_pixel",))
+    )
+    assert torch.equal(usual.score_map.masks, sound.score_map.masks)
+    assert not torch.allclose(usual.score_map.scores, sound.score_map.scores)
+    assert "NOT A PICTURE" in usual.views[0].title
+    assert "NOT A PICTURE" not in sound.views[0].title
+
+
 @EACH_METHOD
 def test_no_hidden_state(make_mask_engine, method):
     engine = make_mask_engine()

@@ -72,7 +72,7 @@ def test_deformable_layer(tensors, semantic):
     with torch.no_grad():
         fine = pyramid(model.visual, frame[None])[0][:2]
         coarse = [tensors[f"eval.feat.res{i}"][None] for i in (4, 5)]
-        found = method.head.pixel_decoder.mix([*fine, *coarse])[0][0]
+        found = method.head.pixel_decoder.mix([*fine, *coarse], every_layer=True)[0][0]
     torch.testing.assert_close(found[::5], tensors["eval.pix.enc_layer0"], **TOLERANCE)
 
 

@@ -18,7 +18,7 @@ from ovs_core.methods.mask_heads_file import load_mask_head
 from ovs_core.training import mask_tuning
 from ovs_core.training.data import IGNORE, OTHER, CamVid, Pets, Sample
 from ovs_core.training.fc_clip import MaskSources, _rays, train_fc_clip
-from ovs_core.training.losses import UNKNOWN, Target, class_loss, draw_from, on_unclear_ground
+from ovs_core.training.losses import UNKNOWN, Target, class_loss, on_unclear_ground
 from ovs_core.training.mask_crops import MOST_MASKS, NO_MASK, NOTHING, UNCLEAR, kept_labels
 from ovs_core.training.mask_photos import CocoInstances, camvid_sample, paste, pet_sample
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan, plan_from_json
@@ -152,9 +152,7 @@ def test_a_mask_of_unknown_class_is_matched_by_its_shape():
     masks[1, :2] = 9.0
     logits = torch.tensor([[0.0, 9.0], [0.0, 0.0]])
     target = Target(torch.tensor([UNKNOWN]), masks[1:] > 0)
-    queries, _ = match(
-        logits, masks, target, 64, MatchWeights(100, 5, 5), draw_from(None, torch.device("cpu"))
-    )
+    queries, _ = match(logits, masks, target, torch.rand(1, 64, 2), MatchWeights(100, 5, 5))
     assert queries.tolist() == [1]
 
 

@@ -29,6 +29,7 @@ from ovs_core.training.losses import (
     class_loss,
     compensation_loss,
     draw_from,
+    draw_points,
     mask_aware_loss,
     mask_losses,
     sample_points,
@@ -41,6 +42,7 @@ from ovs_core.training.maft_plus import (
     prediction_losses,
     schedule,
     training_losses,
+    whole_batch,
 )
 from ovs_core.training.matcher import MatchWeights, dice_costs, entropy_costs, match
 from ovs_core.types import Vocabulary
@@ -87,22 +89,23 @@ def recorded(tensors):
 
 def test_losses_of_a_prediction_equal_the_official_ones(tensors, targets):
     logits, masks = tensors["head.logits9"], tensors["head.masks9"]
-    found = prediction_losses(logits, masks, targets, MaftPlan(points=256), recorded(tensors))
+    points = draw_points(whole_batch(targets), len(masks[0]), 256, recorded(tensors))
+    found = prediction_losses(logits, masks, targets, MaftPlan(points=256), points)
     for name, loss in found.items():
-        torch.testing.assert_close(loss, tensors[name], **CLOSE)
+        torch.testing.assert_close(loss.value, tensors[name], **CLOSE)
 
 
 def test_matches_equal_the_official_ones(tensors, targets):
     draw = recorded(tensors)
     for i, target in enumerate(targets):
         logits, masks = tensors["head.logits9"][i], tensors["head.masks9"][i]
-        queries, true = match(logits, masks, target, 256, MatchWeights(), draw)
+        queries, true = match(logits, masks, target, draw((1, 256, 2)), MatchWeights())
         assert torch.stack([queries, true]).tolist() == tensors[f"match{i}"].tolist()
 
 
 def test_unsure_points_equal_the_official_ones(tensors):
     masks = torch.cat([tensors["head.masks9"][i][tensors[f"match{i}"][0]] for i in range(2)])
-    found = unsure_points(masks, 256, replay([tensors["rand.2"], tensors["rand.3"]]))
+    found = unsure_points(masks, tensors["rand.2"], tensors["rand.3"])
     for one, official in zip(found, tensors["points"], strict=True):
         assert sorted(one.tolist()) == sorted(official.tolist())
 
@@ -155,7 +158,7 @@ def test_each_true_mask_gets_a_query_of_its_own():
     truth[0, :, 4:], truth[1, :, :4] = True, True
     target = Target(torch.tensor([0, 1]), truth)
     draw = draw_from(torch.Generator().manual_seed(0), torch.device("cpu"))
-    queries, true = match(torch.zeros(3, 3), masks, target, 64, MatchWeights(), draw)
+    queries, true = match(torch.zeros(3, 3), masks, target, draw((1, 64, 2)), MatchWeights())
     assert (queries.tolist(), true.tolist()) == ([0, 2], [1, 0])
 
 
@@ -172,7 +175,7 @@ def test_every_cost_can_decide(weights, winner):
     logits = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     target = Target(torch.tensor([0]), truth)
     draw = draw_from(torch.Generator().manual_seed(0), torch.device("cpu"))
-    queries, _ = match(logits, masks, target, 256, MatchWeights(*weights), draw)
+    queries, _ = match(logits, masks, target, draw((1, 256, 2)), MatchWeights(*weights))
     assert queries.tolist() == [winner]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from typing import Any
 import torch
 
 from ovs_core.build import ENCODERS, LoadedModel, Tower, build_tower, lookup
-from ovs_core.checkpoints import CheckpointError, WeightStore
+from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.devices import Compute
+from ovs_core.devices import DEVICES, Compute
 from ovs_core.encoders.contexts import load_contexts
 from ovs_core.methods.mvp_seg import build_mvp_seg
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
@@ -28,9 +29,19 @@ from ovs_core.training.mini import Sources, plan_from_json, train_mini
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
+from ovs_core.training.processes import Processes, started
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PART = "train2017"  # sub-folder of images and masks that is trained on
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where training runs: a device, the processes that share the work, and where weights are."""
+
+    device: torch.device
+    processes: Processes
+    store: WeightStore
 
 
 @dataclass(frozen=True)
@@ -41,14 +52,15 @@ class _Recipe:
         data: names that --data may give.
         needed: those it must give.
         one_of: of these exactly one.
-        prepare: from the recipe's values, the folders and where weights are, checked, the work to do in a
-            folder.
+        prepare: from the recipe's values, the folders and the place, checked, the work to do in a folder.
+        anywhere: it runs on a GPU and in several processes too.
     """
 
     data: tuple[str, ...]
     needed: tuple[str, ...]
     one_of: tuple[str, ...]
-    prepare: Callable[[Mapping[str, Any], Mapping[str, Path], WeightStore], Callable[[Path], Path]]
+    prepare: Callable[[Mapping[str, Any], Mapping[str, Path], _Place], Callable[[Path], Path]]
+    anywhere: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,14 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     recipe = _RECIPES[arguments.method]
     try:
-        store = WeightStore(arguments.weights_dir, offline=True)
-        work = recipe.prepare(_values(arguments.config), _folders(arguments.data, recipe), store)
-    except (ValueError, OSError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    try:
-        print(work(arguments.out))
-    except (CheckpointError, FileNotFoundError, FileExistsError, ModuleNotFoundError) as error:
+        values, folders = _values(arguments.config), _folders(arguments.data, recipe)
+        device = _device(arguments.device, arguments.method)
+        with started(device, os.environ) as (processes, here):
+            if not processes.first:
+                logging.disable(logging.INFO)
+            place = _Place(here, processes, WeightStore(arguments.weights_dir, offline=True))
+            path = recipe.prepare(values, folders, place)(arguments.out)
+            if processes.first:
+                print(path)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
@@ -73,19 +87,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _device(asked: str, method: str) -> str:
+    """The device to train on; recipes that know the CPU alone get that.
+
+    Raises:
+        ValueError: if such a recipe is asked to run elsewhere, or in several processes.
+    """
+    if _RECIPES[method].anywhere:
+        return asked
+    if asked not in ("auto", "cpu") or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        able = " and ".join(name for name, recipe in _RECIPES.items() if recipe.anywhere)
+        raise ValueError(f"{method} trains on the CPU in one process; only {able} use GPUs.")
+    return "cpu"
+
+
 def _prepare_mini(
-    values: Mapping[str, Any], folders: Mapping[str, Path], _store: WeightStore
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
     sources, plan = Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders), plan_from_json(values)
     return lambda out: train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, out)
 
 
 def _prepare_mvp_seg(
-    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
     plan = mvp_seg_plan(values)
     photos = _photos(folders)
-    tower, loaded = _tower(plan.encoder, store)
+    tower, loaded = _tower(plan.encoder, place)
     vision = tower.vision
 
     def work(out: Path) -> Path:
@@ -95,34 +123,34 @@ def _prepare_mvp_seg(
 
 
 def _prepare_plus(
-    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
     values = dict(values)
     encoder = values.pop("encoder", "mini")
     plan = plus_plan(values)
     photos = _photos(folders)
-    tower, _ = _tower(encoder, store)
+    tower, _ = _tower(encoder, place)
     contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
     method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
     return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
 
 
 def _prepare_fc_clip(
-    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
     plan = plan_from_values(FcClipPlan(), values)
     sources, start = _mask_folders(folders)
-    tower = _mask_tower(store)
-    return lambda out: train_fc_clip(tower, sources, plan, out, start=start)
+    tower = _mask_tower(place)
+    return lambda out: train_fc_clip(tower, sources, plan, out, start=start, processes=place.processes)
 
 
 def _prepare_maft_plus(
-    values: Mapping[str, Any], folders: Mapping[str, Path], store: WeightStore
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
     plan = plan_from_values(TuningPlan(), values)
     sources, _ = _mask_folders(folders)
-    start, tower = folders["head"] / _HEAD, _mask_tower(store)
-    return lambda out: train_maft_plus(tower, sources, start, plan, out)
+    start, tower = folders["head"] / _HEAD, _mask_tower(place)
+    return lambda out: train_maft_plus(tower, sources, start, plan, out, processes=place.processes)
 
 
 def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
@@ -144,8 +172,8 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         ),
         "mvp-seg": _Recipe(_PHOTOS, (), _PHOTOS, _prepare_mvp_seg),
         "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
-        "fc-clip": _Recipe(_MASK_DATA, ("coco",), (), _prepare_fc_clip),
-        "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus),
+        "fc-clip": _Recipe(_MASK_DATA, ("coco",), (), _prepare_fc_clip, anywhere=True),
+        "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus, anywhere=True),
     }
 )
 
@@ -173,13 +201,20 @@ def _parser() -> argparse.ArgumentParser:
         "which also names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the "
         "folder of fc_clip.safetensors, which fc-clip may start from",
     )
-    add("--weights-dir", type=Path, metavar="DIR", help="folder to look for the tower's weights in first")
     add(
         "--out",
         type=Path,
         required=True,
         metavar="DIR",
         help="working folder; a stopped run goes on where it was",
+    )
+    add("--weights-dir", type=Path, metavar="DIR", help="folder to look for the tower's weights in first")
+    able = ", ".join(name for name, recipe in _RECIPES.items() if recipe.anywhere)
+    add(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help=f"for {able}; the others train on the CPU; default: %(default)s",
     )
     return parser
 
@@ -221,16 +256,16 @@ def _photos(folders: Mapping[str, Path]) -> Photos:
     return open_photos(folders[name], SPLITS[name], _PART)
 
 
-def _tower(encoder: str, store: WeightStore) -> tuple[Tower, LoadedModel]:
-    """A pair of towers on the CPU in float32, from weights that are on this machine."""
+def _tower(encoder: str, place: _Place) -> tuple[Tower, LoadedModel]:
+    """A pair of towers on a device in float32, from weights that are on this machine."""
     spec = lookup("encoder", ENCODERS, encoder)
-    loaded = spec.load(store)
-    return build_tower(spec, loaded, Compute(torch.device("cpu"), torch.float32), None), loaded
+    loaded = spec.load(place.store)
+    return build_tower(spec, loaded, Compute(place.device, torch.float32), None), loaded
 
 
-def _mask_tower(store: WeightStore) -> MaskTower:
+def _mask_tower(place: _Place) -> MaskTower:
     """The embedded model, as mask heads are trained on it."""
-    tower, _ = _tower("mini", store)
+    tower, _ = _tower("mini", place)
     return MaskTower(tower.vision.visual, tower.text, tower.model.logit_scale.detach(), _sha256(tower))
 
 

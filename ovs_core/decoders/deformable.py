@@ -4,7 +4,7 @@ Paper: Deformable DETR (arXiv 2010.04159), equation 3. Every query looks at a fe
 around a reference point, at offsets and with weights that it predicts itself; values between cells are
 interpolated bilinearly, outside a map they are 0 (half-pixel centres).
 
-Two ways to the same numbers. For an answer on a CPU the weighted sum over corners of points is one
+Two ways to the same numbers. For an answer on a CPU the weighted sum over corners of points is an
 `embedding_bag`, which stores nothing in between and is 2.7 times faster than sampling maps (8,400 cells, one
 core). For training and elsewhere it is `grid_sample`: as fast there, and where a place lies exactly between
 two cells its gradient takes the same side as the official code's.
@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Shape = tuple[int, int]
+
+_QUERIES_AT_ONCE = 2048  # 25 MB in between with 8 heads, 3 levels and 4 points
 
 
 class DeformableAttention(nn.Module):
@@ -61,7 +63,7 @@ class DeformableAttention(nn.Module):
 
 
 def gather_rows(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums of the rows around each place, (B, Lq, T*c), as one `embedding_bag`.
+    """Weighted sums of the rows around each place, (B, Lq, T*c), by `embedding_bag`, some queries at a time.
 
     Args:
         rows: (B, L, T, c), the cells of all maps one after the other.
@@ -69,6 +71,12 @@ def gather_rows(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: 
         places: (B, Lq, T, levels, points, 2), (x, y) in [0, 1] of the map.
         weights: (B, Lq, T, levels, points).
     """
+    parts = zip(*(torch.split(one, _QUERIES_AT_ONCE, dim=1) for one in (places, weights)), strict=True)
+    return torch.cat([_gather(rows, shapes, *part) for part in parts], dim=1)
+
+
+def _gather(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: Tensor) -> Tensor:
+    """As `gather_rows`, all queries at once."""
     batch, length, heads, channels = rows.shape
     queries = places.shape[1]
     cells = torch.tensor(shapes, dtype=torch.int32, device=rows.device)  # (levels, 2)

@@ -88,7 +88,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, references: Tensor, shapes: Sequence[Shape]) -> Tensor:
         x = self.norm1(x + self.self_attn(x + positions, x, references, shapes))
-        return self.norm2(x + self.linear2(F.relu(self.linear1(x))))
+        return self.norm2(x + self.linear2(F.relu(self.linear1(x), inplace=True)))
 
 
 class Encoder(nn.Module):
@@ -107,8 +107,8 @@ class Transformer(nn.Module):
         self.encoder = Encoder(config)
         self.level_embed = nn.Parameter(torch.randn(LEVELS, config.width))
 
-    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Cells (B, L, C) after each layer."""
+    def forward(self, maps: Sequence[Tensor], every_layer: bool) -> tuple[Tensor, ...]:
+        """Cells (B, L, C) after the last layer, or after each."""
         shapes = [(one.shape[2], one.shape[3]) for one in maps]
         cells = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)  # (B, L, C)
         width, device = cells.shape[2], cells.device
@@ -122,6 +122,8 @@ class Transformer(nn.Module):
         states: list[Tensor] = []
         for layer in self.encoder.layers:
             cells = layer(cells, positions, references, shapes)
+            if not every_layer:
+                states.clear()
             states.append(cells)
         return tuple(states)
 
@@ -154,13 +156,14 @@ class PixelDecoder(nn.Module):
         """
         return self.finish(pyramid[0], self.mix(pyramid)[-1], [one.shape[2:] for one in pyramid[:0:-1]])
 
-    def mix(self, pyramid: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Cells of the three coarse maps, coarsest first, (B, L, C) after each transformer layer."""
+    def mix(self, pyramid: Sequence[Tensor], *, every_layer: bool = False) -> tuple[Tensor, ...]:
+        """Cells of the three coarse maps, coarsest first, (B, L, C) after the last layer, or after each."""
         given = tuple(one.shape[1] for one in pyramid)
         if given != self.config.inputs:
             raise ValueError(f"the pyramid's channels must be {self.config.inputs}, got {given}")
         coarse = reversed(pyramid[1:])
-        return self.transformer([layer(one) for layer, one in zip(self.input_proj, coarse, strict=True)])
+        projected = [layer(one) for layer, one in zip(self.input_proj, coarse, strict=True)]
+        return self.transformer(projected, every_layer)
 
     def finish(self, finest: Tensor, cells: Tensor, shapes: Sequence[Sequence[int]]) -> DecodedPixels:
         """Cut mixed cells (B, L, C) into maps of `shapes` (h, w) and join the last with the finest map."""
@@ -169,9 +172,10 @@ class PixelDecoder(nn.Module):
             part.transpose(1, 2).reshape(len(part), -1, *shape)
             for part, shape in zip(parts, shapes, strict=True)
         )
-        finest = self.adapter_1(finest)
-        upsampled = F.interpolate(levels[-1], size=finest.shape[2:], mode="bilinear", align_corners=False)
-        return DecodedPixels(levels, self.mask_features(F.relu(self.layer_1(finest + upsampled))))
+        # In place where nobody reads what was there: these are the largest maps of a request.
+        joined = self.adapter_1(finest)
+        joined += F.interpolate(levels[-1], size=joined.shape[2:], mode="bilinear", align_corners=False)
+        return DecodedPixels(levels, self.mask_features(F.relu(self.layer_1(joined), inplace=True)))
 
 
 def centres(grid: Shape, device: torch.device) -> Tensor:

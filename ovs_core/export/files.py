@@ -108,6 +108,22 @@ def result_files(
     return _contents(result, safe_name(stem, 120, dots=True), asked, source, stuff)
 
 
+def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
+    """Refuse formats that a method's results cannot be written as, before any work.
+
+    Args:
+        formats: asked for.
+        method: registry name.
+        masks: whether it proposes masks.
+
+    Raises:
+        ValueError: one sentence.
+    """
+    wrong = sorted(_checked(formats).intersection(MASK_FORMATS))
+    if wrong and not masks:
+        raise ValueError(f"Export format {wrong[0]!r} needs a method that proposes masks; {method} does not.")
+
+
 def _contents(
     result: Result, stem: str, formats: frozenset[str], source: str, stuff: str
 ) -> Iterator[tuple[str, bytes]]:

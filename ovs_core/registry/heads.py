@@ -24,6 +24,9 @@ from ovs_core.registry.towers import EncoderSpec, PyramidEncoder, Tower, checked
 from ovs_core.types import Pyramid
 from ovs_core.vocabulary import read_vocabulary
 
+PER_PIXEL = "per_pixel"
+"""Switch of MAFT+: official weights read tokens in the sound order, which heads of ours always do."""
+
 
 @dataclass(frozen=True)
 class HeadFile:
@@ -156,6 +159,8 @@ def build_with_mask_head(
         raise CheckpointError(f"{source} holds a head of {form.method}, expected one of {name}.")
     method = mask_checkpoints.build_method(name, state, form, tower.model, seen_names(), source=source)
     method.head.to(tower.device)
+    if isinstance(method, MaftPlus) and PER_PIXEL in switches:
+        method = replace(method, image_tokens="per_pixel")
     return Ready(method, tower.pyramid)
 
 

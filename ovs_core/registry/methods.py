@@ -16,6 +16,7 @@ from ovs_core.methods.mvp_seg import NO_REFINING
 from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
 from ovs_core.methods.training_free import TrainingFree
 from ovs_core.registry.heads import (
+    PER_PIXEL,
     HeadFile,
     Ready,
     build_with_contexts,
@@ -102,6 +103,7 @@ def _mask_method(
     description: str,
     rule: str,
     views: frozenset[ViewKind],
+    switches: Mapping[str, str] | None = None,
 ) -> MethodSpec:
     return MethodSpec(
         name,
@@ -110,6 +112,7 @@ def _mask_method(
         description,
         rule,
         build_with_head=partial(build_with_mask_head, name),
+        switches=MappingProxyType(dict(switches or {})),
         reads="pyramid",
         masks=True,
         views=views,
@@ -186,6 +189,10 @@ METHODS: Mapping[str, MethodSpec] = MappingProxyType(
                 "Proposes masks, then names each by a CLIP tuned to follow masks; words adapt to the photo.",
                 "sum_n sigmoid(m_n) p_n, p_n = softmax(s cos(CLIP inside m_n, words after transfer))",
                 MAFT_PLUS_VIEWS,
+                {
+                    PER_PIXEL: "Words adapt to the photo place by place, not by the mixed tokens that "
+                    "official weights learnt; with the embedded model they always do."
+                },
             ),
         )
     }

@@ -31,11 +31,12 @@ from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig, class_counts
 from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head, save_mask_head
 from ovs_core.training.data import SYNONYMS, CamVid, Pets
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.losses import draw_from
+from ovs_core.training.losses import BatchPart, draw_from
 from ovs_core.training.maft_plus import MaftPlan, head_losses, optimiser_groups
 from ovs_core.training.mask_crops import MaskCrops, cache_mask_crops, mask_sampler
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan
+from ovs_core.training.processes import ALONE, Processes, parts_of
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
@@ -47,7 +48,7 @@ WARMUP = 100  # steps
 
 @dataclass(frozen=True, eq=False)
 class MaskTower:
-    """What training reads of the embedded model.
+    """What training reads of the embedded model; training runs where `log_scale` lives.
 
     Attributes:
         visual: image tower.
@@ -92,7 +93,13 @@ class SeenNames:
 
 
 def train_fc_clip(
-    tower: MaskTower, sources: MaskSources, plan: FcClipPlan, out: Path, *, start: Path | None = None
+    tower: MaskTower,
+    sources: MaskSources,
+    plan: FcClipPlan,
+    out: Path,
+    *,
+    start: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Path:
     """Train a head on the frozen tower.
 
@@ -102,6 +109,7 @@ def train_fc_clip(
         plan: the recipe.
         out: working folder; `fc_clip.safetensors` ends there.
         start: file of a head to start from, which an earlier version of the tower may have been frozen for.
+        processes: those that train together, all with the same folders.
 
     Returns:
         Path of that file.
@@ -109,29 +117,37 @@ def train_fc_clip(
     Raises:
         CheckpointError: if `start` is no such file, or of another size.
         FileExistsError: if `out` holds a run of another recipe.
-        ValueError, OSError: if a folder does not hold what it should.
+        ValueError, OSError: if a folder does not hold what it should, or a step cannot be shared.
     """
+    processes.own(range(plan.batch))  # or a sentence now
     before = None if start is None else load_mask_head(start, None, method="fc_clip")
     origin = None if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
-    keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "start": origin}, out)
+    with processes.first_alone():
+        keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "start": origin}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
     seen = seen_names(coco, tower.text, plan.templates)
-    crops = open_crops(tower, sources, coco, plan.crops, out / "crops")
+    with processes.first_alone():
+        crops = open_crops(tower, sources, coco, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     head = MaskHead(head_config(plan, pyramid_channels(tower.visual), seen.rows.shape[1]))
     start_head(head)
     if before is not None:
         load_strict(head, before.head.state_dict(), source=str(start))
+    device = tower.log_scale.device
+    head.to(device)
     log.info("%.2f M parameters", sum(p.numel() for p in head.parameters()) / 1e6)
     recipe = MaftPlan(points=plan.points, mask_aware=0.0, rate=plan.rate, weight_decay=plan.weight_decay)
-    draw = draw_from(None, torch.device("cpu"))
+    draw = draw_from(None, device)
     counts = class_counts(seen.vocabulary)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(len(crops), size=plan.batch, replace=False).tolist()
-        maps, targets = crops.maps(rows), crops.targets(rows)
-        losses = head_losses(head, maps, seen.rows, counts, targets, recipe, draw).losses
-        return summed(losses)
+        own = processes.own(rows)
+        maps = [one.to(device) for one in crops.maps(own)]
+        targets = [one.to(device) for one in crops.targets(own)]
+        part = BatchPart(crops.mask_counts(rows), processes.own(range(len(rows))))
+        losses = head_losses(head, maps, seen.rows, counts, targets, recipe, draw, part=part).losses
+        return summed(parts_of(losses, processes))
 
     schedule = Schedule(
         plan.steps,
@@ -141,12 +157,19 @@ def train_fc_clip(
         seed=plan.seed,
         save_every=100,
     )
-    fit(head, [], step_loss, schedule, out / "fc_clip", groups=optimiser_groups(head, (), recipe))
+    groups = optimiser_groups(head, (), recipe)
+    fit(head, [], step_loss, schedule, out / "fc_clip", groups=groups, processes=processes)
     training = {"plan": dataclasses.asdict(plan), "photos": len(coco.photos)}
     if before is not None:
         training["start"] = {"tower": before.tower, **before.training}
     trained = TrainedHead("fc_clip", head.eval(), tower.sha256, seen.names, training=training)
-    return save_mask_head(trained, out / "fc_clip.safetensors")
+    return save_first(trained, out / "fc_clip.safetensors", processes)
+
+
+def save_first(trained: TrainedHead, path: Path, processes: Processes) -> Path:
+    """Let the first process write a head; all return its path when it is there."""
+    with processes.first_alone():
+        return save_mask_head(trained, path) if processes.first else path
 
 
 def summed(losses: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ovs_core.checkpoints import read_training_state
+from ovs_core.training.processes import ALONE, Processes, add_up
 
 log = logging.getLogger(__name__)
 
@@ -74,17 +75,20 @@ def fit(
     out: Path,
     *,
     groups: list[dict[str, object]] | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Train `model` in place; with `plan.ema` its weights end as the running average.
 
     Args:
         model: holds every trained tensor; its state is what a resume file keeps.
         parts: (module, peak learning rate); only these are trained.
-        step_loss: (step, generator) to named scalar losses; the sum of all is minimised.
+        step_loss: (step, generator) to named scalar losses; the sum of all is minimised. Of several processes
+            each gives its part of them (`ovs_core.training.processes.parts_of`).
         plan: the schedule.
         out: folder for `log.jsonl` and, while training goes on, `state.pt`. A run that finds that file goes
             on from it and ends with the same weights, bit for bit, as one that was never stopped.
         groups: AdamW groups instead of those that `parts` make.
+        processes: those that train together; all begin with equal weights. The first one writes.
     """
     out.mkdir(parents=True, exist_ok=True)
     optimizer = torch.optim.AdamW(groups or parameter_groups(parts, plan.weight_decay))
@@ -99,10 +103,13 @@ def fit(
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        losses = add_up(trained, losses, processes)
         norm = nn.utils.clip_grad_norm_(trained, plan.clip)
         optimizer.step()
         factor.step()
         _move_average(average, trained, min(plan.ema, (1 + step) / (10 + step)))
+        if not processes.first:
+            continue
         if (step + 1) % plan.log_every == 0 or step + 1 == plan.steps:
             seconds = time.monotonic() - started
             _write_line(out / "log.jsonl", step + 1, seconds, {"grad_norm": norm, **losses})
@@ -111,7 +118,8 @@ def fit(
     with torch.no_grad():
         for parameter, mean in zip(trained, average, strict=bool(average)):
             parameter.copy_(mean)
-    (out / "state.pt").unlink(missing_ok=True)
+    if processes.first:
+        (out / "state.pt").unlink(missing_ok=True)
 
 
 def seed_torch(seed: int, step: int) -> None:

@@ -43,6 +43,39 @@ class Target:
             shapes = f"{tuple(self.classes.shape)} and {tuple(self.masks.shape)}"
             raise ValueError(f"classes must be (n,) and masks (n, Hp, Wp), got {shapes}")
 
+    def to(self, device: torch.device) -> Target:
+        """The same on a device."""
+        unclear = None if self.unclear is None else self.unclear.to(device)
+        return Target(self.classes.to(device), self.masks.to(device), unclear)
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """Which pictures of a batch are here, where several processes share it.
+
+    Attributes:
+        masks: number of true masks of every picture of the batch.
+        own: places of the pictures that are here.
+    """
+
+    masks: Sequence[int]
+    own: Sequence[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Random points (x, y) in [0, 1) that one prediction is judged by.
+
+    Attributes:
+        matching: of each picture those that all its masks are compared at, (1, P, 2) each.
+        seen: of each matched mask those that the least sure ones are chosen from, (n, 3 P, 2).
+        others: of each matched mask those that are used as they are, (n, P / 4, 2).
+    """
+
+    matching: Sequence[Tensor]
+    seen: Tensor
+    others: Tensor
+
 
 def draw_from(generator: torch.Generator | None, device: torch.device) -> Draw:
     """Uniform numbers on a device; None takes torch's own generator."""
@@ -55,15 +88,37 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps[:, None], grid, align_corners=False)[:, 0, :, 0]
 
 
-@torch.no_grad()
-def unsure_points(masks: Tensor, count: int, draw: Draw) -> Tensor:
-    """Points (n, P, 2) where masks (n, h, w), logits, are least sure, and some random ones."""
-    seen = draw((len(masks), OVERSAMPLE * count, 2))
+def draw_points(part: BatchPart, queries: int, count: int, draw: Draw) -> Points:
+    """Draw points for a whole batch and keep those of the pictures that are here.
+
+    So every process draws the same numbers, and a picture's points do not depend on who has it.
+
+    Args:
+        part: the batch.
+        queries: masks proposed, of which each true mask gets one if there are enough.
+        count: P.
+        draw: where numbers come from; asked once per picture and twice for all matched masks.
+    """
+    matching = [draw((1, count, 2)) for _ in part.masks]
+    matched = [min(queries, masks) for masks in part.masks]
     unsure = int(UNSURE_PART * count)
+    seen = torch.split(draw((sum(matched), OVERSAMPLE * count, 2)), matched)
+    others = torch.split(draw((sum(matched), count - unsure, 2)), matched)
+    return Points(
+        [matching[i] for i in part.own],
+        torch.cat([seen[i] for i in part.own]),
+        torch.cat([others[i] for i in part.own]),
+    )
+
+
+@torch.no_grad()
+def unsure_points(masks: Tensor, seen: Tensor, others: Tensor) -> Tensor:
+    """Points (n, P, 2): those of `seen` where masks (n, h, w), logits, are least sure, and `others`."""
+    unsure = seen.shape[1] // OVERSAMPLE - others.shape[1]
     doubt = -sample_points(masks, seen).abs()
     best = doubt.topk(unsure, dim=1).indices  # (n, unsure)
     chosen = seen.gather(1, best[..., None].expand(-1, -1, 2))
-    return torch.cat([chosen, draw((len(masks), count - unsure, 2))], dim=1)
+    return torch.cat([chosen, others], dim=1)
 
 
 def class_loss(
@@ -81,17 +136,37 @@ def class_loss(
         no_object: weight of queries that were not matched; the others weigh 1.
         left_out: per picture, (N,) True for queries that do not count unless they were matched.
     """
+    wanted = _wanted_classes(logits, assigned, left_out)
+    if not (wanted != UNKNOWN).any():
+        return logits.sum() * 0
+    weight = logits.new_ones(logits.shape[2])
+    weight[-1] = no_object
+    return F.cross_entropy(logits.transpose(1, 2), wanted, weight, ignore_index=UNKNOWN)
+
+
+def class_weight(
+    logits: Tensor,
+    assigned: Sequence[tuple[Tensor, Tensor]],
+    no_object: float,
+    left_out: Sequence[Tensor] = (),
+) -> Tensor:
+    """Sum of the weights that `class_loss` is a mean over, a scalar; arguments as there."""
+    wanted = _wanted_classes(logits, assigned, left_out)
+    background = logits.shape[2] - 1
+    return ((wanted != UNKNOWN) & (wanted != background)).sum() + no_object * (wanted == background).sum()
+
+
+def _wanted_classes(
+    logits: Tensor, assigned: Sequence[tuple[Tensor, Tensor]], left_out: Sequence[Tensor]
+) -> Tensor:
+    """Class that each query should have, (B, N), UNKNOWN where it does not count."""
     background = logits.shape[2] - 1
     wanted = torch.full(logits.shape[:2], background, dtype=torch.long, device=logits.device)
     for row, left in zip(wanted, left_out, strict=False):
         row[left] = UNKNOWN
     for row, (queries, classes) in zip(wanted, assigned, strict=True):
         row[queries] = classes
-    if not (wanted != UNKNOWN).any():
-        return logits.sum() * 0
-    weight = logits.new_ones(background + 1)
-    weight[background] = no_object
-    return F.cross_entropy(logits.transpose(1, 2), wanted, weight, ignore_index=UNKNOWN)
+    return wanted
 
 
 @torch.no_grad()
@@ -111,7 +186,7 @@ def mask_losses(logits: Tensor, truth: Tensor, total: float) -> tuple[Tensor, Te
     Args:
         logits: predicted.
         truth: in [0, 1].
-        total: number of true masks of the batch (of all processes together), at least 1.
+        total: number of true masks of the batch, at least 1.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
     chances = logits.sigmoid()
@@ -136,6 +211,8 @@ def mask_aware_loss(logits: Tensor, masks: Tensor, targets: Sequence[Target]) ->
     for share, mask, target in zip(shares, masks.detach(), targets, strict=True):
         said.append(share[:, target.classes].T)  # (n, N)
         wanted.append(_stretched_iou(mask, target.masks.to(mask)))
+    if not any(len(one) for one in said):
+        return logits.sum() * 0
     return F.smooth_l1_loss(torch.cat(said), torch.cat(wanted))
 
 

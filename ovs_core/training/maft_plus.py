@@ -22,10 +22,14 @@ from ovs_core.decoders.text_transfer import ImageTokens, ToJointSpace, image_tok
 from ovs_core.methods.mask_head import MaskHead, class_logits
 from ovs_core.training.loop import Schedule
 from ovs_core.training.losses import (
+    BatchPart,
     Draw,
+    Points,
     Target,
     class_loss,
+    class_weight,
     compensation_loss,
+    draw_points,
     mask_aware_loss,
     mask_losses,
     on_unclear_ground,
@@ -33,6 +37,7 @@ from ovs_core.training.losses import (
     unsure_points,
 )
 from ovs_core.training.matcher import MatchWeights, match
+from ovs_core.training.processes import ALONE, Mean, Processes, parts_of
 
 ToMaps = Callable[[Tensor], tuple[tuple[Tensor, ...], Tensor]]  # pixels to four maps and a dense one
 
@@ -102,8 +107,13 @@ def training_losses(
     targets: Sequence[Target],
     plan: MaftPlan,
     draw: Draw,
+    *,
+    part: BatchPart | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, Tensor]:
     """Every weighted loss of a batch under its official name; their sum is minimised.
+
+    Of several processes each gets its part of them.
 
     Args:
         head: trained; without transfer, names are compared as they are.
@@ -114,26 +124,39 @@ def training_losses(
         targets: one per picture; classes are places in `counts`.
         plan: the recipe.
         draw: where random points come from.
+        part: of a batch that several processes share; None if these pictures are the whole batch.
+        processes: those that share it.
     """
     maps, dense = tower.maps(pixels)
-    losses = head_losses(head, [one.detach().float() for one in maps], text, counts, targets, plan, draw)
+    frozen = [one.detach().float() for one in maps]
+    losses = head_losses(head, frozen, text, counts, targets, plan, draw, part=part)
     masks = losses.masks
     named = dict(losses.losses)
     if plan.mask_aware:
         logits = tower_logits(head, tower, dense.float(), masks, text, counts)[..., :-1]
-        named["ranking_loss"] = plan.mask_aware * mask_aware_loss(logits, masks, targets)
+        named["ranking_loss"] = weighted_mask_aware(plan.mask_aware, logits, masks, targets)
         if tower.teacher is not None:
             with torch.no_grad():
                 before = tower.teacher(pixels)
-            named["rc_loss"] = plan.compensation * compensation_loss(dense, before)
-    return named
+            named["rc_loss"] = weighted_compensation(plan.compensation, dense, before)
+    return parts_of(named, processes)
+
+
+def weighted_mask_aware(weight: float, logits: Tensor, masks: Tensor, targets: Sequence[Target]) -> Mean:
+    """The mask-aware loss times `weight`, a mean over true masks; arguments as there."""
+    return Mean(weight * mask_aware_loss(logits, masks, targets), _number_of_masks(targets, logits))
+
+
+def weighted_compensation(weight: float, student: Tensor, teacher: Tensor) -> Mean:
+    """Representation compensation times `weight`, a mean over pictures; arguments as there."""
+    return Mean(weight * compensation_loss(student, teacher), student.new_tensor(len(student)))
 
 
 @dataclass(frozen=True, eq=False)
 class HeadLosses:
     """Losses of all predictions of a head, and its last masks (B, N, h, w) without gradient."""
 
-    losses: dict[str, Tensor]
+    losses: dict[str, Mean]
     masks: Tensor
 
 
@@ -145,6 +168,8 @@ def head_losses(
     targets: Sequence[Target],
     plan: MaftPlan,
     draw: Draw,
+    *,
+    part: BatchPart | None = None,
 ) -> HeadLosses:
     """Class, mask and dice loss of the last prediction, then of those before it in order ("_0" to "_8").
 
@@ -155,22 +180,30 @@ def head_losses(
         counts: names per class.
         targets: one per picture.
         plan: the recipe.
-        draw: where random points come from; two calls per picture and prediction of known shapes.
+        draw: where random points come from; for each prediction `draw_points`.
+        part: of a batch that several processes share; None if these pictures are the whole batch.
     """
+    part = part or whole_batch(targets)
     pixels = head.pixel_decoder(maps)
     *earlier, last = head.mask_decoder(pixels, every_layer=True).predictions
     names = head.with_void(text)
-    losses: dict[str, Tensor] = {}
+    losses: dict[str, Mean] = {}
     for ending, prediction in [("", last), *((f"_{i}", one) for i, one in enumerate(earlier))]:
         logits = head.in_vocabulary(prediction, pixels, names, counts)
-        for name, loss in prediction_losses(logits, prediction.masks, targets, plan, draw).items():
+        points = draw_points(part, logits.shape[1], plan.points, draw)
+        for name, loss in prediction_losses(logits, prediction.masks, targets, plan, points).items():
             losses[name + ending] = loss
     return HeadLosses(losses, last.masks.detach())
 
 
+def whole_batch(targets: Sequence[Target]) -> BatchPart:
+    """All of a batch that no other process shares."""
+    return BatchPart([len(one.masks) for one in targets], range(len(targets)))
+
+
 def prediction_losses(
-    logits: Tensor, masks: Tensor, targets: Sequence[Target], plan: MaftPlan, draw: Draw
-) -> dict[str, Tensor]:
+    logits: Tensor, masks: Tensor, targets: Sequence[Target], plan: MaftPlan, points: Points
+) -> dict[str, Mean]:
     """Match queries with truth, then the three weighted losses of one prediction.
 
     Args:
@@ -178,24 +211,35 @@ def prediction_losses(
         masks: logits, (B, N, h, w).
         targets: one per picture.
         plan: the recipe.
-        draw: where random points come from.
+        points: where masks are compared (`draw_points`).
     """
     weights = plan.weights
     found = [
-        match(logits[i], masks[i], target, plan.points, weights, draw) for i, target in enumerate(targets)
+        match(logits[i], masks[i], target, points.matching[i], weights) for i, target in enumerate(targets)
     ]
     classes = [(queries, one.classes[true]) for (queries, true), one in zip(found, targets, strict=True)]
     unclear = [on_unclear_ground(mask, one) for mask, one in zip(masks, targets, strict=True)]
-    losses = {"loss_ce": weights.classes * class_loss(logits, classes, plan.no_object, unclear)}
+    entropy = weights.classes * class_loss(logits, classes, plan.no_object, unclear)
+    losses = {"loss_ce": Mean(entropy, class_weight(logits, classes, plan.no_object, unclear))}
+    number = _number_of_masks(targets, logits)
     said = torch.cat([mask[queries] for mask, (queries, _) in zip(masks, found, strict=True)])  # (n, h, w)
     truth = torch.cat([one.masks[true] for one, (_, true) in zip(targets, found, strict=True)]).to(said)
     if not len(said):
-        return losses | {"loss_mask": masks.sum() * 0, "loss_dice": masks.sum() * 0}
-    points = unsure_points(said, plan.points, draw)
+        nothing = Mean(masks.sum() * 0, number)
+        return losses | {"loss_mask": nothing, "loss_dice": nothing}
+    places = unsure_points(said, points.seen, points.others)
     entropy, dice = mask_losses(
-        sample_points(said, points), sample_points(truth, points), max(1, sum(len(t.masks) for t in targets))
+        sample_points(said, places), sample_points(truth, places), max(1, sum(len(t.masks) for t in targets))
     )
-    return losses | {"loss_mask": weights.mask * entropy, "loss_dice": weights.dice * dice}
+    return losses | {
+        "loss_mask": Mean(weights.mask * entropy, number),
+        "loss_dice": Mean(weights.dice * dice, number),
+    }
+
+
+def _number_of_masks(targets: Sequence[Target], like: Tensor) -> Tensor:
+    """True masks of some pictures, a scalar."""
+    return like.new_tensor(sum(len(one.masks) for one in targets))
 
 
 def tower_logits(

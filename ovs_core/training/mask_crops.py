@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
+from ovs_core.devices import quick_bfloat16
 from ovs_core.encoders.mini_pyramid import coarsest, stem_maps
 from ovs_core.training.data import OTHER, CamVid, Pets, Sample, crop_sample
 from ovs_core.training.losses import UNKNOWN, Target
@@ -60,6 +61,10 @@ class MaskCrops:
             torch.from_numpy(one[list(rows)]).float() for one in (self.quarter, self.eighth, self.sixteenth)
         )
         return quarter, eighth, sixteenth, coarsest(sixteenth)
+
+    def mask_counts(self, rows: Sequence[int]) -> list[int]:
+        """Number of masks of some crops."""
+        return [int((self.classes[row] != NO_MASK).sum()) for row in rows]
 
     def targets(self, rows: Sequence[int]) -> list[Target]:
         """What is known of some crops."""
@@ -176,14 +181,15 @@ def _encode(
 ) -> dict[str, NDArray[Any]]:
     pixels = torch.from_numpy(np.stack([one.pixels for one in crops]))  # (B, H, W, 3)
     visual.conv1.to(memory_format=torch.channels_last)  # with bfloat16 half the time
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        maps, _ = stem_maps(visual, pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
-    quarter, eighth, sixteenth, _ = maps
+    device = visual.positional_embedding.device
+    with quick_bfloat16(device):
+        maps, _ = stem_maps(visual, pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1)
+    quarter, eighth, sixteenth, _ = (one.half().cpu().numpy() for one in maps)
     kept = [kept_labels(one, seen) for one in crops]
     return {
-        "quarter": quarter.half().numpy(),
-        "eighth": eighth.half().numpy(),
-        "sixteenth": sixteenth.half().numpy(),
+        "quarter": quarter,
+        "eighth": eighth,
+        "sixteenth": sixteenth,
         "labels": np.stack([one.labels for one in kept]),
         "classes": np.stack([one.classes for one in kept]),
     }

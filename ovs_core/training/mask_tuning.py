@@ -26,23 +26,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ovs_core.checkpoints import CheckpointError
+from ovs_core.devices import quick_bfloat16
 from ovs_core.encoders.mini_pyramid import dense_map, vectors_to_joint_space
 from ovs_core.methods.mask_head import MaskHead, class_counts
-from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head, save_mask_head
+from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head
 from ovs_core.training.fc_clip import (
     PART,
     MaskSources,
     MaskTower,
     keep_recipe,
     open_crops,
+    save_first,
     seen_names,
 )
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.losses import UNKNOWN, Target, compensation_loss, mask_aware_loss
-from ovs_core.training.maft_plus import TrainingTower, tower_logits
+from ovs_core.training.losses import UNKNOWN, Target
+from ovs_core.training.maft_plus import (
+    TrainingTower,
+    tower_logits,
+    weighted_compensation,
+    weighted_mask_aware,
+)
 from ovs_core.training.mask_crops import MaskCrops
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
+from ovs_core.training.processes import ALONE, Processes, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +80,7 @@ def train_maft_plus(
     out: Path,
     *,
     cache: Path | None = None,
+    processes: Processes = ALONE,
 ) -> Path:
     """Tune the tower for the masks of a trained head, and train the transfer of names.
 
@@ -82,6 +91,7 @@ def train_maft_plus(
         plan: the recipe.
         out: working folder; `maft_plus.safetensors` ends there.
         cache: folder of the head's crops; `out / "crops"` by default, where they are made anew.
+        processes: those that train together, all with the same folders.
 
     Returns:
         Path of that file.
@@ -89,37 +99,42 @@ def train_maft_plus(
     Raises:
         CheckpointError: if `start` is not such a file.
         FileExistsError: if `out` holds a run of another recipe.
-        ValueError, OSError: if a folder does not hold what it should.
+        ValueError, OSError: if a folder does not hold what it should, or a step cannot be shared.
     """
     given = load_mask_head(start, tower.sha256, method="fc_clip")
     before = _first_plan(given, start)
     digest = hashlib.sha256(start.read_bytes()).hexdigest()
-    keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "head": digest}, out)
+    with processes.first_alone():
+        keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "head": digest}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(before.hold_out))
     seen = seen_names(coco, tower.text, before.templates)
     cache = cache or out / "crops"
-    crops = open_crops(tower, sources, coco, before.crops, cache)
-    number = min(plan.count, len(crops))
-    views = _frozen_views(given.head, tower, crops, number, digest, cache)
+    device = tower.log_scale.device
+    with processes.first_alone():
+        crops = open_crops(tower, sources, coco, before.crops, cache)
+        number = min(plan.count, len(crops))
+        views = _frozen_views(given.head.to(device), tower, crops, number, digest, cache)
     learner = TunedTower(tower, given.head, plan)
     counts = class_counts(seen.vocabulary)
     asked = [row for row in range(number) if (crops.classes[row] >= 0).any()]
     if not asked:
         raise ValueError(f"{sources.coco} shows no object of a class that is learnt.")
+    batch = min(plan.batch, len(asked))
+    processes.own(range(batch))  # or a sentence now
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = rng.choice(asked, size=min(plan.batch, len(asked)), replace=False).tolist()
-        masks = torch.from_numpy(views.masks[rows]).float()
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # nearly twice as fast
-            dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).float())
+        rows = processes.own(rng.choice(asked, size=batch, replace=False).tolist())
+        masks = torch.from_numpy(views.masks[rows]).to(device).float()
+        with quick_bfloat16(device):  # on a CPU nearly twice as fast
+            dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).to(device).float())
         dense = dense.float()
         logits = tower_logits(learner.head, learner.reading, dense, masks, seen.rows, counts)[..., :-1]
-        targets = [_with_class(one) for one in crops.targets(rows)]
-        losses = {"ranking_loss": plan.mask_aware * mask_aware_loss(logits, masks, targets)}
+        targets = [_with_class(one.to(device)) for one in crops.targets(rows)]
+        losses = {"ranking_loss": weighted_mask_aware(plan.mask_aware, logits, masks, targets)}
         if plan.compensation:
-            teacher = torch.from_numpy(views.dense[rows]).float()
-            losses["rc_loss"] = plan.compensation * compensation_loss(dense, teacher)
-        return losses
+            teacher = torch.from_numpy(views.dense[rows]).to(device).float()
+            losses["rc_loss"] = weighted_compensation(plan.compensation, dense, teacher)
+        return parts_of(losses, processes)
 
     schedule = Schedule(
         plan.steps,
@@ -129,7 +144,8 @@ def train_maft_plus(
         seed=plan.seed,
         save_every=100,
     )
-    fit(learner, learner.parts(plan), step_loss, schedule, out / "maft_plus")
+    parts = learner.parts(plan)
+    fit(learner, parts, step_loss, schedule, out / "maft_plus", processes=processes)
     training = {
         "plan": dataclasses.asdict(plan),
         "head": dict(given.training),
@@ -138,7 +154,7 @@ def train_maft_plus(
     trained = TrainedHead(
         "maft_plus", learner.head.eval(), tower.sha256, seen.names, learner.tuned(), training
     )
-    return save_mask_head(trained, out / "maft_plus.safetensors")
+    return save_first(trained, out / "maft_plus.safetensors", processes)
 
 
 class TunedTower(nn.Module):
@@ -161,6 +177,7 @@ class TunedTower(nn.Module):
         if self.head.cdt is not None:
             nn.init.constant_(self.head.cdt.norm.weight, plan.transfer_gain)
             self.head.cdt.requires_grad_(plan.transfer)
+        self.head.to(tower.log_scale.device)
         self.reading = TrainingTower(
             maps=_no_maps,
             teacher=None,
@@ -216,7 +233,7 @@ def _frozen_views(
         width = tower.visual.conv1.mix.out_channels
         for start in range(0, number, _BATCH):
             rows = list(range(start, min(start + _BATCH, number)))
-            maps = crops.maps(rows)
+            maps = [one.to(tower.log_scale.device) for one in crops.maps(rows)]
             last = head.mask_decoder(head.pixel_decoder(maps)).predictions[-1]
             made = {"masks": last.masks, "dense": dense_map(tower.visual, maps[2][:, :width])}
             for name, values in made.items():
@@ -226,7 +243,7 @@ def _frozen_views(
                     stored[name] = np.lib.format.open_memmap(
                         partial_path, mode="w+", dtype=np.float16, shape=shape
                     )
-                stored[name][rows[0] : rows[-1] + 1] = values.half().numpy()
+                stored[name][rows[0] : rows[-1] + 1] = values.half().cpu().numpy()
         for name, values in stored.items():
             values.flush()
             paths[name].with_suffix(".part").replace(paths[name])

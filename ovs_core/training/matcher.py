@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
-from ovs_core.training.losses import UNKNOWN, Draw, Target, sample_points
+from ovs_core.training.losses import UNKNOWN, Target, sample_points
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class MatchWeights:
 
 @torch.no_grad()
 def match(
-    logits: Tensor, masks: Tensor, target: Target, points: int, weights: MatchWeights, draw: Draw
+    logits: Tensor, masks: Tensor, target: Target, places: Tensor, weights: MatchWeights
 ) -> tuple[Tensor, Tensor]:
     """Assign each true mask of one picture to a query of its own.
 
@@ -35,15 +35,13 @@ def match(
         logits: classes with "no object" last, (N, K + 1).
         masks: logits, (N, h, w).
         target: what is known of the picture.
-        points: places that masks are compared at.
+        places: (1, P, 2), (x, y) in [0, 1], where masks are compared.
         weights: of the costs.
-        draw: where points come from.
 
     Returns:
         Queries in rising order and the true mask of each, (n,) each; n is the smaller of N and the number of
         true masks.
     """
-    places = draw((1, points, 2))
     said = sample_points(masks.float(), places)  # (N, P)
     true = sample_points(target.masks.to(said), places)  # (n, P)
     cost = weights.mask * entropy_costs(said, true)

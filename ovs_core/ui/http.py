@@ -8,10 +8,11 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.data_classes import FileData
 
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD
+from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS
 from ovs_core.engine import Engine, Progress
-from ovs_core.export.files import result_files
+from ovs_core.export.files import check_formats, result_files
 from ovs_core.export.report import report as report_of
 from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.types import Result, View
@@ -33,15 +34,22 @@ def api_segment(
     scale: float | None = None,
     threshold: float | None = None,
     switches: Sequence[str] = (),
+    export: Sequence[str] = (),
+    stuff: str = "default",
 ) -> tuple[str, Report]:
     """Segment a photo; gives the path of the indexed label PNG and the report.
+
+    With `export`, names from `ovs_core.export.files.FORMATS`, the report has "files": the overlay and those
+    files by the end of their names, as gradio's file dicts, which gradio_client fetches. `stuff` says what
+    panoptic and instance files do not count.
 
     Raises:
         ValueError: anything wrong with the photo, the words or a name; one sentence.
     """
     request = question.request(engine, method, scale, threshold, switches)
+    check_formats(export, method, masks=METHODS[method].masks)
     result = results_of(engine, lambda: engine.run(request))[0]
-    return saved(result, request.photo.name)
+    return saved(result, request.photo.name, export, stuff)
 
 
 def api_compare(
@@ -166,11 +174,21 @@ def results_of(engine: Engine, ask: Callable[[], Iterator[Progress | Result]]) -
     return results
 
 
-def saved(result: Result, stem: str) -> tuple[str, Report]:
-    """Keep the label PNG of a result as a file; gives its path and the JSON report."""
-    files = result_files(result, stem)
-    labels = next(store(content, name) for name, content in files if name.endswith(".labels.png"))
-    return labels, report_of(result)
+def saved(
+    result: Result, stem: str, export: Sequence[str] = (), stuff: str = "default"
+) -> tuple[str, Report]:
+    """Keep the label PNG of a result as a file, and more on request; gives its path and the JSON report."""
+    files = result_files(result, stem, export, stuff=stuff)
+    name, content = next(files)
+    labels, report = store(content, name), report_of(result)
+    if export:
+        start = name.removesuffix("labels.png")
+        report["files"] = {
+            name.removeprefix(start): FileData(path=store(content, name), orig_name=name).model_dump()
+            for name, content in files
+            if name != f"{start}json"  # that is the report
+        }
+    return labels, report
 
 
 def http_endpoints(engine: Engine, default_background: str) -> None:
@@ -186,6 +204,8 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         scale = gr.Number(None, label="scale")
         threshold = gr.Number(None, label="threshold")
         switches = gr.JSON([], label="switches")
+        export = gr.JSON([], label="export")
+        stuff = gr.Textbox("default", label="stuff")
         across = gr.Number(0.5, label="across")
         down = gr.Number(0.5, label="down")
         views = gr.JSON([], label="views")
@@ -207,12 +227,13 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         scale: float | None = None,
         threshold: float | None = None,
         switches: list[str] | None = None,
+        export: list[str] | None = None,
+        stuff: str = "default",
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
         question = Question(image, classes, background, encoder, refine)
-        return refusing(
-            engine, lambda: api_segment(engine, question, method, scale, threshold, switches or [])
-        )
+        more = switches or [], export or [], stuff
+        return refusing(engine, lambda: api_segment(engine, question, method, scale, threshold, *more))
 
     def compare(
         image: str | None, classes: str, methods: list[str] | None, encoder: str, background: str, refine: str
@@ -245,7 +266,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     }
     press.click(
         segment,
-        [image, classes, method, encoder, background, refine, scale, threshold, switches],
+        [image, classes, method, encoder, background, refine, scale, threshold, switches, export, stuff],
         [file, report],
         api_name="segment",
         **common,

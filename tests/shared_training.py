@@ -1,0 +1,102 @@
+"""Small runs that several processes can share; as a script one of those processes.
+
+`python tests/shared_training.py OUT` with the variables that `accelerate launch` sets.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from instance_toys import make_instances, toy_tower
+from torch import nn
+from training_toys import make_camvid, make_pets
+
+from ovs_core.training.fc_clip import MaskSources, train_fc_clip
+from ovs_core.training.loop import Schedule, fit
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
+from ovs_core.training.mask_tuning import train_maft_plus
+from ovs_core.training.processes import ALONE, Mean, Processes, parts_of, started
+
+STEPS, SAVED = 9, 4
+CROPS = {"count": 8, "side": 64, "short_side": [64, 72], "pastes": 2}
+FC_CLIP = {
+    "crops": CROPS,
+    "width": 64,
+    "queries": 12,
+    "pixel_layers": 1,
+    "mask_layers": 3,
+    "feedforward": 16,
+    "points": 16,
+    "steps": 4,
+    "batch": 5,
+    "hold_out": ["zebra"],
+}
+TUNING = {"count": 8, "steps": 3, "batch": 3}
+
+
+class PowerCutError(Exception):
+    """The run ends here."""
+
+
+def make_sources(root: Path) -> MaskSources:
+    """Toy photos: some crops of them hold several masks, some none."""
+    return MaskSources(make_instances(root / "coco"), make_pets(root / "pets"), make_camvid(root / "camvid"))
+
+
+def line(out: Path, processes: Processes = ALONE, stop_at: int | None = None) -> nn.Module:
+    """Fit five points a step, of which only those with a positive first number count for the second loss."""
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    unused = nn.Linear(2, 2)  # never gets a gradient, so weight decay must not move it
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        if step == stop_at:
+            raise PowerCutError
+        rows = processes.own(torch.from_numpy(rng.standard_normal((5, 4)).astype(np.float32)))
+        noise = processes.own(0.01 * torch.randn(5, 2))
+        wrong = (model(rows) + noise - rows[:, :2]) ** 2
+        counted = rows[:, 0] > 0
+        second = (wrong[:, 1] * counted).sum() / counted.sum().clamp(min=1)
+        means = {
+            "first": Mean(wrong[:, 0].mean(), torch.tensor(len(rows))),
+            "second": Mean(second, counted.sum()),
+        }
+        return parts_of(means, processes)
+
+    plan = Schedule(STEPS, warmup=2, ema=0.9, log_every=3, save_every=SAVED)
+    fit(model, [(model, 0.03), (unused, 0.03)], step_loss, plan, out, processes=processes)
+    return nn.ModuleList([model, unused])
+
+
+def make_start(sources: MaskSources, out: Path) -> Path:
+    """A head to tune the tower for, trained until its masks hold cells of the dense map."""
+    plan = plan_from_json(FcClipPlan(), {**FC_CLIP, "steps": 8, "rate": 3e-3})
+    return train_fc_clip(toy_tower(), sources, plan, out)
+
+
+def heads(sources: MaskSources, start: Path, out: Path, processes: Processes = ALONE) -> tuple[Path, Path]:
+    """A head for FC-CLIP, and the toy tower tuned for the head `start`."""
+    plan, tuning = plan_from_json(FcClipPlan(), FC_CLIP), plan_from_json(TuningPlan(), TUNING)
+    return (
+        train_fc_clip(toy_tower(), sources, plan, out / "fc", processes=processes),
+        train_maft_plus(toy_tower(), sources, start, tuning, out / "maft", processes=processes),
+    )
+
+
+def work(root: Path) -> None:
+    """What one process of the test does; `root / "line.pt"` holds the fitted weights."""
+    with started("cpu", os.environ) as (processes, _):
+        try:
+            line(root / "line", processes, stop_at=SAVED + 1)
+        except PowerCutError:
+            model = line(root / "line", processes)
+        sources = MaskSources(root / "coco", root / "pets", root / "camvid")
+        heads(sources, root / "start" / "fc_clip.safetensors", root, processes)
+        if processes.first:
+            torch.save(model.state_dict(), root / "line.pt")
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))
