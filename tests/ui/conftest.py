@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from ovs_core.ui.app import build_ui, launch
 
@@ -25,6 +25,8 @@ QUIET_BROWSER = [
     "--disable-sync",
 ]
 DESKTOP = (1280, 900)
+
+expect.set_options(timeout=30_000)  # milliseconds; a busy machine needs more than the usual 5 s
 
 
 @pytest.fixture(scope="session")
