@@ -106,6 +106,7 @@ def test_a_model_that_came_later_is_offered_on_the_next_visit(open_page: OpenPag
         page = open_page(url)
         expect(page.locator("#encoder")).to_be_visible(timeout=PATIENCE)
         take_model(page, "CLIP ViT-B/32, OpenAI")
+        page.close()  # before its server goes, which it would complain about
 
 
 def test_a_head_that_is_added_is_offered_at_once(open_page: OpenPage, tmp_path: Path) -> None:
@@ -130,3 +131,4 @@ def test_a_head_that_is_added_is_offered_at_once(open_page: OpenPage, tmp_path: 
         take_method(page, "MVP-SEG")
         open_tab(page, "Compare")
         expect(page.get_by_role("checkbox", name="MVP-SEG")).to_be_checked()
+        page.close()

@@ -280,6 +280,7 @@ def test_missing_weights_are_explained(open_page: OpenPage, tmp_path: Path, phot
         choose(page, photo_file, "dog")
         page.click("#segment-start")
         expect(finished(page, kind="error")).to_contain_text("restore")
+        page.close()  # before its server goes, which it would complain about
 
 
 def test_the_real_engine_answers(open_page: OpenPage, tmp_path: Path) -> None:
@@ -291,6 +292,7 @@ def test_the_real_engine_answers(open_page: OpenPage, tmp_path: Path) -> None:
         finished(page)
         expect(page.locator("#summary")).to_contain_text("temple")
         expect(page.locator("#overlay img.mask").first).to_be_visible()
+        page.close()
 
 
 def test_a_mistake_in_the_program_frees_the_page(
@@ -308,6 +310,7 @@ def test_a_mistake_in_the_program_frees_the_page(
         expect(finished(page, kind="error")).to_contain_text("unexpected")
         expect(page.locator("body")).not_to_contain_text("internal detail")
         expect(page.locator("#segment-start")).to_be_enabled()
+        page.close()
 
 
 def test_objects_are_told_apart_where_a_method_gives_masks(
