@@ -193,18 +193,11 @@ class Coco:
         """A photo and its mask with all of one class of another photo pasted somewhere, and that class."""
         path, wanted = self._draw(rng, 1.0)
         theirs, found = read_rgb(path), read_mask(self.masks / f"{path.stem}.png") == wanted
-        rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
-        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        height, width = found[box].shape
-        factor = rng.uniform(*PASTE_SIDES) * min(mask.shape) / max(height, width)
-        factor = min(factor, LARGEST_PASTE_GAIN)
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))  # PIL: (width, height)
+        box, size = box_and_size(found, mask.shape, rng)
         thing = np.asarray(Image.fromarray(theirs[box]).resize(size, Image.Resampling.BILINEAR))
         where = np.asarray(Image.fromarray(found[box]).resize(size, Image.Resampling.NEAREST))
-        top = rng.integers(mask.shape[0] - size[1] + 1)
-        left = rng.integers(mask.shape[1] - size[0] + 1)
+        place = somewhere(size, mask.shape, rng)
         pixels, mask = pixels.copy(), mask.copy()
-        place = (slice(top, top + size[1]), slice(left, left + size[0]))
         pixels[place][where], mask[place][where] = thing[where], wanted
         return pixels, mask, wanted if where.any() else 0
 
@@ -232,6 +225,23 @@ class Coco:
             if where.mean() > LEAST_OUTDOOR:
                 labels[where] = len(groups)
                 groups.append(names)
+
+
+def box_and_size(
+    found: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator
+) -> tuple[tuple[slice, slice], tuple[int, int]]:
+    """Where a thing is in its photo, and the size (width, height) it is pasted at into a photo of `shape`."""
+    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    height, width = found[box].shape
+    factor = min(rng.uniform(*PASTE_SIDES) * min(shape) / max(height, width), LARGEST_PASTE_GAIN)
+    return box, (max(1, round(width * factor)), max(1, round(height * factor)))
+
+
+def somewhere(size: tuple[int, int], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:
+    """A place of `size` (width, height) in a photo of `shape` (height, width)."""
+    top, left = rng.integers(shape[0] - size[1] + 1), rng.integers(shape[1] - size[0] + 1)
+    return slice(top, top + size[1]), slice(left, left + size[0])
 
 
 def _word(name: str, rng: np.random.Generator) -> str:

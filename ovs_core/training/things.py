@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.training.data import IGNORE, LARGEST_PASTE_GAIN, OTHER, PASTE_SIDES, Sample, read_rgb
+from ovs_core.training.data import IGNORE, OTHER, Sample, box_and_size, read_rgb, somewhere
 
 KIND_CHANCE = 0.35
 FOUR_TILES_CHANCE = 0.7
@@ -164,21 +164,15 @@ def _paste_thing(sample: Sample, thing: Thing, rng: np.random.Generator) -> Samp
     known = {*sample.hints, *(word for names in sample.groups for word in names)}
     if name in known or says(thing.photo, known):
         return sample
-    sure = thing.salience >= FAINT * 255
-    rows, columns = np.flatnonzero(sure.any(axis=1)), np.flatnonzero(sure.any(axis=0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     h, w = sample.labels.shape
-    height, width = sure[box].shape
-    factor = min(rng.uniform(*PASTE_SIDES) * min(h, w) / max(height, width), LARGEST_PASTE_GAIN)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))  # PIL: (width, height)
+    box, size = box_and_size(thing.salience >= FAINT * 255, (h, w), rng)
     shown, alpha = _resized(read_rgb(thing.photo.path)[box], size), _resized(thing.salience[box], size)
     if rng.random() < 0.5:
         shown, alpha = shown[:, ::-1], alpha[:, ::-1]
     solid, edge = alpha >= SALIENT * 255, alpha > FAINT * 255
     if not solid.any():
         return sample
-    top, left = rng.integers(h - size[1] + 1), rng.integers(w - size[0] + 1)
-    place = (slice(top, top + size[1]), slice(left, left + size[0]))
+    place = somewhere(size, (h, w), rng)
     pixels, labels = sample.pixels.copy(), sample.labels.copy()
     opacity = (alpha / 255)[..., None] * edge[..., None]
     pixels[place] = (opacity * shown + (1 - opacity) * pixels[place]).round().astype(np.uint8)
@@ -192,5 +186,5 @@ def _paste_thing(sample: Sample, thing: Thing, rng: np.random.Generator) -> Samp
         labels=labels,
         groups=(*sample.groups, (name,)),
         absent=tuple(word for word in sample.absent if word != name and not says(thing.photo, {word})),
-        focus=((top + at[0]) / h, (left + at[1]) / w),
+        focus=((place[0].start + at[0]) / h, (place[1].start + at[1]) / w),
     )
