@@ -158,11 +158,10 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     for name, value in read_training_state(two / "line.pt").items():
         torch.testing.assert_close(value, alone[name], atol=1e-6, rtol=1e-5)
     assert not (two / "line" / "state.pt").exists()
-    # Files hold halves; the tower is tuned in bfloat16, which rounds other batches another way.
-    for path, close in zip(heads(sources, start, one), (1e-4, 5e-4), strict=True):
+    for path in heads(sources, start, one):  # files hold halves
         mine, shared = read_state(path), read_state(two / path.relative_to(one))
         for name, value in shared.items():
-            torch.testing.assert_close(value, mine[name], atol=close, rtol=1e-3)
-    for name, close in (("line", 1e-4), ("fc/fc_clip", 1e-4), ("maft/maft_plus", 5e-3)):
+            torch.testing.assert_close(value, mine[name], atol=1e-4, rtol=1e-3)
+    for name, close in (("line", 1e-4), ("fc/fc_clip", 1e-3), ("maft/maft_plus", 1e-3)):
         for mine, shared in zip(*(log_of(root / name) for root in (one, two)), strict=True):
             assert {**shared, "seconds": 0} == pytest.approx({**mine, "seconds": 0}, rel=close, abs=2e-4)
