@@ -50,6 +50,17 @@ def make_instances(root: Path, part="train2017") -> Path:
     return root
 
 
+SMALL_HEAD = {
+    "width": 64,
+    "queries": 12,
+    "pixel_layers": 1,
+    "mask_layers": 3,
+    "feedforward": 16,
+    "points": 16,
+    "hold_out": ["zebra"],
+}
+
+
 def toy_tower(seed=0) -> MaskTower:
     """The toy world's embedded model, random."""
     torch.manual_seed(seed)

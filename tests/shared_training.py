@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from instance_toys import make_instances, toy_tower
+from instance_toys import SMALL_HEAD, make_instances, toy_tower
 from torch import nn
 from training_toys import make_camvid, make_pets
 
@@ -24,18 +24,7 @@ from ovs_core.training.processes import ALONE, Mean, Processes, parts_of, starte
 
 STEPS, SAVED = 9, 4
 CROPS = {"count": 8, "side": 64, "short_side": [64, 72], "pastes": 2}
-FC_CLIP = {
-    "crops": CROPS,
-    "width": 64,
-    "queries": 12,
-    "pixel_layers": 1,
-    "mask_layers": 3,
-    "feedforward": 16,
-    "points": 16,
-    "steps": 4,
-    "batch": 5,
-    "hold_out": ["zebra"],
-}
+FC_CLIP = {**SMALL_HEAD, "crops": CROPS, "steps": 4, "batch": 5}
 TUNING = {"count": 8, "steps": 3, "batch": 3}
 
 

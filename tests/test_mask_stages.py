@@ -7,7 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
-from instance_toys import SHA, make_instances, toy_tower
+from instance_toys import SHA, SMALL_HEAD, make_instances, toy_tower
 from training_toys import make_camvid, make_pets
 
 from ovs_core.build import EncoderSpec, LoadedModel
@@ -26,18 +26,7 @@ from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.matcher import MatchWeights, match
 
 CROPS = {"count": 4, "side": 64, "short_side": [64, 72], "pastes": 1}
-FC_CLIP = {
-    "crops": CROPS,
-    "width": 64,
-    "queries": 12,
-    "pixel_layers": 1,
-    "mask_layers": 3,
-    "feedforward": 16,
-    "points": 16,
-    "steps": 2,
-    "batch": 2,
-    "hold_out": ["zebra"],
-}
+FC_CLIP = {**SMALL_HEAD, "crops": CROPS, "steps": 2, "batch": 2}
 TUNING = {"count": 3, "steps": 2, "batch": 2}
 
 
