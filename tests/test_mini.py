@@ -136,6 +136,11 @@ def test_every_rule_runs_on_a_frame_that_is_not_square(model, rule):
 
 def test_shipped_architecture_fits_its_heads_and_words():
     config = json.loads(SHIPPED.read_text(encoding="utf-8"))
-    assert config["stem"] == {"imagenet_names": 1001, "voc_names": 21, "upsampling": True}
+    assert config["stem"] == {
+        "imagenet_names": 1001,
+        "voc_names": 21,
+        "upsampling": True,
+        "detector_names": 80,
+    }
     assert config["text_cfg"]["width"] == config["embed_dim"]  # the token table starts in the joint space
     assert config["vision_cfg"]["width"] >= config["embed_dim"]  # a token has room for a word

@@ -11,9 +11,9 @@ import pytest
 import torch
 from training_toys import CONFIG, fake_sentences, make_sources, save_outdoor_maps
 
-from ovs_core.checkpoints import read_state
+from ovs_core.checkpoints import load_strict, read_state
 from ovs_core.cli import train
-from ovs_core.encoders.mini import build_mini
+from ovs_core.encoders.mini import build_mini, with_whole_table
 from ovs_core.training import mini
 from ovs_core.training.mini import Member, MiniPlan, plan_from_json, train_mini, word_table
 from ovs_core.training.mini_image import ImagePlan
@@ -23,7 +23,9 @@ SHARES = (("coco", 0.3), ("mosaic", 0.3), ("camvid", 0.2), ("pets", 0.2))
 IMAGE = ImagePlan(64, (64, 80), 2, SHARES)
 MEMBER = Member(IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
 REFINE = dataclasses.replace(IMAGE, trunk_rate=3e-5, thing_share=1.0, belief_weight=0.3, half_trunks=True)
-PLAN = MiniPlan(2, 16, (MEMBER, dataclasses.replace(MEMBER, seed=7)), REFINE, 1, (3, 4))
+DETECT = dataclasses.replace(REFINE, thing_share=0.0, paste_share=1.0)
+PLAN = MiniPlan(2, 16, (MEMBER, dataclasses.replace(MEMBER, seed=7)), REFINE, 1, (3, 4), DETECT, 2)
+WITH_DETECTOR = {**CONFIG, "stem": {**CONFIG["stem"], "detector_names": 3}}
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def world(tmp_path, monkeypatch):
     """Toy data in place of the real, a folder that stands for the repository, made-up sentence embeddings."""
     sources = make_sources(tmp_path)
     (tmp_path / "checkpoints" / "mini").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "mini" / "mini.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "checkpoints" / "mini" / "mini.json").write_text(json.dumps(WITH_DETECTOR))
     (tmp_path / "recipe.json").write_text(json.dumps(dataclasses.asdict(PLAN)))
     monkeypatch.setattr(train, "_ROOT", tmp_path)
     monkeypatch.setattr(mini, "fit_text_space", functools.partial(fit_text_space, sentences=fake_sentences))
@@ -40,7 +42,7 @@ def world(tmp_path, monkeypatch):
 
 def arguments(root, *more):
     pairs = [f"--data={name}={root / name}" for name in ("pretrained", "wordnet", "coco", "camvid", "pets")]
-    pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet", "salience")]
+    pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet", "salience", "detector")]
     return ["mini", *pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
 
 
@@ -56,12 +58,14 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     assert plan_from_json(json.loads((out / "recipe.json").read_text())) == PLAN
     shipped = read_state(out / "mini.safetensors")
     assert "attn_mask" not in shipped
-    assert {value.dtype for value in shipped.values()} == {torch.float16}
-    build_mini(CONFIG).load_state_dict(shipped, strict=False)
+    table = ("token_embedding.weight", "token_embedding.steps")
+    assert {value.dtype for name, value in shipped.items() if name not in table} == {torch.float16}
+    load_strict(build_mini(WITH_DETECTOR), with_whole_table(shipped), source="shipped", ignore=("attn_mask",))
     assert {path.name for path in out.iterdir()} == {
         *("recipe.json", "outdoor.npz", "text", "1-text.safetensors"),
         *("member-1", "member-2", "members.safetensors", "salience.npz", "mini.safetensors"),
         *("refine-3", "refine-4", "refined-3.safetensors", "refined-4.safetensors"),
+        *("refined.safetensors", "detect", "detected.safetensors"),
     }
     for member in ("member-1", "member-2"):
         assert {path.name for path in (out / member).iterdir()} == {
@@ -70,16 +74,21 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     tuned = [read_state(out / f"member-{n}" / "3-tune.safetensors") for n in (1, 2)]
     assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in tuned))
     refined = [read_state(out / f"refined-{seed}.safetensors") for seed in (3, 4)]
+    before, detected = read_state(out / "refined.safetensors"), read_state(out / "detected.safetensors")
+    expected = 0.3 * before["visual.proj"].float() + 0.7 * detected["visual.proj"]
+    torch.testing.assert_close(shipped["visual.proj"], expected.half(), atol=1e-3, rtol=1e-3)
+    assert not torch.equal(shipped["visual.proj"], before["visual.proj"])
     assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in refined))
     mean = read_state(out / "members.safetensors")
-    for several, made in ((tuned, mean), ([mean, *refined], shipped)):
+    for several, made in ((tuned, mean), ([mean, *refined], before)):
         for name, value in made.items():
             expected = torch.stack([state[name].float() for state in several]).mean(dim=0)
             assert torch.equal(value, expected.half()), name
     first = digest(out / "mini.safetensors")
     text_lines = (out / "text" / "log.jsonl").read_text()
     (out / "member-1" / "3-tune.safetensors").unlink()
-    for name in ("member-2/2-image", "member-2/3-tune", "members", "refined-3", "refined-4", "mini"):
+    made = ("members", "refined-3", "refined-4", "refined", "detected", "mini")
+    for name in ("member-2/2-image", "member-2/3-tune", *made):
         (out / f"{name}.safetensors").unlink()
     assert train.main(arguments(tmp_path)) == 0
     assert (out / "text" / "log.jsonl").read_text() == text_lines  # that stage was skipped
@@ -194,15 +203,31 @@ def test_stage_that_is_there_is_not_learnt_again(world, tmp_path, monkeypatch):
             mini._save(model.state_dict(), out / member / f"{name}.safetensors")
     for seed in PLAN.refine_seeds:
         mini._save(model.state_dict(), out / f"refined-{seed}.safetensors")
+    detected = build_mini(WITH_DETECTOR)
+    mini._save(detected.state_dict(), out / "detected.safetensors")
     for name in ("train_text", "train_image", "start_image_tower"):
         monkeypatch.setattr(mini, name, None)  # calling it would fail
-    shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, PLAN, out))
-    assert torch.equal(shipped["visual.proj"], model.visual.proj.detach().half())
+    plan = dataclasses.replace(PLAN, detect_share=1.0)
+    shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, out))
+    assert torch.equal(shipped["visual.proj"], detected.visual.proj.detach().half())
 
 
-def test_without_a_seed_the_mean_of_the_members_ships(world, tmp_path):
+def test_a_recipe_with_a_detector_needs_its_folder(world, tmp_path, capsys):
+    given = [one for one in arguments(tmp_path) if not one.startswith("--data=detector")]
+    assert train.main(given) == 2
+    assert "needs --data detector=DIR" in only_line(capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_cannot_be_held_out_of_a_detector(world, tmp_path):
+    plan = dataclasses.replace(PLAN, hold_out=("dog",))
+    with pytest.raises(ValueError, match="detect_steps must be 0"):
+        train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, tmp_path / "out")
+
+
+def test_without_a_seed_and_a_detector_the_mean_of_the_members_ships(world, tmp_path):
     out = tmp_path / "out"
-    plan = dataclasses.replace(PLAN, refine_seeds=())
+    plan = dataclasses.replace(PLAN, refine_seeds=(), detect_steps=0)
     model = build_mini(CONFIG)
     out.mkdir()
     for name in ("1-text", "members"):

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from ovs_core.encoders.detector import Detector
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.training.mini import Sources
 
@@ -167,6 +168,37 @@ def make_teachers(root: Path) -> ConvStem:
     return stem
 
 
+def make_detector(root: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Write a NanoDet of random weights as TensorFlow.js saves one; returns them in their order.
+
+    Weights are (O, I, k, k). Heads say 3 names and 44 numbers of a box; nodes and tensors lie out of order.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(6)
+    detector = Detector(3 + 44).half().float()
+    parts = [part for part in detector.modules() if isinstance(part, torch.nn.Conv2d)]
+    body, heads, outputs = parts[:28], parts[28:31], parts[31:]
+    ordered = [*body, *(part for pair in zip(heads, outputs, strict=True) for part in pair)]
+    weights = [(part.weight.detach(), part.bias.detach()) for part in ordered]
+    nodes, entries, content = [], [], b""
+    for i in reversed(range(len(weights))):
+        conv = "convolution" + (f"_{i}" if i else "")
+        nodes.append({"op": "Add", "name": f"sum/{i}", "input": [conv, f"bias/{i}"]})
+        nodes.append({"op": "Conv2D", "name": conv, "input": ["x", f"kernel/{i}"]})
+        for name, value in ((f"kernel/{i}", weights[i][0].permute(2, 3, 1, 0)), (f"bias/{i}", weights[i][1])):
+            half = {"dtype": "float16", "original_dtype": "float32"}
+            entries.append(
+                {"name": name, "shape": list(value.shape), "dtype": "float32", "quantization": half}
+            )
+            content += value.contiguous().numpy().astype(np.float16).tobytes()
+    nodes.append({"op": "Add", "name": "merge", "input": ["sum/1", "sum/2"]})
+    manifest = [{"paths": ["nanodet.bin"], "weights": entries}]
+    graph = {"modelTopology": {"node": nodes}, "weightsManifest": manifest}
+    (root / "nanodet.json").write_text(json.dumps(graph), encoding="utf-8")
+    (root / "nanodet.bin").write_bytes(content)
+    return weights
+
+
 def make_sources(root: Path) -> Sources:
     """A whole toy world in `root`."""
     make_teachers(root / "pretrained")
@@ -176,6 +208,7 @@ def make_sources(root: Path) -> Sources:
     (lists / "toy.txt").write_text("0:background\n1:dog,puppy\n2:sofa\n", encoding="utf-8")
     save_photo(root / "imagenet" / "n00004000_dog.jpg", 30, 42)
     (root / "salience").mkdir()
+    make_detector(root / "detector")
     return Sources(
         root / "pretrained",
         make_wordnet(root / "wordnet"),
@@ -186,6 +219,7 @@ def make_sources(root: Path) -> Sources:
         make_caltech(root / "caltech"),
         root / "imagenet",
         root / "salience",
+        root / "detector",
     )
 
 

@@ -165,7 +165,17 @@ _HEAD = "fc_clip.safetensors"  # in the folder "head"
 _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
     {
         "mini": _Recipe(
-            ("pretrained", "wordnet", "coco", "camvid", "pets", "caltech", "imagenet", "salience"),
+            (
+                "pretrained",
+                "wordnet",
+                "coco",
+                "camvid",
+                "pets",
+                "caltech",
+                "imagenet",
+                "salience",
+                "detector",
+            ),
             ("pretrained", "wordnet", "coco"),
             (),
             _prepare_mini,

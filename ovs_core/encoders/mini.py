@@ -3,9 +3,10 @@
 Everything behind the stem (class token, positions, transformer blocks, `ln_post`, `proj`, the text tower)
 is open_clip's own code and parameter layout, so every method takes the path that full CLIP takes. The stem
 is two MobileNetV2 trunks (arXiv 1801.04381; output stride 16 by dilation) with the heads they were first
-trained with: ImageNet's classifier and a DeepLabV3 head (arXiv 1706.05587) for PASCAL VOC. What a head
-believes at a position enters the token as the mean of its class names' text embeddings, weighted by its
-soft-max, beside the trunk's own features. The trunks' finer maps say how evidence is upsampled
+trained with: ImageNet's classifier and a DeepLabV3 head (arXiv 1706.05587) for PASCAL VOC; and a detector
+(`ovs_core.encoders.detector`) for COCO's things. What a head believes at a position enters the token as the
+mean of its class names' text embeddings, weighted by its soft-max (the detector's: a sum, each name with its
+own share), beside the trunk's own features. The MobileNets' finer maps say how evidence is upsampled
 (`ovs_core.encoders.upsampling`).
 """
 
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
+from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, Found, at_sixteenth
 from ovs_core.encoders.upsampling import NeighbourShares
 
 STRIDE = 16  # frame pixels per token
@@ -34,10 +36,12 @@ STAGES = (
 )
 QUARTER_BLOCKS, EIGHTH_BLOCKS = 3, 6  # blocks up to 1/4 and 1/8 of the frame
 QUARTER_CHANNELS, EIGHTH_CHANNELS, CHANNELS = 24, 32, 320
+TOKEN_TABLE, TOKEN_STEPS = "token_embedding.weight", "token_embedding.steps"  # in the file that ships
+DETECTOR_CHANNELS = len(STRIDES) * WIDTH
 
 
 class Maps(NamedTuple):
-    """A trunk's maps: (B, 24, H/4, W/4), (B, 32, H/8, W/8) and (B, 320, H/16, W/16)."""
+    """Maps (B, C, H/s, W/s) at strides 4, 8 and 16; a MobileNet's have 24, 32 and 320 channels."""
 
     quarter: Tensor
     eighth: Tensor
@@ -122,10 +126,17 @@ class ConvStem(nn.Module):
         text_width: width of the joint image-text space.
         imagenet_names, voc_names: outputs of the two heads, "background" included.
         upsampling: whether the stem also says how evidence is upsampled.
+        detector_names: outputs of the detector; 0 leaves it out.
     """
 
     def __init__(
-        self, width: int, text_width: int, imagenet_names: int, voc_names: int, upsampling: bool = False
+        self,
+        width: int,
+        text_width: int,
+        imagenet_names: int,
+        voc_names: int,
+        upsampling: bool = False,
+        detector_names: int = 0,
     ) -> None:
         super().__init__()
         self.imagenet, self.voc = MobileNetV2(), MobileNetV2()
@@ -134,30 +145,42 @@ class ConvStem(nn.Module):
         self.voc_aspp, self.voc_pooling = nn.Conv2d(320, 256, 1), nn.Conv2d(320, 256, 1)
         self.voc_projection = nn.Conv2d(512, 256, 1)
         self.voc_classifier = nn.Conv2d(256, voc_names, 1)
-        # Rows of these two are text embeddings of the heads' class names when training starts.
+        self.detector = Detector(detector_names) if detector_names else None
+        # Columns of these are text embeddings of the heads' class names when training starts.
         self.imagenet_words = nn.Conv2d(imagenet_names, text_width, 1, bias=False)
         self.voc_words = nn.Conv2d(voc_names, text_width, 1, bias=False)
-        self.mix = nn.Conv2d(2 * text_width + CHANNELS + 256, width, 1)
+        inputs = 2 * text_width + CHANNELS + 256
+        if detector_names:
+            self.detector_words = nn.Conv2d(detector_names, text_width, 1, bias=False)
+            inputs += text_width + DETECTOR_CHANNELS
+        self.mix = nn.Conv2d(inputs, width, 1)
         channels = (2 * QUARTER_CHANNELS, 2 * EIGHTH_CHANNELS, width)
         self.shares = NeighbourShares(*channels) if upsampling else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, width, H/16, W/16), sides rounded up."""
-        return self._tokens(self.imagenet(x), self.voc(x))
+        return self.with_maps(x)[0]
 
     def with_shares(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and shares (B, 9, 4h, 4w) or None."""
-        tokens, imagenet, voc = self.with_maps(x)
+        tokens, maps = self.with_maps(x)
         if self.shares is None:
             return tokens, None
-        quarter = torch.cat([imagenet.quarter, voc.quarter], dim=1)
-        eighth = torch.cat([imagenet.eighth, voc.eighth], dim=1)
-        return tokens, self.shares(quarter, eighth, tokens)
+        eighth = maps.eighth[:, : 2 * EIGHTH_CHANNELS]
+        return tokens, self.shares(maps.quarter, eighth, tokens)
 
-    def with_maps(self, x: Tensor) -> tuple[Tensor, Maps, Maps]:
-        """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of both trunks."""
+    def with_maps(self, x: Tensor) -> tuple[Tensor, Maps]:
+        """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of all trunks side by side."""
         imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
-        return self._tokens(imagenet.last, voc.last), imagenet, voc
+        found = None if self.detector is None else self.detector(x)
+        tokens, more = self._tokens(imagenet.last, voc.last, found)
+        eighths = [] if found is None else [found.hidden[0]]
+        maps = Maps(
+            torch.cat([imagenet.quarter, voc.quarter], dim=1),
+            torch.cat([imagenet.eighth, voc.eighth, *eighths], dim=1),
+            torch.cat([imagenet.last, voc.last, *more], dim=1),
+        )
+        return tokens, maps
 
     def voc_head(self, voc: Tensor) -> tuple[Tensor, Tensor]:
         """DeepLabV3's head on its trunk's last map: features (B, 256, h, w), logits (B, V, h, w)."""
@@ -165,11 +188,16 @@ class ConvStem(nn.Module):
         voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))
         return voc, self.voc_classifier(voc)
 
-    def _tokens(self, imagenet: Tensor, voc: Tensor) -> Tensor:
+    def _tokens(self, imagenet: Tensor, voc: Tensor, found: Found | None) -> tuple[Tensor, list[Tensor]]:
+        """Tokens, and what the detector adds to the map at stride 16: one map or none."""
         imagenet_belief = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet))).softmax(dim=1)
-        voc, voc_logits = self.voc_head(voc)
+        deep, voc_logits = self.voc_head(voc)
         beliefs = [self.imagenet_words(imagenet_belief), self.voc_words(voc_logits.softmax(dim=1))]
-        return self.mix(torch.cat([*beliefs, imagenet, voc], dim=1))
+        parts = [*beliefs, imagenet, deep]
+        if found is None:
+            return self.mix(torch.cat(parts, dim=1)), []
+        hidden, belief = at_sixteenth(found)
+        return self.mix(torch.cat([*parts, self.detector_words(belief), hidden], dim=1)), [hidden]
 
 
 def build_mini(config: Mapping[str, Any]) -> CLIP:
@@ -177,7 +205,7 @@ def build_mini(config: Mapping[str, Any]) -> CLIP:
 
     Args:
         config: open_clip's `embed_dim`, `vision_cfg`, `text_cfg`, and `stem` with the number of names of each
-            head, {"imagenet_names", "voc_names"}, and `upsampling` (left out: false).
+            head, {"imagenet_names", "voc_names"}, `upsampling` and `detector_names` (left out: false and 0).
 
     Returns:
         An open_clip model whose `visual.conv1` is a `ConvStem`.
@@ -185,3 +213,21 @@ def build_mini(config: Mapping[str, Any]) -> CLIP:
     model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     model.visual.conv1 = ConvStem(config["vision_cfg"]["width"], config["embed_dim"], **config["stem"])
     return model
+
+
+def with_small_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A CLIP's state with its token table in whole numbers of 8 bits, a step for each row beside them.
+
+    The table is half of a small CLIP's file. `with_whole_table` undoes it, to 1/254 of a row's largest value.
+    """
+    table = state[TOKEN_TABLE].float()
+    step = (table.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8)
+    return {**state, TOKEN_TABLE: (table / step).round().to(torch.int8), TOKEN_STEPS: step}
+
+
+def with_whole_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `with_small_table`; a state without such a table is left as it is."""
+    whole = dict(state)
+    if TOKEN_STEPS in whole:
+        whole[TOKEN_TABLE] = whole[TOKEN_TABLE].float() * whole.pop(TOKEN_STEPS)
+    return whole

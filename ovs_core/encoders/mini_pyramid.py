@@ -1,7 +1,8 @@
 """The embedded model's pyramid: from photo pixels to what mask methods start from, for any H x W.
 
-Maps at strides 4 and 8 are those of the stem's two trunks, side by side. The map at stride 16 is the trunks'
-last ones behind the tokens that the stem makes of them, at stride 32 it is averaged over 2 x 2 cells. None of
+Maps at strides 4 and 8 are those of the stem's trunks, side by side (the detector has none at 4). The map at
+stride 16 is the trunks' last ones behind the tokens that the stem makes of them, at stride 32 it is averaged
+over 2 x 2 cells. None of
 them depends on the transformer: tuning the transformer renames masks and never moves them. The dense map is
 what leaves the transformer; `ln_post` and the projection take its cells, or means of them, to the space
 shared with text.
@@ -21,7 +22,14 @@ from torch import Tensor
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.clip_vit import check_visual, to_joint_space, tokens_of_patches
-from ovs_core.encoders.mini import CHANNELS, EIGHTH_CHANNELS, QUARTER_CHANNELS, ConvStem
+from ovs_core.encoders.detector import WIDTH
+from ovs_core.encoders.mini import (
+    CHANNELS,
+    DETECTOR_CHANNELS,
+    EIGHTH_CHANNELS,
+    QUARTER_CHANNELS,
+    ConvStem,
+)
 from ovs_core.image import frame_size, to_frame
 from ovs_core.types import Preset, Pyramid
 
@@ -93,8 +101,11 @@ def check_mini_tower(visual: VisionTransformer) -> None:
 
 def pyramid_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:
     """Channels of the four maps of this tower, finest first."""
-    coarse = visual.conv1.mix.out_channels + 2 * CHANNELS
-    return 2 * QUARTER_CHANNELS, 2 * EIGHTH_CHANNELS, coarse, coarse
+    stem: ConvStem = visual.conv1
+    eighth, coarse = 2 * EIGHTH_CHANNELS, stem.mix.out_channels + 2 * CHANNELS
+    if stem.detector is not None:
+        eighth, coarse = eighth + WIDTH, coarse + DETECTOR_CHANNELS
+    return 2 * QUARTER_CHANNELS, eighth, coarse, coarse
 
 
 def stem_maps(
@@ -104,10 +115,9 @@ def stem_maps(
 
     Sides of the frame must be whole strides of 32.
     """
-    patches, imagenet, voc = visual.conv1.with_maps(pixels)
-    quarter, eighth, last = (torch.cat(pair, dim=1) for pair in zip(imagenet, voc, strict=True))
-    sixteenth = torch.cat([patches, last], dim=1)
-    return (quarter, eighth, sixteenth, coarsest(sixteenth)), patches
+    patches, maps = visual.conv1.with_maps(pixels)
+    sixteenth = torch.cat([patches, maps.last], dim=1)
+    return (maps.quarter, maps.eighth, sixteenth, coarsest(sixteenth)), patches
 
 
 def coarsest(sixteenth: Tensor) -> Tensor:

@@ -127,6 +127,12 @@ def read_mask(path: Path) -> NDArray[np.int16]:
         return np.asarray(image, dtype=np.int16)
 
 
+def coco_names(root: Path) -> tuple[str, ...]:
+    """Names of a folder's classes, background left out."""
+    lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
+
+
 class Coco:
     """COCO photos with masks of things; captions and a teacher speak of what lies between them."""
 
@@ -140,8 +146,7 @@ class Coco:
             outdoor: photo stem -> (h, w) int8 map of SKY, PLANTS and 0 for unsure.
             hidden: classes held out: their pixels are IGNORE, their names are never said.
         """
-        lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
-        self.names = tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
+        self.names = coco_names(root)
         self.photos = tuple(sorted((root / "images" / "train2017").glob("*.jpg")))
         self.masks, self.outdoor = root / "masks" / "train2017", outdoor
         self.hidden = frozenset(k for k, name in enumerate(self.names, start=1) if name in hidden)

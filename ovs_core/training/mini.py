@@ -24,11 +24,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ovs_core.checkpoints import load_strict, read_state
-from ovs_core.encoders.mini import build_mini
+from ovs_core.encoders.mini import build_mini, with_small_table
 from ovs_core.encoders.prompts import clip_tokenizer
-from ovs_core.training.data import SYNONYMS, CamVid, Coco, Pets, Sample
+from ovs_core.training.data import SYNONYMS, CamVid, Coco, Pets, Sample, coco_names
 from ovs_core.training.loop import Schedule, seed_torch
-from ovs_core.training.mini_image import ImagePlan, Sampler, WordTable, start_image_tower, train_image
+from ovs_core.training.mini_image import (
+    ImagePlan,
+    Sampler,
+    WordTable,
+    join_detector,
+    start_image_tower,
+    train_image,
+)
 from ovs_core.training.mini_text import PLAIN, encode_words, train_text
 from ovs_core.training.names import caltech_name, everyday_names, imagenet_names, voc_names
 from ovs_core.training.teachers import VocTeacher, outdoor_maps, salience_maps
@@ -41,6 +48,7 @@ log = logging.getLogger(__name__)
 Plan = TypeVar("Plan", "MiniPlan", "Member", ImagePlan)
 
 REFINE_SHARES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
+DETECT_SHARES = (("coco", 0.5), ("mosaic", 0.25), ("camvid", 0.1), ("pets", 0.15))
 MAPS_PER_FOLDER = 4  # photos of a Caltech class that are searched for their thing, at a second each
 IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
 
@@ -56,6 +64,8 @@ class Sources:
         coco, camvid, pets, caltech, imagenet: photo folders; a missing one is left out.
         salience: folder of `u2net.onnx`, which says where the thing is in photos of one thing; without it
             nothing is pasted from those.
+        detector: folder of `nanodet.json` and `nanodet.bin`, which the stem's detector starts from; needed by
+            a recipe with `detect_steps`.
     """
 
     pretrained: Path
@@ -67,6 +77,7 @@ class Sources:
     caltech: Path | None = None
     imagenet: Path | None = None
     salience: Path | None = None
+    detector: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +113,10 @@ class MiniPlan:
         text_steps, text_batch: steps of the text tower, and its prompts a step (fewer where names repeat).
         members: image towers trained from the same start, each in its own way.
         refine, refine_steps, refine_seeds: the mean of the members' weights (model soup, arXiv 2203.05482) is
-            trained on, once for each seed; what ships is the mean of that start and of what each seed made of
-            it (as in WiSE-FT, arXiv 2109.01903).
+            trained on, once for each seed; what goes on is the mean of that start and of what each seed made
+            of it (as in WiSE-FT, arXiv 2109.01903).
+        detect, detect_steps: then the detector joins the stem and all is trained on; 0 steps leave it out.
+        detect_share: part of the trained weights in what ships, in [0, 1]; the rest is what it started from.
         hold_out: names that no photo may teach: their pixels do not count, photos of them alone are left out.
         seed: of the text tower, and of what all members start from.
     """
@@ -124,6 +137,19 @@ class MiniPlan:
     )
     refine_steps: int = 600
     refine_seeds: tuple[int, ...] = (10,)
+    detect: ImagePlan = field(
+        default_factory=lambda: ImagePlan(
+            shares=DETECT_SHARES,
+            rate=1.5e-4,
+            trunk_rate=3e-5,
+            whole_every=32,
+            paste_share=0.3,
+            belief_weight=0.3,
+            half_trunks=True,
+        )
+    )
+    detect_steps: int = 640
+    detect_share: float = 0.7
     hold_out: tuple[str, ...] = ()
     seed: int = 0
 
@@ -138,8 +164,9 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
     for several in ("hold_out", "refine_seeds"):
         if several in values:
             values[several] = tuple(values[several])
-    if "refine" in values:
-        values["refine"] = _image_plan(MiniPlan().refine, values["refine"])
+    for stage in ("refine", "detect"):
+        if stage in values:
+            values[stage] = _image_plan(getattr(MiniPlan(), stage), values[stage])
     if "members" in values:
         values["members"] = tuple(_member(one) for one in values["members"])
         if not values["members"]:
@@ -190,11 +217,34 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
     Raises:
         FileExistsError: if `out` holds a run of another recipe.
         CheckpointError: if a teacher's file is missing or wrong.
+        ValueError: if the recipe has a stage with a detector and no folder of it, or holds names out too.
     """
+    if plan.detect_steps and sources.detector is None:
+        raise ValueError("a recipe with detect_steps needs --data detector=DIR")
+    if plan.detect_steps and plan.hold_out:
+        raise ValueError("the detector has seen all of COCO's names: with hold_out, detect_steps must be 0")
     out.mkdir(parents=True, exist_ok=True)
     _keep_recipe(plan, out / "recipe.json")
+    architecture = json.loads(config.read_text(encoding="utf-8"))
+    refined = out / "refined.safetensors"
+    if not refined.exists():
+        _learn_tokens(_without_detector(architecture), sources, plan, refined)
+    if plan.detect_steps and sources.detector is not None:
+        state = _detect(architecture, refined, sources, plan, sources.detector)
+    else:
+        state = read_state(refined)
+    return _save(with_small_table(state), out / "mini.safetensors")
+
+
+def _without_detector(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    return {**architecture, "stem": {**architecture["stem"], "detector_names": 0}}
+
+
+def _learn_tokens(architecture: Mapping[str, Any], sources: Sources, plan: MiniPlan, path: Path) -> None:
+    """Train both towers without a detector: all stages but the last, in the folder of `path`."""
+    out = path.parent
     torch.manual_seed(plan.seed)
-    model = build_mini(json.loads(config.read_text(encoding="utf-8")))
+    model = build_mini(architecture)
     everyday = everyday_names(sources.pretrained, sources.vocabularies)
     _stage(
         model, out / "1-text.safetensors", lambda: _learn_text(model, everyday, sources, plan, out / "text")
@@ -203,7 +253,29 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
     if not mean.exists():
         _learn_members(model, sources, plan, mean)
     refined = [_refine(model, mean, seed, sources, plan, out) for seed in plan.refine_seeds]
-    return _save(_mean_in_halves([read_state(path) for path in (mean, *refined)]), out / "mini.safetensors")
+    _save(_mean_in_halves([read_state(one) for one in (mean, *refined)]), path)
+
+
+def _detect(
+    architecture: Mapping[str, Any], start: Path, sources: Sources, plan: MiniPlan, detector: Path
+) -> dict[str, Tensor]:
+    """Join the detector to the model of `start` and train it on; its state in half precision."""
+    out = start.parent
+    before = build_mini(_without_detector(architecture))
+    state = {name: value.float() for name, value in read_state(start).items()}
+    load_strict(before, state, source=start.name)
+    words = word_table(before)
+    model = build_mini(architecture)
+    join_detector(model, state, detector, words(coco_names(sources.coco)), start.name)
+    joined = {name: value.clone() for name, value in model.state_dict().items()}
+    schedule = Schedule(steps=plan.detect_steps, warmup=20, ema=0.99, seed=plan.seed + 20, save_every=50)
+    photos = photo_sources(sources, plan.detect, out, plan.hold_out)
+    teacher = VocTeacher(sources.pretrained) if plan.detect.belief_weight else None
+    path = out / "detected.safetensors"
+    recipe = _having(plan.detect, photos)
+    _stage(model, path, lambda: train_image(model, words, photos, recipe, schedule, out / "detect", teacher))
+    share, trained = plan.detect_share, model.state_dict()
+    return _mean_in_halves([{name: value.lerp(trained[name], share) for name, value in joined.items()}])
 
 
 def _learn_members(model: CLIP, sources: Sources, plan: MiniPlan, mean: Path) -> None:

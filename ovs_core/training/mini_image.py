@@ -23,13 +23,14 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
+from ovs_core.checkpoints import load_strict
 from ovs_core.encoders.clip_vit import to_joint_space, tokens_of_patches
 from ovs_core.encoders.mini import EIGHTH_BLOCKS, STRIDE, ConvStem
 from ovs_core.encoders.upsampling import FINER, sharpen
 from ovs_core.methods.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.teachers import VocTeacher, start_stem
+from ovs_core.training.teachers import VocTeacher, start_detector, start_stem
 from ovs_core.vocabulary import parse_vocabulary
 
 RULE_CHANCES: Mapping[str, float] = MappingProxyType(
@@ -38,8 +39,10 @@ RULE_CHANCES: Mapping[str, float] = MappingProxyType(
 RULES_PER_STEP = 2
 START_SCALE, LARGEST_SCALE = 20.0, 100.0
 VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but knows them per pixel
+DETECTOR_TRUST = 4.0  # of the detector: a name's share is seldom above a half
 FREE_STD = 0.002  # of the channels that carry features and no words yet
 LABEL_STRIDE = STRIDE // FINER  # pixels per label that the loss sees
+MIX, DETECTOR_PARTS = "visual.conv1.mix.weight", "visual.conv1.detector"  # in a model's state
 TOP, BOTTOM = 0.35, 0.12  # share of a tile that is surely its thing, surely not
 REST_WEIGHT = 0.5  # of "surely not" against "surely"
 HINT_TOP, HINT_WEIGHT, HINT_PIXELS = 0.12, 0.2, 20
@@ -124,6 +127,36 @@ def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc
         attention.in_proj_weight.copy_(torch.eye(width).repeat(3, 1))
         attention.out_proj.weight.copy_(torch.eye(width))
         model.logit_scale.fill_(float(np.log(START_SCALE)))
+
+
+def join_detector(model: CLIP, state: Mapping[str, Tensor], folder: Path, names: Tensor, source: str) -> None:
+    """Fill `model`, whose stem has a detector, with a model trained without one and the detector's own start.
+
+    Until the first step the detector adds the words that it believes in to the tokens, and no features.
+
+    Args:
+        model: from `build_mini` with a detector.
+        state: of a model without one.
+        folder: of the detector's files.
+        names: text embedding of each of its names, (K, D).
+        source: where `state` comes from, for messages.
+
+    Raises:
+        CheckpointError: if either does not fit.
+    """
+    stem: ConvStem = model.visual.conv1
+    if stem.detector is None:
+        raise ValueError("the model's stem must have a detector to join, got one without")
+    start_detector(stem.detector, folder)
+    with torch.no_grad():
+        stem.detector_words.weight.copy_(names.T[..., None, None])
+    own, mix = model.state_dict(), state[MIX]
+    wide = own[MIX].new_zeros(own[MIX].shape)
+    old, text = mix.shape[1], names.shape[1]
+    wide[:, :old] = mix
+    wide[:text, old : old + text, 0, 0] = DETECTOR_TRUST * torch.eye(text)
+    new = {name: value for name, value in own.items() if name.startswith(DETECTOR_PARTS)}
+    load_strict(model, {**new, **state, MIX: wide}, source=source)
 
 
 def dense_embeddings(model: CLIP, entering: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
@@ -394,9 +427,14 @@ def _image_parts(model: CLIP) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleLi
     transformer.loose = nn.ParameterList(
         [visual.class_embedding, visual.positional_embedding, visual.proj, model.logit_scale]
     )
+    if stem.detector is not None:
+        transformer.append(stem.detector_words)
     trunk = nn.ModuleList([stem.imagenet, stem.voc, stem.imagenet_top, stem.imagenet_classifier])
     trunk.extend([stem.voc_aspp, stem.voc_pooling, stem.voc_projection, stem.voc_classifier])
     first_blocks = nn.ModuleList()
     for part in (stem.imagenet, stem.voc):
         first_blocks.extend([part.stem, *part.blocks[:EIGHTH_BLOCKS]])
+    if stem.detector is not None:
+        trunk.append(stem.detector)
+        first_blocks.extend([stem.detector.stem, *stem.detector.stages[:2]])
     return transformer, trunk, first_blocks

@@ -1,14 +1,16 @@
 """What training takes from pretrained networks.
 
-Starting weights of the stem, a word on sky and plants, what PASCAL VOC's network believes of any picture, and
-where the thing is in a photo of one thing. All are Apache-2.0. The stem's tensors start from theirs and are
-trained on; none ships unchanged.
+Starting weights of the stem and its detector, a word on sky and plants, what PASCAL VOC's network believes of
+any picture, and where the thing is in a photo of one thing. All are Apache-2.0. The stem's tensors start from
+theirs and are trained on; none ships unchanged.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from ovs_core.checkpoints import load_strict, read_state
+from ovs_core.checkpoints import CheckpointError, load_strict, read_state
+from ovs_core.encoders.detector import Detector
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.training.data import PLANTS, SKY, read_rgb
 from ovs_core.training.names import voc_names
 from ovs_core.training.things import salience_key
 
+MIDDLE = 127.5  # pixels of [0, 255] are x * 127.5 + 127.5
 # Cityscapes train ids that hold on everyday photos too; its other classes do not.
 CITYSCAPES_SKY, CITYSCAPES_PLANTS = 10, (8, 9)
 SURE = 0.85  # share of the soft-max
 SALIENCE_SIDE = 320  # pixels, fixed in the network's file
 SALIENCE_MEAN, SALIENCE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DETECTOR_MEAN, DETECTOR_STD = (
+    (103.53, 116.28, 123.675),
+    (57.375, 57.12, 58.395),
+)  # of blue, green, red in 0..255
 CITYSCAPES_LOGITS = "ResizeBilinear"  # the tensor's name in the network
 
 
@@ -59,6 +67,67 @@ def _load_voc(stem: ConvStem, folder: Path) -> None:
         ("logits", stem.voc_classifier),
     ):
         _load(module, _below(voc, f"{name}."), f"VOC {name}")
+
+
+def start_detector(detector: Detector, folder: Path) -> None:
+    """Load NanoDet-g into `detector`, which then takes RGB in [-1, 1] instead of scaled blue, green, red.
+
+    Args:
+        detector: changed in place; its names are the first outputs of the network's heads, boxes come after.
+        folder: holds the network as TensorFlow.js saved it, `nanodet.json` and `nanodet.bin`.
+
+    Raises:
+        CheckpointError: if the files are missing, damaged or for another network.
+    """
+    graph = folder / "nanodet.json"
+    try:
+        convolutions = _graph_convolutions(json.loads(graph.read_text(encoding="utf-8")), folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{graph} cannot be read as a saved NanoDet: {error}.") from error
+    names = detector.classifiers[0].out_channels
+    modules = _in_order(detector)
+    if len(modules) != len(convolutions):
+        raise CheckpointError(
+            f"{graph} has {len(convolutions)} convolutions, must have {len(modules)} to be NanoDet-g."
+        )
+    state: dict[str, Tensor] = {}
+    for name, (weight, bias) in zip(modules, convolutions, strict=True):
+        rows = names if name.startswith("classifiers.") else len(bias)
+        state[f"{name}.weight"], state[f"{name}.bias"] = weight[:rows], bias[:rows]
+    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (DETECTOR_MEAN, DETECTOR_STD))
+    first = state["stem.weight"]
+    state["stem.bias"] = state["stem.bias"] + (first * (MIDDLE - mean) / std).sum(dim=(1, 2, 3))
+    state["stem.weight"] = (first * MIDDLE / std).flip(1)
+    load_strict(detector, state, source=str(graph))
+
+
+def _in_order(detector: Detector) -> list[str]:
+    """Names of the detector's convolutions in the order of the saved graph: a head, then its classifier."""
+    names = [name for name, part in detector.named_modules() if isinstance(part, nn.Conv2d)]
+    body = [name for name in names if not name.startswith(("heads.", "classifiers."))]
+    pairs = [f"{part}.{index}" for index in range(len(detector.heads)) for part in ("heads", "classifiers")]
+    return [*body, *pairs]
+
+
+def _graph_convolutions(graph: Mapping[str, Any], folder: Path) -> list[tuple[Tensor, Tensor]]:
+    """Weights (O, I, k, k) and biases (O,) of a TensorFlow.js graph's convolutions, in their order."""
+    tensors: dict[str, Tensor] = {}
+    for group in graph["weightsManifest"]:
+        content = b"".join((folder / path).read_bytes() for path in group["paths"])
+        start = 0
+        for entry in group["weights"]:
+            kind = np.dtype(entry.get("quantization", entry)["dtype"])
+            count = int(np.prod(entry["shape"], dtype=np.int64))
+            values = np.frombuffer(content, kind, count, start).reshape(entry["shape"])
+            tensors[entry["name"]] = torch.from_numpy(values.astype(np.float32))
+            start += count * kind.itemsize
+    nodes = graph["modelTopology"]["node"]
+    kernels = {node["name"]: node["input"][1] for node in nodes if node["op"] == "Conv2D"}
+    sums = [node["input"] for node in nodes if node["op"] == "Add"]
+    biases = {one: other for one, other in sums if one in kernels}
+    # "convolution", "convolution_1", "convolution_2", ...
+    ordered = sorted(kernels, key=lambda name: int(name.rpartition("_")[2]) if name[-1].isdigit() else 0)
+    return [(tensors[kernels[name]].permute(3, 2, 0, 1), tensors[biases[name]]) for name in ordered]
 
 
 class VocTeacher:

@@ -1,0 +1,151 @@
+"""The stem's detector: shapes, what reaches the token grid, and how a saved NanoDet becomes one."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from training_toys import CONFIG, make_detector
+
+from ovs_core.checkpoints import CheckpointError
+from ovs_core.encoders.detector import CspStage, Detector, Found, at_sixteenth
+from ovs_core.encoders.mini import ConvStem, build_mini, with_small_table, with_whole_table
+from ovs_core.encoders.mini_pyramid import pyramid_channels, stem_maps
+from ovs_core.training.mini_image import DETECTOR_TRUST, join_detector
+from ovs_core.training.teachers import DETECTOR_MEAN, DETECTOR_STD, start_detector
+
+WITH_DETECTOR = {**CONFIG, "stem": {**CONFIG["stem"], "detector_names": 3}}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with a saved network of random weights, and those weights in the order of its convolutions."""
+    folder = tmp_path_factory.mktemp("detector")
+    return folder, make_detector(folder)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "grids"),
+    [
+        (64, 96, [(8, 12), (4, 6), (2, 3)]),
+        (48, 80, [(6, 10), (3, 5), (2, 3)]),
+        (33, 17, [(5, 3), (3, 2), (2, 1)]),
+    ],
+)
+def test_heads_stand_at_three_strides(height, width, grids):
+    found = Detector(5).eval()(torch.rand(2, 3, height, width) * 2 - 1)
+    assert [tuple(one.shape) for one in found.hidden] == [(2, 128, *grid) for grid in grids]
+    assert [tuple(one.shape) for one in found.logits] == [(2, 5, *grid) for grid in grids]
+
+
+def test_a_stage_by_hand():
+    """Every convolution passes on the mean of its inputs' middle pixels: constants go through unchanged."""
+    stage = CspStage(4, 4, 2, 2)
+    with torch.no_grad():
+        for part in stage.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                part.weight.zero_()
+                part.weight[:, :, 1, 1] = 1 / part.in_channels
+                part.bias.fill_(1.0)
+        found = stage(torch.full((1, 4, 6, 8), 2.0))
+    # first: 3; each block's two halves (x + 1 and x + 2): 4 and 5, mean 4.5 -> 5.5 and 6.5; last: 6 + 1.
+    assert found.shape == (1, 8, 3, 4)
+    torch.testing.assert_close(found[0, :4], torch.full((4, 3, 4), 7.0))
+    torch.testing.assert_close(found[0, 4:], torch.full((4, 3, 4), 3.0))
+
+
+def test_the_surest_stride_counts_and_features_of_all_stand_side_by_side():
+    fine, middle, coarse = (
+        torch.full((1, 2, 4, 4), -9.0),
+        torch.full((1, 2, 2, 2), -9.0),
+        torch.full((1, 2, 1, 1), -9.0),
+    )
+    fine[0, 0, 3, 2], middle[0, 1, 0, 1], coarse[0, 1] = 2.0, 1.0, -1.0
+    hidden = tuple(torch.full((1, 128, side, side), float(side)) for side in (4, 2, 1))
+    features, belief = at_sixteenth(Found(hidden, (fine, middle, coarse)))
+    assert features.shape == (1, 384, 2, 2)
+    assert features[0, ::128, 0, 0].tolist() == [4.0, 2.0, 1.0]
+    expected = torch.tensor([[[-9.0, -9], [-9, 2]], [[-1, 1], [-1, -1]]]).sigmoid()
+    torch.testing.assert_close(belief[0], expected)
+
+
+def test_a_saved_network_starts_the_detector(saved):
+    folder, weights = saved
+    detector = Detector(3).eval()
+    start_detector(detector, folder)
+    assert torch.equal(detector.stages[1].blocks[1][0].weight, weights[8][0])
+    assert torch.equal(detector.lateral[2].bias, weights[27][1])
+    assert torch.equal(detector.classifiers[1].weight, weights[31][0][:3])  # boxes come after the names
+    # Pixels in [-1, 1] give what scaled blue, green and red gave the network; its own padding is another.
+    pixels = torch.randint(0, 256, (1, 3, 12, 16)).float()
+    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (DETECTOR_MEAN, DETECTOR_STD))
+    expected = F.conv2d((pixels.flip(1) - mean) / std, *weights[0], stride=2, padding=1)
+    found = detector.stem(pixels / 127.5 - 1)
+    torch.testing.assert_close(found[..., 1:, 1:], expected[..., 1:, 1:], atol=1e-4, rtol=1e-4)
+
+
+def test_another_network_is_refused_in_one_sentence(saved, tmp_path):
+    folder, _ = saved
+    for name in ("nanodet.json", "nanodet.bin"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    graph = json.loads((tmp_path / "nanodet.json").read_text())
+    graph["modelTopology"]["node"] = [
+        node for node in graph["modelTopology"]["node"] if node["name"] != "convolution_33"
+    ]
+    (tmp_path / "nanodet.json").write_text(json.dumps(graph))
+    with pytest.raises(CheckpointError, match="33 convolutions, must have 34"):
+        start_detector(Detector(3), tmp_path)
+    (tmp_path / "nanodet.bin").write_bytes(b"short")
+    with pytest.raises(CheckpointError, match="cannot be read as a saved NanoDet"):
+        start_detector(Detector(3), tmp_path)
+
+
+def test_joining_keeps_what_was_learnt_and_adds_the_detectors_words(saved):
+    folder, _ = saved
+    torch.manual_seed(1)
+    before, after = build_mini(CONFIG).eval(), build_mini(WITH_DETECTOR).eval()
+    names = F.normalize(torch.randn(3, CONFIG["embed_dim"]), dim=1)
+    join_detector(after, before.state_dict(), folder, names, "toy")
+    pixels = torch.rand(1, 3, 64, 96) * 2 - 1
+    with torch.no_grad():
+        old, new = before.visual.conv1(pixels), after.visual.conv1(pixels)
+        _, belief = at_sixteenth(after.visual.conv1.detector(pixels))
+    added = DETECTOR_TRUST * torch.einsum("kd,bkhw->bdhw", names, belief)
+    text = names.shape[1]
+    torch.testing.assert_close(new[:, :text] - old[:, :text], added, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(new[:, text:], old[:, text:], atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="must have a detector"):
+        join_detector(before, before.state_dict(), folder, names, "toy")
+
+
+def test_the_pyramid_holds_the_detectors_maps():
+    visual = build_mini(WITH_DETECTOR).visual.eval()
+    with torch.no_grad():
+        maps, _ = stem_maps(visual, torch.rand(1, 3, 64, 96) * 2 - 1)
+    assert tuple(one.shape[1] for one in maps) == pyramid_channels(visual) == (48, 192, 1040, 1040)
+    assert [tuple(one.shape[2:]) for one in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_shares_do_not_read_the_detector():
+    torch.manual_seed(2)
+    stem = ConvStem(16, 8, 3, 3, upsampling=True, detector_names=2).eval()
+    pixels = torch.rand(1, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        stem.mix.weight[:, -(8 + 384) :] = 0  # tokens, which shares read, do not hear of it either
+        _, before = stem.with_shares(pixels)
+        for part in stem.detector.parameters():
+            part.mul_(0.5)
+        _, after = stem.with_shares(pixels)
+    assert torch.equal(before, after)
+
+
+def test_the_small_table_is_the_table_to_half_a_step():
+    table = torch.randn(6, 8) * torch.tensor([1.0, 10, 0.1, 1, 1, 0])[:, None]
+    state = {"token_embedding.weight": table, "ln_final.bias": torch.ones(2)}
+    small = with_small_table(state)
+    assert small["token_embedding.weight"].dtype == torch.int8
+    whole = with_whole_table(small)
+    assert whole.keys() == state.keys()
+    error = (whole["token_embedding.weight"] - table).abs()
+    assert (error <= table.abs().amax(dim=1, keepdim=True) / 253 + 1e-7).all()
+    assert with_whole_table(state)["token_embedding.weight"] is table
