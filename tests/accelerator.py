@@ -9,7 +9,7 @@ numbers on the CPU. So code runs unchanged, and
   allows: copies, indices on the CPU, and single numbers (no axes) in element-wise operations;
 - what would read the device's memory from the CPU fails (`numpy`), and so does everything that only knows how
   to do that; `cpu`, `item` and `tolist` copy first, as ever;
-- float64 is refused, as on Apple's GPUs;
+- float64 is refused, as on Apple's GPUs, and so are means over cells that are no whole number of pixels;
 - a tensor of more than `DeviceTensor.most_bytes` bytes does not fit: `torch.OutOfMemoryError`;
 - gradients work: autograd sits above all this. Random numbers are the CPU's, so runs can be compared.
 
@@ -148,6 +148,8 @@ class _Module:
 def _run(operation, args, kwargs):
     """Do an operation for the device: places checked here, numbers from the CPU."""
     _check_places(operation, args, kwargs)
+    if operation is _aten._adaptive_avg_pool2d.default:
+        _check_cells(args[0].shape[-2:], args[1])
     target = kwargs.get("device")
     if target is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
@@ -191,4 +193,17 @@ def _check_places(operation, args, kwargs):
     if not element_wise or written or any(one.ndim for one in host):
         raise RuntimeError(
             f"Expected all tensors to be on the same device, but found {DEVICE.type}:0 and cpu ({operation})"
+        )
+
+
+def _check_cells(size, wanted):
+    """Return if Apple's GPUs have this mean over cells: https://github.com/pytorch/pytorch/issues/96056.
+
+    Raises:
+        RuntimeError: if not.
+    """
+    pairs = list(zip(size, wanted, strict=True))
+    if any(given % cells for given, cells in pairs) and any(cells % given for given, cells in pairs):
+        raise RuntimeError(
+            f"sizes must divide each other on this device, got {tuple(size)} and {tuple(wanted)}"
         )

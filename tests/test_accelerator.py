@@ -210,6 +210,13 @@ class TestSimulation:
         ):
             assert one.device.type == DEVICE.type != "cpu"
 
+    def test_means_over_parts_of_cells_are_refused(self):
+        there = torch.ones(1, 1, 4, 6, device=DEVICE)
+        for size in ((2, 3), (8, 12)):
+            assert nn.functional.interpolate(there, size=size, mode="area").shape[2:] == size
+        with pytest.raises(RuntimeError, match="must divide each other"):
+            nn.functional.interpolate(there, size=(8, 7), mode="area")
+
     def test_no_float64_and_no_more_memory_than_there_is(self, monkeypatch):
         with pytest.raises(TypeError, match="no float64"):
             torch.ones(3, device=DEVICE).double()
