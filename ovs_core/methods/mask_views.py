@@ -188,8 +188,9 @@ def _query_attention(looked: Looked) -> View:
     layers = [looked.cut(one[0]) for one in looked.found.proposed.decoded.cross_attention]  # (N, h, w) each
     queries = looked.shares[:, : len(looked.names)].argmax(dim=0)  # (K,)
     grid = layers[min(1, len(layers) - 1)].shape[1:]
+    # On the CPU, where views go in any case: Apple's GPUs may lack means over parts of cells.
     maps = torch.stack(
-        [F.interpolate(one[queries][None], size=grid, mode="area")[0] for one in layers], dim=1
+        [F.interpolate(one[queries][None].cpu(), size=grid, mode="area")[0] for one in layers], dim=1
     )  # (K, layers, h, w)
     labels = tuple(f"{name}, layer {layer}" for name in looked.names for layer in range(1, len(layers) + 1))
     title = "Where the query of each class's best mask looks, layer by layer"
