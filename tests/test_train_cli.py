@@ -219,6 +219,17 @@ def test_a_recipe_with_a_detector_needs_its_folder(world, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_device_that_lacks_an_operation_is_one_line(world, tmp_path, capsys, monkeypatch):
+    def missing(*_):
+        raise NotImplementedError("The operator 'aten::grid_sampler_2d_backward' is not there.\nMore.\n")
+
+    monkeypatch.setattr(train, "train_mini", missing)
+    assert train.main(arguments(tmp_path)) == 2
+    line = only_line(capsys)
+    assert "grid_sampler_2d_backward" in line
+    assert line.endswith("use --device cpu")
+
+
 def test_names_cannot_be_held_out_of_a_detector(world, tmp_path):
     plan = dataclasses.replace(PLAN, hold_out=("dog",))
     with pytest.raises(ValueError, match="detect_steps must be 0"):
