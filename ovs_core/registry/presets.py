@@ -15,7 +15,7 @@ from ovs_core.types import Preset
 
 _MINI = Preset(scale=20, threshold=0.25, short_side=512, window=None, stride=0, templates="single1")
 # Best of a sweep on training photos. At scale 100 shares would be the paper's.
-_MINI_MVP_SEG = replace(_MINI, scale=40, threshold=0.2)
+_MINI_MVP_SEG = replace(_MINI, scale=40)
 # Class shares of masks need no scale, and "no object" takes the place of a threshold. Frame and prompt are
 # those that the heads are trained and measured with (`ovs_core.training.mask_plans`).
 _MINI_MASKS = replace(_MINI, scale=1, threshold=0.0, short_side=448)
