@@ -2,6 +2,7 @@
 
     python -m benchmarks.compare_methods                              # embedded model
     python -m benchmarks.compare_methods --encoder vit_b16_openai     # random weights if the file is not here
+    python -m benchmarks.compare_methods --methods clip maskclip sclip clearclip naclip
 
 Every measurement starts without features and evidence and with the words known; both ways use the same frame
 and windows. Seconds are medians.
@@ -24,6 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--encoder", default=DEFAULT_ENCODER, choices=ENCODERS)
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="default: all that share the tower")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
     options = parser.parse_args()
@@ -41,7 +43,10 @@ def main() -> None:
             pass
 
     # Mask methods read another map of the photo (MAFT+ even of another tower): they share nothing here.
-    methods = [info.name for info in engine.methods(options.encoder) if info.available and not info.masks]
+    sharing = [info.name for info in engine.methods(options.encoder) if info.available and not info.masks]
+    methods = [name for name in sharing if options.methods is None or name in options.methods]
+    if not methods:
+        parser.error(f"none of these share the tower: {', '.join(options.methods)}; {', '.join(sharing)} do")
     compare(methods)  # loads the towers and learns the words
     alone = {}
     for name in methods:
