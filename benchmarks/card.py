@@ -28,7 +28,7 @@ from benchmarks import closed_set, embedded_model, wording
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, LoadedModel, preset_for
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
-from ovs_core.encoders.mini import build_mini, with_whole_table
+from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.engine import Engine
 from ovs_core.evaluation.datasets import FOLDER, Dataset, open_dataset
 from ovs_core.evaluation.metrics import Interval
@@ -267,9 +267,7 @@ def _engine(weights: Path | None) -> Engine:
     def load(store: WeightStore) -> LoadedModel:
         state = with_whole_table(read_state(weights))
         config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
-        if not any(name.startswith("visual.conv1.detector") for name in state):
-            config["stem"]["detector_names"] = 0
-        model = build_mini(config)
+        model = build_mini(fitting(config, state))
         load_strict(model, state, source=str(weights))
         return replace(spec.load(store), model=model, weights={weights.name: sha256_of(weights)})
 

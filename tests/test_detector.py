@@ -9,7 +9,7 @@ from training_toys import CONFIG, make_detector
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.detector import CspStage, Detector, Found, at_sixteenth
-from ovs_core.encoders.mini import ConvStem, build_mini, with_small_table, with_whole_table
+from ovs_core.encoders.mini import ConvStem, build_mini, fitting, with_small_table, with_whole_table
 from ovs_core.encoders.mini_pyramid import pyramid_channels, stem_maps
 from ovs_core.training.mini_image import DETECTOR_TRUST, join_detector
 from ovs_core.training.teachers import DETECTOR_MEAN, DETECTOR_STD, start_detector
@@ -137,6 +137,13 @@ def test_shares_do_not_read_the_detector():
             part.mul_(0.5)
         _, after = stem.with_shares(pixels)
     assert torch.equal(before, after)
+
+
+def test_a_state_without_a_detector_is_for_a_model_without_one():
+    with_one, without = build_mini(WITH_DETECTOR).state_dict(), build_mini(CONFIG).state_dict()
+    assert fitting(WITH_DETECTOR, with_one) is WITH_DETECTOR
+    assert fitting(WITH_DETECTOR, without)["stem"] == {**CONFIG["stem"], "detector_names": 0}
+    build_mini(fitting(WITH_DETECTOR, without)).load_state_dict(without)
 
 
 def test_the_small_table_is_the_table_to_half_a_step():

@@ -16,12 +16,8 @@ from torch import Tensor, nn
 
 SLOPE = 0.1  # of its leaky ReLU below zero
 WIDTH = 128  # channels of the neck and the heads
-STAGES = (
-    (32, 32, 1, 1),
-    (64, 64, 2, 2),
-    (128, 128, 2, 2),
-    (256, 256, 2, 3),
-)  # inputs, width, stride, repeats
+# Inputs, width, stride and repeats of each stage.
+STAGES = ((32, 32, 1, 1), (64, 64, 2, 2), (128, 128, 2, 2), (256, 256, 2, 3))
 STRIDES = (8, 16, 32)
 
 

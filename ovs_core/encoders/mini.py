@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
-from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, Found, at_sixteenth
+from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, at_sixteenth
 from ovs_core.encoders.upsampling import NeighbourShares
 
 STRIDE = 16  # frame pixels per token
@@ -36,6 +36,7 @@ STAGES = (
 )
 QUARTER_BLOCKS, EIGHTH_BLOCKS = 3, 6  # blocks up to 1/4 and 1/8 of the frame
 QUARTER_CHANNELS, EIGHTH_CHANNELS, CHANNELS = 24, 32, 320
+DETECTOR_PARTS = "visual.conv1.detector"  # names in a model's state begin so
 TOKEN_TABLE, TOKEN_STEPS = "token_embedding.weight", "token_embedding.steps"  # in the file that ships
 DETECTOR_CHANNELS = len(STRIDES) * WIDTH
 
@@ -172,15 +173,16 @@ class ConvStem(nn.Module):
     def with_maps(self, x: Tensor) -> tuple[Tensor, Maps]:
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of all trunks side by side."""
         imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
-        found = None if self.detector is None else self.detector(x)
-        tokens, more = self._tokens(imagenet.last, voc.last, found)
-        eighths = [] if found is None else [found.hidden[0]]
-        maps = Maps(
-            torch.cat([imagenet.quarter, voc.quarter], dim=1),
-            torch.cat([imagenet.eighth, voc.eighth, *eighths], dim=1),
-            torch.cat([imagenet.last, voc.last, *more], dim=1),
-        )
-        return tokens, maps
+        quarter, eighth, last = ([one, other] for one, other in zip(imagenet, voc, strict=True))
+        detected: list[Tensor] = []
+        if self.detector is not None:
+            found = self.detector(x)
+            features, belief = at_sixteenth(found)
+            eighth.append(found.hidden[0])
+            last.append(features)
+            detected = [self.detector_words(belief), features]
+        maps = Maps(torch.cat(quarter, dim=1), torch.cat(eighth, dim=1), torch.cat(last, dim=1))
+        return self._tokens(imagenet.last, voc.last, detected), maps
 
     def voc_head(self, voc: Tensor) -> tuple[Tensor, Tensor]:
         """DeepLabV3's head on its trunk's last map: features (B, 256, h, w), logits (B, V, h, w)."""
@@ -188,16 +190,11 @@ class ConvStem(nn.Module):
         voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))
         return voc, self.voc_classifier(voc)
 
-    def _tokens(self, imagenet: Tensor, voc: Tensor, found: Found | None) -> tuple[Tensor, list[Tensor]]:
-        """Tokens, and what the detector adds to the map at stride 16: one map or none."""
+    def _tokens(self, imagenet: Tensor, voc: Tensor, detected: list[Tensor]) -> Tensor:
         imagenet_belief = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet))).softmax(dim=1)
-        deep, voc_logits = self.voc_head(voc)
+        voc, voc_logits = self.voc_head(voc)
         beliefs = [self.imagenet_words(imagenet_belief), self.voc_words(voc_logits.softmax(dim=1))]
-        parts = [*beliefs, imagenet, deep]
-        if found is None:
-            return self.mix(torch.cat(parts, dim=1)), []
-        hidden, belief = at_sixteenth(found)
-        return self.mix(torch.cat([*parts, self.detector_words(belief), hidden], dim=1)), [hidden]
+        return self.mix(torch.cat([*beliefs, imagenet, voc, *detected], dim=1))
 
 
 def build_mini(config: Mapping[str, Any]) -> CLIP:
@@ -213,6 +210,17 @@ def build_mini(config: Mapping[str, Any]) -> CLIP:
     model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     model.visual.conv1 = ConvStem(config["vision_cfg"]["width"], config["embed_dim"], **config["stem"])
     return model
+
+
+def without_detector(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of `build_mini` with no detector in the stem."""
+    return {**config, "stem": {**config["stem"], "detector_names": 0}}
+
+
+def fitting(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+    """The configuration for a model's state: without a detector where the state has none."""
+    has_one = any(name.startswith(DETECTOR_PARTS) for name in state)
+    return config if has_one else without_detector(config)
 
 
 def with_small_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

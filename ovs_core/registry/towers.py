@@ -19,7 +19,7 @@ from ovs_core.devices import Compute
 from ovs_core.encoders.base import Channels, ImageEncoder
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR, ConvEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
-from ovs_core.encoders.mini import build_mini, with_whole_table
+from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.encoders.mini_pyramid import MiniPyramid
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mask_checkpoints import load_clip, recognise
@@ -133,16 +133,16 @@ class Tower:
 
 def _load_mini(store: WeightStore) -> LoadedModel:
     path, sha256 = checked_file(store, "mini")
-    config_path = path.with_suffix(".json")
+    config_path, state = path.with_suffix(".json"), with_whole_table(read_state(path))
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         mean, std = (tuple(config["preprocess_cfg"][key]) for key in ("mean", "std"))
-        model = build_mini(config)
+        model = build_mini(fitting(config, state))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config_path} cannot be read as the embedded model's settings: {error}."
         ) from error
-    load_strict(model, with_whole_table(read_state(path)), source=str(path))
+    load_strict(model, state, source=str(path))
     model.visual.conv1.to(memory_format=torch.channels_last)  # its convolutions take a fifth less time so
     return LoadedModel(model, mean, std, {path.name: sha256})
 

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ovs_core.checkpoints import load_strict, read_state
-from ovs_core.encoders.mini import build_mini, with_small_table
+from ovs_core.encoders.mini import build_mini, with_small_table, without_detector
 from ovs_core.encoders.prompts import clip_tokenizer
 from ovs_core.training.data import SYNONYMS, CamVid, Coco, Pets, Sample, coco_names
 from ovs_core.training.loop import Schedule, seed_torch
@@ -228,16 +228,12 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
     architecture = json.loads(config.read_text(encoding="utf-8"))
     refined = out / "refined.safetensors"
     if not refined.exists():
-        _learn_tokens(_without_detector(architecture), sources, plan, refined)
+        _learn_tokens(without_detector(architecture), sources, plan, refined)
     if plan.detect_steps and sources.detector is not None:
         state = _detect(architecture, refined, sources, plan, sources.detector)
     else:
         state = read_state(refined)
     return _save(with_small_table(state), out / "mini.safetensors")
-
-
-def _without_detector(architecture: Mapping[str, Any]) -> dict[str, Any]:
-    return {**architecture, "stem": {**architecture["stem"], "detector_names": 0}}
 
 
 def _learn_tokens(architecture: Mapping[str, Any], sources: Sources, plan: MiniPlan, path: Path) -> None:
@@ -261,7 +257,7 @@ def _detect(
 ) -> dict[str, Tensor]:
     """Join the detector to the model of `start` and train it on; its state in half precision."""
     out = start.parent
-    before = build_mini(_without_detector(architecture))
+    before = build_mini(without_detector(architecture))
     state = {name: value.float() for name, value in read_state(start).items()}
     load_strict(before, state, source=start.name)
     words = word_table(before)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ovs_core.checkpoints import load_strict
 from ovs_core.encoders.clip_vit import to_joint_space, tokens_of_patches
-from ovs_core.encoders.mini import EIGHTH_BLOCKS, STRIDE, ConvStem
+from ovs_core.encoders.mini import DETECTOR_PARTS, EIGHTH_BLOCKS, STRIDE, ConvStem
 from ovs_core.encoders.upsampling import FINER, sharpen
 from ovs_core.methods.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
@@ -42,7 +42,7 @@ VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but kn
 DETECTOR_TRUST = 4.0  # of the detector: a name's share is seldom above a half
 FREE_STD = 0.002  # of the channels that carry features and no words yet
 LABEL_STRIDE = STRIDE // FINER  # pixels per label that the loss sees
-MIX, DETECTOR_PARTS = "visual.conv1.mix.weight", "visual.conv1.detector"  # in a model's state
+MIX = "visual.conv1.mix.weight"  # in a model's state
 TOP, BOTTOM = 0.35, 0.12  # share of a tile that is surely its thing, surely not
 REST_WEIGHT = 0.5  # of "surely not" against "surely"
 HINT_TOP, HINT_WEIGHT, HINT_PIXELS = 0.12, 0.2, 20
@@ -143,6 +143,7 @@ def join_detector(model: CLIP, state: Mapping[str, Tensor], folder: Path, names:
 
     Raises:
         CheckpointError: if either does not fit.
+        ValueError: if the model has no detector.
     """
     stem: ConvStem = model.visual.conv1
     if stem.detector is None:
