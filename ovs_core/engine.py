@@ -42,6 +42,7 @@ from ovs_core.image import Photo
 from ovs_core.labelling import label, resized
 from ovs_core.loaded import Loaded, check_method
 from ovs_core.methods.base import expect_rows
+from ovs_core.near_words import with_near_words
 from ovs_core.requests import (
     EncoderInfo,
     Job,
@@ -312,6 +313,7 @@ class Engine:
     def _answer(self, request: Request, job: Job) -> Result:
         try:
             tower, ready = self._loaded.ready(request, self.store, job)
+            request = replace(request, vocabulary=with_near_words(request.vocabulary, tower.near_words))
             segmentation, preset = self._evidence(request, tower, ready, job)
             image = request.photo.pixels
             with job.stage("decide"):

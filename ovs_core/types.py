@@ -55,11 +55,13 @@ class Vocabulary:
         classes: one tuple of synonyms per class; the first one is the name shown.
         other: hidden "everything else" names; empty means the paper's plain argmax over `classes`.
         notes: what parsing dropped or changed, one sentence each, to be shown to the user.
+        literal: names meant to the letter: no better-known word is asked beside them.
     """
 
     classes: tuple[tuple[str, ...], ...]
     other: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+    literal: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.classes or any(not names for names in self.classes):

@@ -38,6 +38,7 @@ _UNUSED_ID = "invalid_class_id"
 _NUMBERED = re.compile(r"\s*([0-9]{1,9})\s*:(.*)")
 # Zero-width space, byte order mark and the controls that reverse the text around them.
 _DECEPTIVE = frozenset("\u200b\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_QUOTES = '"\u201c\u201d\u201e'  # straight, and those that keyboards of telephones make
 
 
 class VocabularyError(ValueError):
@@ -88,7 +89,8 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 def parse_vocabulary(text: str, background: str | None = "default") -> Vocabulary:
     """Read typed classes: separated by `;`, `,` or new lines, synonyms of one class by `|`.
 
-    Blank and repeated names (compared without case) are dropped with a note. Text is never taken for a path.
+    Blank and repeated names (compared without case) are dropped with a note. A name in double quotation marks
+    is meant to the letter (`Vocabulary.literal`). Text is never taken for a path.
 
     Args:
         text: what the user typed.
@@ -169,7 +171,7 @@ def _whole_and_last(name: str) -> tuple[str, str]:
 
 def _forms(names: Iterable[str]) -> frozenset[str]:
     """The names, and what they may be plurals of."""
-    return frozenset(form for name in names for form in (name, *_singulars(name)))
+    return frozenset(form for name in names for form in (name, *singulars(name)))
 
 
 def _read_text(path: Path) -> str:
@@ -218,6 +220,7 @@ def _vocabulary(groups: Iterable[Sequence[str]], background: str | None, unique:
         unique: a name may belong to one class only; numbered lists keep theirs, the first class wins a tie.
     """
     classes: list[tuple[str, ...]] = []
+    literal: set[str] = set()
     seen: set[str] = set()
     repeated: list[str] = []
     blank = 0
@@ -225,7 +228,10 @@ def _vocabulary(groups: Iterable[Sequence[str]], background: str | None, unique:
         names = []
         if not unique:
             seen.clear()
-        for name in map(_clean, group):
+        for written in map(_clean, group):
+            name = _unquoted(written)
+            if name and name != written:
+                literal.add(name)
             key = name.casefold()
             if not name:
                 blank += 1
@@ -245,7 +251,7 @@ def _vocabulary(groups: Iterable[Sequence[str]], background: str | None, unique:
     if repeated:
         notes.append(f"Named more than once, counted once: {_some(repeated)}.")
     other = _background(background, [name for names in classes for name in names])
-    return Vocabulary(tuple(classes), other, tuple(notes))
+    return Vocabulary(tuple(classes), other, tuple(notes), frozenset(literal))
 
 
 def _background(background: str | None, typed: Sequence[str]) -> tuple[str, ...]:
@@ -256,17 +262,17 @@ def _background(background: str | None, typed: Sequence[str]) -> tuple[str, ...]
     names = default_background() if wanted == "default" else map(_clean, re.split(r"[;,|\n\r]", wanted))
     # Whoever types "dining table" does not want "table" to win it.
     keys = {key for name in typed for key in _whole_and_last(name.casefold())}
-    singulars = _forms(keys)
+    forms = _forms(keys)
     kept: dict[str, str] = {}
     for name in filter(None, names):
         key = name.casefold()
-        if key not in singulars and not _singulars(key) & keys:
+        if key not in forms and not singulars(key) & keys:
             kept.setdefault(key, name)
     _check_number(len(kept))
     return tuple(kept.values())
 
 
-def _singulars(name: str) -> set[str]:
+def singulars(name: str) -> set[str]:
     """What an English name may be the plural of; a few wrong guesses do no harm."""
     forms = set()
     if name.endswith("s"):
@@ -276,6 +282,12 @@ def _singulars(name: str) -> set[str]:
     if name.endswith("ies"):
         forms.add(name[:-3] + "y")
     return forms
+
+
+def _unquoted(name: str) -> str:
+    """A name without the double quotation marks around it."""
+    quoted = len(name) > 1 and name[0] in _QUOTES and name[-1] in _QUOTES
+    return name[1:-1].strip() if quoted else name
 
 
 def _clean(name: str) -> str:

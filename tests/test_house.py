@@ -16,7 +16,7 @@ LONGEST_FILE = 500
 LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream"})
-VALUES = GROUND | {"image", "vocabulary", "windows", "scores", "segments"}
+VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 
@@ -28,6 +28,7 @@ MAY_SEE = {
     "stream": frozenset({"types", "devices"}),
     "image": GROUND,
     "vocabulary": GROUND,
+    "near_words": GROUND | {"vocabulary"},
     "windows": GROUND,
     "scores": GROUND,
     "segments": GROUND | {"scores"},

@@ -75,8 +75,9 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
         task = _task(arguments, vocabulary, engine)
         say(*vocabulary.notes)
+        told = set(vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
-            done += _segment(source, task, engine)
+            done += _segment(source, task, engine, told)
     except ValueError as error:
         say(str(error))
         return EXIT_BAD_INPUT
@@ -211,8 +212,11 @@ def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str,
         )
 
 
-def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
-    """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle."""
+def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bool:
+    """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle.
+
+    Notes about the words are said once; `told` holds those that were.
+    """
     try:
         photo = read_photo(source.path)
         say(*(f"{source.title}: {note}" for note in photo.notes))
@@ -226,7 +230,9 @@ def _segment(source: _Source, task: _Task, engine: Engine) -> bool:
                 preset=preset,
                 switches=task.switches[method],
             )
-            say(*(f"{source.title}: {note}" for note in result.notes))
+            new = [note for note in result.vocabulary.notes if note not in told]
+            told.update(new)
+            say(*new, *(f"{source.title}: {note}" for note in result.notes))
             save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
             write_line(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:

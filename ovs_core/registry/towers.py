@@ -23,6 +23,7 @@ from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.encoders.mini_pyramid import MiniPyramid
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mask_checkpoints import load_clip, recognise
+from ovs_core.near_words import NearWords, read_near_words
 from ovs_core.types import Pyramid
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, kept by LAION
@@ -40,12 +41,14 @@ class LoadedModel:
         model: on the CPU, in float32.
         mean, std: what its image tower was trained with, per RGB channel of [0, 1].
         weights: file name -> SHA-256 of what was read; the first one stands for the model in cache keys.
+        near_words: what its text tower is asked by beside words that it hardly knows.
     """
 
     model: CLIP
     mean: Channels
     std: Channels
     weights: Mapping[str, str]
+    near_words: NearWords = field(default_factory=dict)
 
 
 PyramidEncoder = ImageEncoder[Pyramid]
@@ -104,6 +107,7 @@ class Tower:
         device: where it lives.
         family: which column of `PRESETS` fits its weights.
         vit, pyramid: what its image tower gives; None for what it does not.
+        near_words: see `LoadedModel`.
     """
 
     text: TextEncoder
@@ -113,6 +117,7 @@ class Tower:
     family: Family
     vit: VisionEncoder | None
     pyramid: PyramidEncoder | None = None
+    near_words: NearWords = field(default_factory=dict)
 
     @property
     def vision(self) -> VisionEncoder:
@@ -138,13 +143,15 @@ def _load_mini(store: WeightStore) -> LoadedModel:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         mean, std = (tuple(config["preprocess_cfg"][key]) for key in ("mean", "std"))
         model = build_mini(fitting(config, state))
+        words = path.with_name("near_words.tsv")
+        near_words = read_near_words(words) if words.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config_path} cannot be read as the embedded model's settings: {error}."
         ) from error
     load_strict(model, state, source=str(path))
     model.visual.conv1.to(memory_format=torch.channels_last)  # its convolutions take a fifth less time so
-    return LoadedModel(model, mean, std, {path.name: sha256})
+    return LoadedModel(model, mean, std, {path.name: sha256}, near_words)
 
 
 def _load_open_clip(architecture: str, entry: str, store: WeightStore) -> LoadedModel:
@@ -324,7 +331,7 @@ def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_d
         model, tower_identity(spec.name, sha256, torch.float32), compute.device, cache_dir=text_dir
     )
     pyramid = None if spec.pyramid is None else spec.pyramid(spec.name, identity, loaded, compute)
-    return Tower(text, loaded.weights, model, compute.device, spec.family, vit, pyramid)
+    return Tower(text, loaded.weights, model, compute.device, spec.family, vit, pyramid, loaded.near_words)
 
 
 def checked_file(store: WeightStore, entry: str) -> tuple[Path, str]:

@@ -38,10 +38,12 @@ from ovs_core.training.mini_image import (
 )
 from ovs_core.training.mini_text import PLAIN, encode_words, train_text
 from ovs_core.training.names import caltech_name, everyday_names, imagenet_names, voc_names
+from ovs_core.training.near_words import write_near_words
 from ovs_core.training.teachers import VocTeacher, outdoor_maps, salience_maps
 from ovs_core.training.text_space import clean_name, fit_text_space
 from ovs_core.training.things import Mosaic, Named, Thing, clear_things, paste_things, says
 from ovs_core.training.words import kinds_of, read_wordnet
+from ovs_core.vocabulary import default_background
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ Plan = TypeVar("Plan", "MiniPlan", "Member", ImagePlan)
 
 REFINE_SHARES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
 DETECT_SHARES = (("coco", 0.5), ("mosaic", 0.25), ("camvid", 0.1), ("pets", 0.15))
+LABELS = "imagenet_labels_1001.txt"
 MAPS_PER_FOLDER = 4  # photos of a Caltech class that are searched for their thing, at a second each
 IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
 
@@ -209,7 +212,7 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         config: `mini.json`, the architecture.
         sources: folders.
         plan: the recipe.
-        out: working folder; `mini.safetensors` (fp16) ends there.
+        out: working folder; `mini.safetensors` (fp16) and its dictionary `near_words.tsv` end there.
 
     Returns:
         Path of the weights.
@@ -233,6 +236,10 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         state = _detect(architecture, refined, sources, plan, sources.detector)
     else:
         state = read_state(refined)
+    learnt = {name for names in imagenet_names(sources.pretrained / LABELS) for name in names}
+    learnt.update(name for photo in _caltech_photos(sources) for name in photo.names)
+    words = (coco_names(sources.coco), learnt, default_background())
+    write_near_words(out / "near_words.tsv", sources.wordnet, *words)
     return _save(with_small_table(state), out / "mini.safetensors")
 
 
@@ -384,7 +391,7 @@ def word_table(model: CLIP) -> WordTable:
 
 def _head_words(pretrained: Path, words: WordTable) -> tuple[Tensor, Tensor]:
     """Text embeddings of the two heads' outputs; "background", their output 0, gets zeros."""
-    imagenet = imagenet_names(pretrained / "imagenet_labels_1001.txt")
+    imagenet = imagenet_names(pretrained / LABELS)
     rows = torch.stack([F.normalize(words(names).mean(dim=0), dim=0) for names in imagenet])
     voc = words(voc_names(pretrained / "pascal_voc_segmentation_labels.txt")).clone()
     rows[0], voc[0] = 0, 0

@@ -71,6 +71,15 @@ def read_wordnet(folder: Path) -> tuple[dict[str, Synset], dict[str, tuple[str, 
     return synsets, senses
 
 
+def tagged_senses(folder: Path) -> dict[str, int]:
+    """How many of a name's senses, counted from the first, were met in WordNet's tagged texts."""
+    counts: dict[str, int] = {}
+    for line in _records(folder / "index.noun"):
+        fields = line.split()  # lemma, n, senses, p, p kinds of pointer, senses, tagged senses, offsets
+        counts[fields[0].replace("_", " ")] = int(fields[5 + int(fields[3])])
+    return counts
+
+
 def _records(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8") as file:
         yield from (line for line in file if not line.startswith("  "))  # the licence is indented
@@ -82,7 +91,7 @@ def visible_nouns(synsets: Synsets, senses: Senses) -> dict[str, tuple[str, ...]
     Returns:
         For each noun its near names: up to three synonyms, then what it is a kind of.
     """
-    physical = _descendants(synsets, PHYSICAL_ENTITY)
+    physical = descendants(synsets, PHYSICAL_ENTITY)
     nouns: dict[str, tuple[str, ...]] = {}
     for name, offsets in senses.items():
         first = synsets.get(offsets[0])
@@ -93,7 +102,7 @@ def visible_nouns(synsets: Synsets, senses: Senses) -> dict[str, tuple[str, ...]
     return nouns
 
 
-def _descendants(synsets: Synsets, root: str) -> frozenset[str]:
+def descendants(synsets: Synsets, root: str) -> frozenset[str]:
     """Offsets of `root` and of every sense below it."""
     below: set[str] = {root}
     unknown: set[str] = set()

@@ -84,7 +84,9 @@ def _verdict(found: Comparison) -> tuple[Status, Comparison]:
     share = float((disagreement > 0).mean())
     where = f"{percent(share)} of the photo, bright in the last panel"
     text = f"Done in {seconds:.2f} s. The methods disagree on {where}."
-    notes = dict.fromkeys(note for result in found.results for note in result.notes)
+    notes = dict.fromkeys(
+        note for result in found.results for note in (*result.vocabulary.notes, *result.notes)
+    )
     return Status(" ".join((text, *notes))), replace(found, disagreement=picture, share=share)
 
 

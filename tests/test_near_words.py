@@ -1,0 +1,141 @@
+"""Better-known words beside rare ones: when they are added, and how the dictionary is made."""
+
+from pathlib import Path
+
+import pytest
+from conftest import random_photo
+from PIL import Image
+from training_toys import make_wordnet
+
+from ovs_core.cli import segment
+from ovs_core.engine import Engine
+from ovs_core.near_words import read_near_words, with_near_words
+from ovs_core.training.near_words import TOO_WIDE, drawn_names, nearest_drawn, write_near_words
+from ovs_core.training.words import PHYSICAL_ENTITY, Synset, tagged_senses
+from ovs_core.vocabulary import default_background, parse_vocabulary
+
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "near_words.tsv"
+TABLE = {"lorry": ("truck",), "temple": ("building",), "lake": ("water",)}
+
+
+@pytest.fixture(scope="module")
+def engine_mini(tmp_path_factory):
+    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"))
+
+
+def asked(text, background="none"):
+    return with_near_words(parse_vocabulary(text, background), TABLE)
+
+
+class TestAsking:
+    def test_a_rare_word_is_asked_by_its_near_words_too(self):
+        found = asked("cat; lorry")
+        assert found.classes == (("cat",), ("lorry", "truck"))
+        assert found.names == ("cat", "lorry")
+        assert found.notes == (
+            'Asked by better-known words too: lorry as truck ("quotation marks" ask for a word alone).',
+        )
+
+    @pytest.mark.parametrize("text", ["Lorries", "LORRY", "lorrys"])
+    def test_case_and_plural_do_not_matter(self, text):
+        assert asked(text).classes == ((text, "truck"),)
+
+    def test_nothing_rare_nothing_changed(self):
+        plain = parse_vocabulary("cat; dog")
+        assert with_near_words(plain, TABLE) is plain
+
+    @pytest.mark.parametrize("text", ['"lorry"', "\u201clorry\u201d", "lorry | van", 'cat; "lorry"'])
+    def test_quotation_marks_and_words_of_ones_own_keep_it_to_the_letter(self, text):
+        assert "truck" not in asked(text).rows
+        assert "lorry" in asked(text).rows
+
+    @pytest.mark.parametrize("text", ["lorry; truck", "lorry; trucks", "lorry; van | Truck"])
+    def test_what_the_user_typed_is_left_to_its_own_class(self, text):
+        assert asked(text).classes[0] == ("lorry",)
+
+    def test_what_two_classes_would_share_goes_to_none(self):
+        table = {"lorry": ("truck",), "tipper": ("truck",)}
+        assert with_near_words(parse_vocabulary("lorry; tipper"), table).classes == (("lorry",), ("tipper",))
+
+    def test_hidden_names_lose_what_was_added(self):
+        assert asked("temple", "sky; building; buildings; water").other == ("sky", "water")
+
+    def test_notes_before_are_kept_and_long_lists_end(self):
+        words = [f"word{letter}" for letter in "abcdefg"]
+        table = {word: (f"near {word}",) for word in words}
+        found = with_near_words(parse_vocabulary(";".join(["cat", "cat", *words])), table)
+        assert found.notes[0].startswith("Named more than once")
+        assert found.notes[1].split(" (")[0].endswith("worde as near worde and 2 more")
+
+
+class TestShipped:
+    def test_the_embedded_model_comes_with_a_dictionary(self):
+        table = read_near_words(SHIPPED)
+        assert 2000 < len(table) < 4000
+        assert table["settee"] == ("bench", "sofa", "couch")
+        assert table["skyscraper"] == ("building",)
+        drawn = drawn_names((), default_background())
+        assert drawn.isdisjoint(table)
+        assert not any(TOO_WIDE.intersection(near) for near in table.values())
+
+    def test_a_request_uses_it_and_says_so(self, engine_mini):
+        photo = random_photo(96, 128)
+        result = engine_mini.segment(photo, "lorry; cat")
+        assert result.vocabulary.classes == (("lorry", "truck"), ("cat",))
+        assert "lorry as truck" in " ".join(result.vocabulary.notes)
+        assert engine_mini.segment(photo, '"lorry"; cat').vocabulary.classes == (("lorry",), ("cat",))
+
+    def test_the_command_line_says_it_once(self, engine_mini, tmp_path, capsys):
+        for name in ("one.png", "two.png"):
+            Image.fromarray(random_photo(64, 64).pixels).save(tmp_path / name)
+        arguments = [str(tmp_path), "--classes", "lorry", "--out", str(tmp_path / "out")]
+        assert segment.main(arguments, engine_mini) == 0
+        assert capsys.readouterr().err.count("lorry as truck") == 1
+
+
+SYNSETS = {
+    PHYSICAL_ENTITY: Synset(("physical entity",), None),
+    "1": Synset(("truck", "motortruck"), PHYSICAL_ENTITY),
+    "2": Synset(("lorry",), "1"),
+    "3": Synset(("tiny lorry",), "2"),
+    "4": Synset(("toy of a lorry",), "3"),
+    "5": Synset(("idea", "truck"), None),
+    "00007846": Synset(("person",), PHYSICAL_ENTITY),
+    "6": Synset(("driver", "truck"), "00007846"),
+    "7": Synset(("Unimog", "truck"), "1"),
+    "8": Synset(("wagon",), PHYSICAL_ENTITY),
+}
+
+
+class TestMaking:
+    @staticmethod
+    def made(senses, tagged=(), known=()):
+        return nearest_drawn(SYNSETS, senses, dict(tagged), {"truck"}, known)
+
+    def test_the_same_or_up_to_two_levels_up(self):
+        senses = {"motortruck": ("1",), "lorry": ("2",), "tiny lorry": ("3",), "toy of a lorry": ("4",)}
+        assert self.made(senses) == dict.fromkeys(("motortruck", "lorry", "tiny lorry"), ("truck",))
+
+    def test_ideas_people_and_proper_names_are_left_alone(self):
+        assert self.made({"idea": ("5",), "driver": ("6",), "unimog": ("7",), "truck": ("1",)}) == {}
+
+    def test_words_the_tower_learnt_need_no_help(self):
+        assert self.made({"lorry": ("2",)}, known={"lorry"}) == {}
+
+    def test_of_a_word_that_was_met_only_the_senses_that_were(self):
+        senses = {"lorry": ("8", "2")}
+        assert self.made(senses) == {"lorry": ("truck",)}
+        assert self.made(senses, {"lorry": 1}) == {}
+        assert self.made(senses, {"lorry": 2}) == {"lorry": ("truck",)}
+        assert self.made({"lorry": ("5", "2")}, {"lorry": 2}) == {}  # mostly an idea
+
+    def test_file_from_wordnet_files(self, tmp_path):
+        folder = make_wordnet(tmp_path)
+        assert tagged_senses(folder)["dog"] == 1
+        write_near_words(tmp_path / "near.tsv", folder, ("couch",), ("hat",), ("sky",))
+        assert dict(read_near_words(tmp_path / "near.tsv")) == {"settee": ("couch",)}
+
+    def test_a_broken_line_is_refused(self, tmp_path):
+        (tmp_path / "near.tsv").write_text("settee couch\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="not enough values"):
+            read_near_words(tmp_path / "near.tsv")
