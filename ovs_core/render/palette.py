@@ -22,6 +22,7 @@ Color = tuple[int, int, int]
 OTHER_COLOR: Color = (128, 128, 128)
 """Label 0: neutral grey, never given to a class."""
 
+_CLEARLY_APART = 0.15  # OKLab distance at which two colours of a legend are not mixed up
 _LIGHTEST, _DARKEST = 0.65, 0.6  # most white or black in a shade: the hue still tells the class
 
 PALETTE: tuple[Color, ...] = (
@@ -51,6 +52,22 @@ PALETTE: tuple[Color, ...] = (
     (0, 72, 216),  # cobalt
 )
 
+# OKLab (Ottosson 2020) to the cube roots of cone responses, and these cubed to linear sRGB.
+_TO_LMS = np.array(
+    [
+        [1.0, 0.3963377774, 0.2158037573],
+        [1.0, -0.1055613458, -0.0638541728],
+        [1.0, -0.0894841775, -1.2914855480],
+    ]
+)
+_TO_RGB = np.array(
+    [
+        [4.0767416621, -3.3077115913, 0.2309699292],
+        [-1.2684380046, 2.6097574011, -0.3413193965],
+        [-0.0041960863, -0.7034186147, 1.7076147010],
+    ]
+)
+
 # Everyday words with a colour that everyone expects; index into PALETTE.
 _NATURAL: Mapping[str, int] = MappingProxyType(
     {
@@ -71,20 +88,24 @@ _NATURAL: Mapping[str, int] = MappingProxyType(
 def colors_for(classes: Vocabulary | Sequence[str]) -> tuple[Color, ...]:
     """Colour of every label, (K + 1) entries: index 0 is "other", index k the k-th class as typed.
 
-    A class asks for colours in an order that depends on its casefolded name alone and gets the first free one
-    in typed order: adding a class at the end never changes an earlier one, and no two classes share a colour.
-    From the 25th class on, colours come from an endless fixed list.
+    A class asks for colours in an order that depends on its casefolded name alone and gets, in typed order,
+    the first one that nobody will mistake for an earlier class's; where none is left, the one furthest from
+    them. So adding a class at the end never changes an earlier one, and no two classes share a colour. From
+    the 25th class on, colours come from an endless fixed list.
     """
     names = classes.names if isinstance(classes, Vocabulary) else tuple(classes)
-    taken: set[int] = set()
+    taken: list[int] = []
+    apart = _distances(PALETTE)
     further = _further_colors()
     colors = [OTHER_COLOR]
     for name in names:
         if len(taken) == len(PALETTE):
             colors.append(next(further))
             continue
-        slot = next(slot for slot in _wishes(name) if slot not in taken)
-        taken.add(slot)
+        wishes = _wishes(name)
+        room = apart[:, taken].min(axis=1, initial=np.inf)  # (24,): to the nearest colour that is taken
+        slot = next((slot for slot in wishes if room[slot] >= _CLEARLY_APART), int(room.argmax()))
+        taken.append(slot)
         colors.append(PALETTE[slot])
     return tuple(colors)
 
@@ -129,6 +150,14 @@ def _wishes(name: str) -> list[int]:
     return wishes if natural is None else [natural, *wishes]
 
 
+def _distances(colors: Sequence[Color]) -> NDArray[np.float64]:
+    """OKLab distance (N, N) between sRGB colours, as normal sight has it."""
+    encoded = np.asarray(colors, np.float64) / 255
+    linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+    lab = np.cbrt(linear @ np.linalg.inv(_TO_RGB).T) @ np.linalg.inv(_TO_LMS).T  # (N, 3)
+    return np.linalg.norm(lab[:, None] - lab, axis=-1)
+
+
 def _further_colors() -> Iterator[Color]:
     """Endless list of distinct colours outside the palette, spread evenly over hue, lightness and chroma."""
     seen = {*PALETTE, OTHER_COLOR}
@@ -150,20 +179,6 @@ def _oklch_to_rgb(
 ) -> NDArray[np.uint8]:
     """OKLCh (Ottosson 2020), three arrays of (N,), hue in radians, to sRGB (N, 3), clipped to its range."""
     lab = np.stack([lightness, chroma * np.cos(hue), chroma * np.sin(hue)], axis=1)  # (N, 3)
-    to_lms = np.array(
-        [
-            [1.0, 0.3963377774, 0.2158037573],
-            [1.0, -0.1055613458, -0.0638541728],
-            [1.0, -0.0894841775, -1.2914855480],
-        ]
-    )
-    to_rgb = np.array(
-        [
-            [4.0767416621, -3.3077115913, 0.2309699292],
-            [-1.2684380046, 2.6097574011, -0.3413193965],
-            [-0.0041960863, -0.7034186147, 1.7076147010],
-        ]
-    )
-    linear = np.clip((lab @ to_lms.T) ** 3 @ to_rgb.T, 0, 1)
+    linear = np.clip((lab @ _TO_LMS.T) ** 3 @ _TO_RGB.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     return np.round(encoded * 255).astype(np.uint8)
