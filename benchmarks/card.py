@@ -4,8 +4,9 @@
     python -m benchmarks.card ... --card checkpoints/mini/MODEL_CARD.md   # and puts them into the card
     python -m benchmarks.card ... --photos 4                              # a trial: 4 photos of each folder
 
-Runs `embedded_model` with the five rules, `closed_set`, `wording`, and question a without and with 20 absent
-names typed; with `--held-out FILE` (weights trained without the 15 names) also seen and unseen names.
+Runs `embedded_model` with the five rules and with frames of three sizes, `closed_set`, `wording`, and question
+a without and with 20 absent names typed; with `--held-out FILE` (weights trained without the 15 names) also
+seen and unseen names.
 Measured are the weights in `checkpoints/mini`. Writes `card.json` (every number), `results.md` (the text
 between the marks of the card) and `readme.md`. Each part is kept below `--out`, in a folder that stands for
 weights, settings and photos: a run that was stopped goes on, and numbers of other weights are never mixed in.
@@ -17,7 +18,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks import closed_set, embedded_model, wording
+from benchmarks.embedded_model import spec_of_file
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, LoadedModel, preset_for
-from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
-from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
+from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, preset_for
+from ovs_core.checkpoints import CHECKPOINTS, WeightStore, sha256_of
 from ovs_core.engine import Engine
 from ovs_core.evaluation.datasets import FOLDER, Dataset, open_dataset
 from ovs_core.evaluation.metrics import Interval
@@ -75,6 +76,13 @@ def rules(job: Job, path: Path) -> None:
     """The five last-block rules on all questions."""
     folders = ["--coco", job.coco, "--camvid", job.camvid]
     settings = ["--methods", *RULES, "--device", "cpu", *_limit(job)]
+    _run(embedded_model.main, [*folders, *settings, "--json", path])
+
+
+def several_frames(job: Job, path: Path) -> None:
+    """The default method looking three times."""
+    folders = ["--coco", job.coco, "--camvid", job.camvid, "--several-frames"]
+    settings = ["--methods", DEFAULT_METHOD, "--device", "cpu", *_limit(job)]
     _run(embedded_model.main, [*folders, *settings, "--json", path])
 
 
@@ -131,6 +139,10 @@ def results(numbers: Mapping[str, Numbers]) -> str:
     for name in methods:
         scores = {**coco[name], **camvid[name]}
         lines.append([name, *(_score(scores.get(metric)) for metric in (*COCO_RULES, *CAMVID_RULES))])
+    thrice = numbers["several_frames"]["methods"][DEFAULT_METHOD]
+    scores = {**_scores(thrice, "coco"), **_scores(thrice, "camvid")}
+    cells = [_score(scores.get(metric)) for metric in (*COCO_RULES, *CAMVID_RULES)]
+    lines.append([f"{DEFAULT_METHOD}, three frames", *cells])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     best, streets = coco[DEFAULT_METHOD], camvid[DEFAULT_METHOD]["camvid"]
     weights = f"{size['parameters'] / 1e6:.1f} M parameters, {size['bytes'] / 1e6:.1f} MB"
@@ -193,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         numbers = {"size": size}
         for name, measure in (
             ("rules", rules),
+            ("several_frames", several_frames),
             ("closed_set", against_closed_set),
             ("wording", wordings),
             ("distractors", distractors),
@@ -262,19 +275,9 @@ def _job(options: argparse.Namespace) -> tuple[Job, Numbers]:
 
 def _engine(weights: Path | None) -> Engine:
     """An engine with the shipped embedded model, or with one of another file, with or without a detector."""
-    spec = ENCODERS[DEFAULT_ENCODER]
-
-    def load(store: WeightStore) -> LoadedModel:
-        state = with_whole_table(read_state(weights))
-        config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
-        model = build_mini(fitting(config, state))
-        load_strict(model, state, source=str(weights))
-        return replace(spec.load(store), model=model, weights={weights.name: sha256_of(weights)})
-
     if weights is None:
         return Engine("cpu", offline=True)
-    other = replace(spec, entry=None, load=load, heads={})
-    return Engine("cpu", offline=True, encoders={**ENCODERS, spec.name: other})
+    return Engine("cpu", offline=True, encoders={**ENCODERS, DEFAULT_ENCODER: spec_of_file(weights)})
 
 
 def _limit(job: Job) -> list[object]:

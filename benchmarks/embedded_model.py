@@ -25,10 +25,13 @@ from numpy.typing import NDArray
 
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Photos, Rule, open_photos, questions_about
 from ovs_core.build import (
+    DEFAULT_ENCODER,
     DEFAULT_METHOD,
     ENCODERS,
     METHODS,
+    EncoderSpec,
     HeadFile,
+    LoadedModel,
     Ready,
     Tower,
     build_method,
@@ -36,16 +39,17 @@ from ovs_core.build import (
     checked_head,
     preset_for,
 )
-from ovs_core.checkpoints import WeightStore
+from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
+from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.evaluation.metrics import class_iou, confusion, interval, margins, mean_iou
 from ovs_core.evaluation.questions import Question
 from ovs_core.image import Photo
-from ovs_core.methods.base import Method
+from ovs_core.methods.base import Method, expect_rows
 from ovs_core.methods.training_free import TrainingFree
-from ovs_core.scores import decide, on_cpu
-from ovs_core.types import Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
+from ovs_core.scores import decide, mean_evidence, on_cpu
+from ovs_core.types import SEVERAL_FRAMES, Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 SWEEP_METRICS = ("a", "b")
@@ -148,14 +152,22 @@ class Bench:
                 continue
             encoded: dict[str, tuple[Features | Pyramid, float]] = {}
             for name, preset in presets.items():
-                frame = methods[name].encoder.features_identity(preset)
-                if frame not in encoded:
-                    encoded[frame] = self.encode(methods[name], photo, preset)
-                features, seconds = encoded[frame]
+                seconds, started = 0.0, 0.0
+                looks: list[dict[str, Evidence]] = []
+                for one in preset.alone:
+                    frame = methods[name].encoder.features_identity(one)
+                    if frame not in encoded:
+                        encoded[frame] = self.encode(methods[name], photo, one)
+                    features, spent = encoded[frame]
+                    started = time.perf_counter()
+                    looks.append(
+                        score_maps(
+                            methods[name].method, features, self.tower.text, preset.templates, questions
+                        )
+                    )
+                    seconds += spent + time.perf_counter() - started
                 started = time.perf_counter()
-                maps = score_maps(
-                    methods[name].method, features, self.tower.text, preset.templates, questions
-                )
+                maps = _mean_maps(looks)
                 for metric, question in questions.items():
                     threshold = preset.threshold if rules[metric].other else 0.0
                     labels, _ = decide(maps[metric], (preset.scale, threshold))
@@ -188,6 +200,20 @@ class Bench:
             for metric in SWEEP_METRICS
             if all(metric in tally.photos for tally in tallies.values())
         }
+
+
+def spec_of_file(weights: Path) -> EncoderSpec:
+    """The embedded model with the weights of another file of `cli.train mini`, with or without a detector."""
+    spec = ENCODERS[DEFAULT_ENCODER]
+
+    def load(store: WeightStore) -> LoadedModel:
+        state = with_whole_table(read_state(weights))
+        config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
+        model = build_mini(fitting(config, state))
+        load_strict(model, state, source=str(weights))
+        return replace(spec.load(store), model=model, weights={weights.name: sha256_of(weights)})
+
+    return replace(spec, entry=None, load=load, heads={})
 
 
 def score_maps(
@@ -245,7 +271,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         _check(options)
-        spec, compute = ENCODERS[options.encoder], choose_compute(options.device, options.precision)
+        spec = ENCODERS[options.encoder] if options.file is None else spec_of_file(options.file)
+        compute = choose_compute(options.device, options.precision)
         store = WeightStore(options.weights, offline=True)
         tower = build_tower(spec, spec.load(store), compute, None)
         heads = {
@@ -258,6 +285,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def _mean_maps(looks: Sequence[Mapping[str, Evidence]]) -> Mapping[str, Evidence]:
+    """Evidence for each question from all frames of a photo."""
+    if len(looks) == 1:
+        return looks[0]
+    return {key: mean_evidence([expect_rows(look[key]) for look in looks]) for key in looks[0]}
 
 
 def _answers_names_alone(method: Method) -> bool:
@@ -289,7 +323,9 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 def _preset(options: argparse.Namespace, method: str, compute: Compute) -> Preset:
     preset = preset_for(method, ENCODERS[options.encoder], compute.device)
     asked = {key: getattr(options, key) for key in ("short_side", "threshold", "scale")}
-    return replace(preset, **{key: value for key, value in asked.items() if value is not None})
+    frames = SEVERAL_FRAMES if options.several_frames and not METHODS[method].masks else None
+    preset = replace(preset, **{key: value for key, value in asked.items() if value is not None})
+    return preset.changed(frames=frames)
 
 
 def _run_measurement(options: argparse.Namespace, bench: Bench, presets: Mapping[str, Preset]) -> None:
@@ -357,6 +393,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--limit must be at least 1, got {options.limit}.")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         raise ValueError(f"--json must name a file in a folder that exists, got {options.json}.")
+    if options.file is not None and (options.encoder != DEFAULT_ENCODER or not options.file.is_file()):
+        raise ValueError(f"--file must name weights of the embedded model, got {options.file}.")
     if not options.sweep:
         return
     if len(options.methods) != 1:
@@ -377,9 +415,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", help=f"of the COCO folder; {VAL}, with --sweep {TRAIN}")
     parser.add_argument("--limit", type=int, help="at most so many photos of each folder, evenly spaced")
     parser.add_argument("--short-side", type=int, help="of the frame in pixels, instead of the preset's")
+    parser.add_argument("--several-frames", action="store_true", help="look at photos in three sizes")
     parser.add_argument("--scale", type=float, help="instead of the preset's")
     parser.add_argument("--threshold", type=float, help="instead of the preset's, where there is an other")
     parser.add_argument("--sweep", action="store_true", help="a and b for a grid of thresholds and scales")
+    parser.add_argument("--file", type=Path, help="measure these weights of `cli.train mini` instead")
     parser.add_argument("--weights", type=Path, help="folder with weight files, looked at first")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")

@@ -53,9 +53,10 @@ from ovs_core.requests import (
     Request,
     make_request,
 )
-from ovs_core.scores import on_cpu
+from ovs_core.scores import mean_evidence, on_cpu
 from ovs_core.stream import stream
 from ovs_core.types import (
+    SEVERAL_FRAMES,
     Features,
     Preset,
     Pyramid,
@@ -168,6 +169,7 @@ class Engine:
         background: str = "default",
         refine: str = "none",
         preset: Preset | None = None,
+        several_frames: bool = False,
         cancel: threading.Event | None = None,
     ) -> Generator[Progress | Result, None, None]:
         """Answer with several methods on one photo: Progress, and each Result as soon as it is ready.
@@ -186,6 +188,7 @@ class Engine:
             background: as in `segment`.
             refine: as in `segment`.
             preset: settings for all of them, scale and threshold included.
+            several_frames: without `preset`, those that read tokens look at frames of three sizes.
             cancel: as in `run`.
 
         Raises:
@@ -204,7 +207,8 @@ class Engine:
             raise ValueError("methods must hold at least one name, got none")
         first = make_request(image, classes, methods[0], encoder, background, refine, preset)
         requests = [
-            replace(first, method=name, preset=preset or self._compared(name, encoder)) for name in methods
+            replace(first, method=name, preset=preset or self._compared(name, encoder, several_frames))
+            for name in methods
         ]
         return self._run_all(requests, cancel)
 
@@ -345,7 +349,7 @@ class Engine:
         preset: Preset | None = request.preset or self.preset(request.method, request.encoder)
         while preset is not None:
             try:
-                coarse = self._coarse(request, preset, tower, ready, job)
+                coarse = self._over_frames(request, preset, tower, ready, job)
                 return self._refined(coarse, request, preset, tower, ready, job), preset
             except _WindowsTooLarge as error:
                 logger.warning("Out of memory with %s: %s", preset, error.__cause__)
@@ -356,6 +360,19 @@ class Engine:
             if preset is not None:
                 job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))
         raise NotEnoughMemory(TOO_LARGE)
+
+    def _over_frames(
+        self, request: Request, preset: Preset, tower: Tower, ready: Ready, job: Job
+    ) -> Segmentation:
+        """Mean evidence of every frame of the preset; views are those of the first one."""
+        first, *more = preset.alone
+        found = self._coarse(request, first, tower, ready, job)
+        plain = replace(request, views=frozenset())
+        others = [self._coarse(plain, one, tower, ready, job) for one in more]
+        if not others:
+            return found
+        rows = [expect_rows(one.score_map) for one in (found, *others)]
+        return replace(found, score_map=mean_evidence(rows))
 
     def _coarse(self, request: Request, preset: Preset, tower: Tower, ready: Ready, job: Job) -> Segmentation:
         """What the method says on its own grid."""
@@ -398,7 +415,7 @@ class Engine:
     def _key(self, request: Request, preset: Preset, tower: Tower, ready: Ready) -> Hashable:
         """Everything evidence depends on."""
         vocabulary = request.vocabulary
-        features = (request.photo.key, ready.encoder.features_identity(preset))
+        features = (request.photo.key, *(ready.encoder.features_identity(one) for one in preset.alone))
         text = (tower.text.identity, preset.templates, vocabulary.rows)
         method = (request.method, request.switches, tuple(ready.weights.values()))
         views = (request.views, request.point) if request.views else None
@@ -435,12 +452,13 @@ class Engine:
         """Refuse what cannot be answered before anything is loaded."""
         check_method(request.method, self._spec(request.encoder), self.store)
 
-    def _compared(self, method: str, encoder: str) -> Preset:
+    def _compared(self, method: str, encoder: str, several_frames: bool) -> Preset:
         """Settings of one method among others on a photo; see `compare`."""
         own = self.preset(method, encoder)
         if METHODS[method].reads != "tokens":
             return own
         plan = self.preset(DEFAULT_METHOD, encoder)
+        plan = plan.changed(frames=SEVERAL_FRAMES if several_frames else None)
         return replace(plan, scale=own.scale, threshold=own.threshold)
 
     def _why_not(self, spec: EncoderSpec) -> str:

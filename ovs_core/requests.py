@@ -64,6 +64,10 @@ class Request:
                 f"refine must be one of {', '.join(refiners_for(spec.masks))} there."
             )
         if self.preset is not None:
+            if len(self.preset.frames) > 1 and spec.masks:
+                raise ValueError(
+                    f"{spec.title} looks once; frames must hold one size, got {self.preset.frames}."
+                )
             lookup("templates", TEMPLATES, self.preset.templates)
         check_among("views", self.views, get_args(ViewKind))
         check_among(f"switches of {spec.name}", self.switches, tuple(spec.switches))

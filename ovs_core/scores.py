@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,6 +49,16 @@ def on_cpu(found: Evidence) -> Evidence:
         masks, scores, void = (one.float().cpu() for one in (found.masks, found.scores, found.void))
         return replace(found, masks=masks, scores=scores, void=void)
     return replace(found, evidence=found.evidence.float().cpu())
+
+
+def mean_evidence(found: Sequence[ScoreMap]) -> ScoreMap:
+    """Mean of evidence for the same names from several looks at one photo, on the finest of their grids."""
+    grids = [tuple(one.evidence.shape[1:]) for one in found]
+    finest = max(grids, key=math.prod)
+    total = torch.zeros_like(found[grids.index(finest)].evidence)
+    for one in found:
+        total += F.interpolate(one.evidence[None], size=finest, mode="bilinear", align_corners=False)[0]
+    return replace(found[0], evidence=total / len(found))
 
 
 def decide(

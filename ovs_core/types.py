@@ -308,6 +308,10 @@ class Segmentation:
         return self.score_map.nbytes + sum(view.maps.nbytes for view in self.views)
 
 
+SEVERAL_FRAMES = (1.0, 0.625, 1.25)
+"""Frames of a preset that looks three times: about three times the work, fewer mistakes."""
+
+
 @dataclass(frozen=True)
 class Preset:
     """Settings that belong together: a threshold only means something at its scale, both only on their tower.
@@ -319,6 +323,8 @@ class Preset:
         window: side of square sliding windows in frame pixels; None runs the whole image at once.
         stride: step between windows, in frame pixels; unused without `window`.
         templates: name of the prompt template set (`ovs_core.vocabulary.TEMPLATES`).
+        frames: sizes of the frames that are looked at, in units of `short_side`; evidence is the mean over
+            them (multi-scale inference), on the finest grid.
     """
 
     scale: float
@@ -327,6 +333,7 @@ class Preset:
     window: int | None
     stride: int
     templates: str
+    frames: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
@@ -337,6 +344,14 @@ class Preset:
             raise ValueError(f"short_side must be at least 16 pixels, got {self.short_side}")
         if self.window is not None and not 0 < self.stride <= self.window:
             raise ValueError(f"stride must lie in 1..window={self.window}, got {self.stride}")
+        if not self.frames or min(self.frames) * self.short_side < 16:
+            raise ValueError(f"frames must be of at least 16 pixels, one or more; got {self.frames}")
+
+    @property
+    def alone(self) -> tuple[Preset, ...]:
+        """The same settings for each frame, which is then the only one."""
+        sides = (round(self.short_side * size) for size in self.frames)
+        return tuple(replace(self, short_side=side, frames=(1.0,)) for side in sides)
 
     def changed(
         self,
@@ -344,6 +359,7 @@ class Preset:
         scale: float | None = None,
         threshold: float | None = None,
         short_side: int | None = None,
+        frames: tuple[float, ...] | None = None,
     ) -> Preset:
         """The same settings but for those that are not None.
 
@@ -355,6 +371,7 @@ class Preset:
             scale=self.scale if scale is None else scale,
             threshold=self.threshold if threshold is None else threshold,
             short_side=self.short_side if short_side is None else short_side,
+            frames=self.frames if frames is None else frames,
         )
 
 

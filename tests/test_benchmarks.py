@@ -15,7 +15,7 @@ from ovs_core.build import build_method, build_tower, preset_for
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.evaluation.metrics import mean_iou
-from ovs_core.scores import decide
+from ovs_core.scores import decide, mean_evidence
 from ovs_core.vocabulary import TEMPLATES, default_background
 
 OTHERS = ("zebra", "umbrella")  # two classes that VOC lacks
@@ -182,6 +182,30 @@ def test_measure_counts_every_photo_where_it_belongs(bench, coco):
     assert all(photo[2, 0] == 0 for photo in tally.photos["b_fg"])  # without an other, nothing is background
 
 
+def test_several_frames_are_measured_by_their_mean(bench, coco):
+    photos = open_photos(coco, "val2017", None)
+    preset = preset_for("naclip", tiny_spec("mini"), bench.compute.device).changed(frames=(1.0, 0.5))
+    tally = bench.measure(photos, {"b": COCO_RULES["b"]}, {"naclip": preset})["naclip"]
+    ready, counted = bench.ready("naclip"), []
+    for photo, truth in photos.read():
+        questions = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)
+        looks = [
+            score_maps(
+                ready.method,
+                bench.encode(ready, photo, one)[0],
+                bench.tower.text,
+                preset.templates,
+                questions,
+            )["b"]
+            for one in preset.alone
+        ]
+        labels = decide(mean_evidence(looks), (preset.scale, preset.threshold))[0]
+        own = Tally()
+        own.add("b", questions["b"], labels, len(NAMES) + 1)
+        counted += own.photos["b"]
+    np.testing.assert_array_equal(np.stack(tally.photos["b"]), np.stack(counted))
+
+
 def test_sweep_is_what_deciding_anew_gives(bench, coco):
     photos = open_photos(coco, "val2017", None)
     preset = preset_for("clip", tiny_spec("mini"), bench.compute.device)
@@ -255,6 +279,7 @@ def test_command_line(coco, tmp_path, capsys):
         (["--limit", "0"], "--limit must be at least 1"),
         (["--threshold", "2"], "threshold must lie"),
         (["--sweep", "--split", "val2017"], "training photos"),
+        (["--file", "nowhere.safetensors"], "--file must name weights of the embedded model"),
         (["--sweep", "--methods", "clip", "naclip"], "one method"),
         (["--sweep", "--scale", "3"], "does not use --scale"),
         (["--json", "no such folder/numbers.json"], "folder that exists"),

@@ -26,6 +26,9 @@ def numbers():
     return {
         "size": {"parameters": 25_700_000, "bytes": 51_500_000, "sha256": "0123456789abcdef"},
         "rules": {"methods": {"naclip": {"coco": {"scores": coco}, "camvid": {"scores": camvid}}}},
+        "several_frames": {
+            "methods": {"naclip": {"coco": {"scores": {"a": score(43, own)}}, "camvid": {"scores": {}}}}
+        },
         "closed_set": {
             "miou": {closed_set.OURS: HALF, closed_set.PUBLISHED: {"value": 0.6, "low": 0.5, "high": 0.7}},
             "ours_minus": {closed_set.PUBLISHED: {"value": -0.1, "low": -0.2, "high": 0.01}},
@@ -46,6 +49,7 @@ def test_results_hold_every_number(numbers):
     assert "10 COCO val2017 photos and 7 CamVid frames; SHA-256 `0123456789ab`, 25.7 M parameters" in text
     row = "| naclip | 40.0 [39.0, 41.0] | - | 20.0 [19.0, 21.0] | - | - | 45.0 [44.0, 46.0] |"
     assert row in text.splitlines()
+    assert "| naclip, three frames | 43.0 [42.0, 44.0] | - | - | - | - | - |" in text.splitlines()
     assert "has 60.0 [50.0, 70.0], ours 50.0 [25.0, 75.0]" in text
     assert "paired by photo, -10.0 [-20.0, 1.0]." in text
     assert "plural 99 [90, 101] (3 classes)" in text

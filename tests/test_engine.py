@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import random_photo, tiny_spec
 from PIL import Image
 
@@ -29,7 +30,7 @@ from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memor
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.engine import SMALLEST_WINDOW, Engine, NotEnoughMemory, Progress, Request
 from ovs_core.registry.methods import SMOOTHED_SCALE
-from ovs_core.types import Preset, Result, Vocabulary
+from ovs_core.types import SEVERAL_FRAMES, Preset, Result, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 WHOLE = Preset(scale=40, threshold=0.0, short_side=96, window=None, stride=0, templates="single1")
@@ -116,6 +117,7 @@ class TestSharing:
         [
             {"preset": replace(WHOLE, short_side=64)},
             {"preset": WINDOWS},
+            {"preset": replace(WHOLE, frames=(1.0, 0.5))},
             {"preset": replace(WHOLE, templates="short7")},
             {"method": "sclip"},
             {"method": "maskclip", "switches": frozenset({"key_smoothing"})},
@@ -130,6 +132,34 @@ class TestSharing:
         *_, fresh = make_engine().run(request(**{"method": "maskclip", **changed}))
         assert same(warm, fresh)
         assert "method" in warm.seconds
+
+    def test_several_frames_give_the_mean_of_each_alone_on_the_finest_grid(self, engine):
+        preset, views = replace(WHOLE, frames=(0.5, 1.0)), frozenset({"similarity"})
+        photo = random_photo(96, 160)
+        alone = [results(engine.run(request(preset=one, photo=photo)))[0] for one in preset.alone]
+        assert [result.preset.short_side for result in alone] == [48, 96]
+        small, whole = (result.segmentation.score_map.evidence for result in alone)
+        *_, both = engine.run(request(preset=preset, photo=photo))
+        assert set(both.seconds) == {"decide"}  # both looks are remembered
+        wide = F.interpolate(small[None], size=whole.shape[1:], mode="bilinear", align_corners=False)[0]
+        torch.testing.assert_close(both.segmentation.score_map.evidence, (wide + whole) / 2)
+        assert both.preset == preset
+        *_, seen = engine.run(request(preset=preset, photo=photo, views=views))
+        assert seen.segmentation.views[0].maps.shape[1:] == small.shape[1:]  # of the first frame
+
+    def test_refined_answers_of_one_and_several_frames_are_told_apart(self, engine, make_engine):
+        list(engine.run(request(refine="pamr")))
+        several = request(refine="pamr", preset=replace(WHOLE, frames=(1.0, 0.5)))
+        assert same(results(engine.run(several))[0], results(make_engine().run(several))[0])
+
+    def test_compare_looks_several_times_on_request(self, engine):
+        events = engine.compare(random_photo(96, 160), WORDS, ["clip", "naclip"], several_frames=True)
+        assert [answer.preset.frames for answer in results(events)] == [SEVERAL_FRAMES] * 2
+
+    @pytest.mark.parametrize("frames", [(), (1.0, 0.1)])
+    def test_frames_that_show_nothing_are_refused(self, frames):
+        with pytest.raises(ValueError, match="frames must be of at least 16 pixels"):
+            replace(WHOLE, frames=frames)
 
     def test_synonyms_and_classes_of_the_same_names_are_told_apart(self, engine):
         photo = random_photo(96, 160)
@@ -593,7 +623,8 @@ class TestEmbedded:
         assert (middle == 1).mean() > 0.8
         assert result.classes[0].names == ("cat",)
         path = shipped.store.locate("mini")
-        assert result.weights == {"mini.safetensors": shipped.store.sha256_of(path)}
+        assert list(result.weights) == ["mini.safetensors", "near_words.tsv"]
+        assert result.weights["mini.safetensors"] == shipped.store.sha256_of(path)
 
     def test_another_word_does_not_find_it(self, shipped):
         result = shipped.segment(self.PHOTOS / "cat.jpg", "bicycle; cat")

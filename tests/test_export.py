@@ -92,6 +92,7 @@ def test_report_holds_every_promised_field():
             "window": None,
             "stride": 0,
             "templates": "single1",
+            "frames": [1.0],
         },
         "refine": "none",
         "switches": [],

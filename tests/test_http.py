@@ -87,6 +87,16 @@ def test_compare_gives_a_map_per_method_and_the_disagreement(client: Client, pho
     assert Image.open(picture).size == SIZE[::-1]
 
 
+def test_several_frames_are_looked_at_on_request(client: Client, photo: Path) -> None:
+    _, report = ask(client, photo, several_frames=True)
+    assert report["preset"]["frames"] == [1.0, 0.625, 1.25]
+    assert ask(client, photo)[1]["preset"]["frames"] == [1.0]
+    *_, compared = client.predict(
+        image=handle_file(photo), classes="dog", methods=["clip"], several_frames=True, api_name="/compare"
+    )
+    assert compared["methods"]["clip"]["preset"]["frames"] == [1.0, 0.625, 1.25]
+
+
 def test_compare_takes_all_methods_unless_told(client: Client, photo: Path) -> None:
     maps, _, report = client.predict(image=handle_file(photo), classes="dog", api_name="/compare")
     known = [name for name, spec in METHODS.items() if spec.build is not None]

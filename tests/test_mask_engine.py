@@ -251,6 +251,11 @@ def test_masks_cannot_be_refined_by_pamr():
         Request(random_photo(8, 8), WORDS, method="maft_plus", refine="pamr")
 
 
+def test_masks_are_proposed_in_one_look():
+    with pytest.raises(ValueError, match="FC-CLIP looks once; frames must hold one size"):
+        Request(random_photo(8, 8), WORDS, method="fc_clip", preset=replace(PRESET, frames=(1.0, 0.5)))
+
+
 def test_an_absent_file_says_where_to_get_it(make_mask_engine, tmp_path):
     folder = write_catalogue(tmp_path / "root", *(entry(method, f"{method}.pth") for method in FORMS))
     engine = make_mask_engine(folder)

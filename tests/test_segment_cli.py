@@ -115,6 +115,13 @@ def test_methods_settings_and_exports_reach_the_engine_and_the_disk(photos, tmp_
     assert report["vocabulary"]["other"] == []
 
 
+def test_several_frames_reach_the_engine(photos, tmp_path):
+    code, engine = run(photos, "--classes", "dog", "--several-frames", "--out", tmp_path / "out")
+    assert code == 0
+    wanted = Preset(40.0, 0.1, 336, None, 0, "single1", (1.0, 0.625, 1.25))
+    assert [asked[-1] for asked in engine.asked] == [wanted, wanted]
+
+
 def test_switches_go_to_the_methods_that_have_them(photos, tmp_path, capsys):
     switch = ("--switch", "key_smoothing")
     both = ("--method", "naclip", "--method", "maskclip")

@@ -120,6 +120,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         scale=arguments.scale,
         threshold=arguments.threshold,
         short_side=arguments.short_side,
+        several_frames=arguments.several_frames,
     )
 
 

@@ -28,6 +28,9 @@ def add_method_options(parser: argparse.ArgumentParser, repeated: str = "may be 
     add("--encoder", choices=tuple(ENCODERS), default=DEFAULT_ENCODER, help="default: %(default)s")
     add("--refine", choices=tuple(REFINERS), default="none", help="default: %(default)s")
     add("--scale", type=float, metavar="X", help="default: the method's own")
+    add(
+        "--several-frames", action="store_true", help="look at the photo in three sizes; not for mask methods"
+    )
     add("--threshold", type=float, metavar="Y", help="share under which a pixel is other, 0 to 1")
 
 

@@ -29,7 +29,7 @@ from ovs_core.evaluation.memory import peak_bytes, start_peak
 from ovs_core.evaluation.questions import Question, pose, present
 from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, counted, read_run
 from ovs_core.image import Photo
-from ovs_core.types import Preset, Vocabulary
+from ovs_core.types import SEVERAL_FRAMES, Preset, Vocabulary
 
 _CPU = torch.device("cpu")
 _WARM_UP_SIDE = 64  # pixels
@@ -45,6 +45,7 @@ class Settings:
         seed: which ones; every photo has its own draw, the same for every method.
         encoder, refine: registry names.
         scale, threshold, short_side: instead of the preset's.
+        several_frames: look at every photo in three sizes.
     """
 
     classes_in_image: bool = False
@@ -55,6 +56,7 @@ class Settings:
     scale: float | None = None
     threshold: float | None = None
     short_side: int | None = None
+    several_frames: bool = False
 
     def __post_init__(self) -> None:
         if self.distractors < 0:
@@ -140,7 +142,7 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
     }
     # Methods that read tokens share them; a pyramid may be the method's own.
     eyes = "tokens" if METHODS[method].reads == "tokens" else method
-    frame = (settings.encoder, eyes, preset.short_side, preset.window, preset.stride)
+    frame = (settings.encoder, eyes, preset.short_side, preset.frames, preset.window, preset.stride)
     return Subject(method, about, label, engine.compute.device, frame)
 
 
@@ -280,4 +282,7 @@ def _preset(engine: Engine, method: str, dataset: Dataset, settings: Settings) -
     preset = engine.preset(method, settings.encoder)
     if not dataset.background:
         preset = replace(preset, threshold=0.0)
-    return preset.changed(scale=settings.scale, threshold=settings.threshold, short_side=settings.short_side)
+    frames = SEVERAL_FRAMES if settings.several_frames else None
+    return preset.changed(
+        scale=settings.scale, threshold=settings.threshold, short_side=settings.short_side, frames=frames
+    )

@@ -14,7 +14,14 @@ import open_clip
 import torch
 from open_clip.model import CLIP
 
-from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore, load_strict, read_state
+from ovs_core.checkpoints import (
+    CheckpointError,
+    WeightFile,
+    WeightStore,
+    load_strict,
+    read_state,
+    sha256_of,
+)
 from ovs_core.devices import Compute
 from ovs_core.encoders.base import Channels, ImageEncoder
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR, ConvEncoder
@@ -28,6 +35,8 @@ from ovs_core.types import Pyramid
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, kept by LAION
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+NEAR_WORDS = "near_words.tsv"  # beside the weights
 
 Family = Literal["mini", "openai", "laion", "convnext"]
 Reads = Literal["tokens", "pyramid"]
@@ -143,7 +152,7 @@ def _load_mini(store: WeightStore) -> LoadedModel:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         mean, std = (tuple(config["preprocess_cfg"][key]) for key in ("mean", "std"))
         model = build_mini(fitting(config, state))
-        words = path.with_name("near_words.tsv")
+        words = path.with_name(NEAR_WORDS)
         near_words = read_near_words(words) if words.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
@@ -151,7 +160,8 @@ def _load_mini(store: WeightStore) -> LoadedModel:
         ) from error
     load_strict(model, state, source=str(path))
     model.visual.conv1.to(memory_format=torch.channels_last)  # its convolutions take a fifth less time so
-    return LoadedModel(model, mean, std, {path.name: sha256}, near_words)
+    weights = {path.name: sha256, **({NEAR_WORDS: sha256_of(words)} if near_words else {})}
+    return LoadedModel(model, mean, std, weights, near_words)
 
 
 def _load_open_clip(architecture: str, entry: str, store: WeightStore) -> LoadedModel:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ovs_core.build import METHODS
 from ovs_core.engine import Cancelled, Engine, Progress, Request
 from ovs_core.image import Photo, read_photo
-from ovs_core.types import Result, Vocabulary
+from ovs_core.types import SEVERAL_FRAMES, Result, Vocabulary
 from ovs_core.ui.places import without_places
 from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
@@ -27,6 +28,7 @@ class Question:
         background: the "everything else" list as typed; empty or "none" for no list.
         encoder: registry name of the image-text model.
         refine: "none" or the refiner's registry name.
+        several_frames: look at the photo in three sizes, where the method can.
     """
 
     photo: str | None
@@ -34,6 +36,7 @@ class Question:
     background: str
     encoder: str
     refine: str
+    several_frames: bool = False
 
     def read(self) -> tuple[Photo, Vocabulary]:
         """Read photo and words.
@@ -68,7 +71,8 @@ class Question:
             ValueError: as `read`, an unknown name, or a setting out of range.
         """
         photo, vocabulary = self.read()
-        preset = engine.preset(method, self.encoder).changed(scale=scale, threshold=threshold)
+        frames = SEVERAL_FRAMES if self.several_frames and not METHODS[method].masks else None
+        preset = engine.preset(method, self.encoder).changed(scale=scale, threshold=threshold, frames=frames)
         return Request(
             photo, vocabulary, method, self.encoder, self.refine, preset, switches=frozenset(switches)
         )

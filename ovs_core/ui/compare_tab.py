@@ -60,7 +60,13 @@ def compare_steps(
     def ask() -> Iterator[Progress | Result]:
         photo, vocabulary = question.read()
         return engine.compare(
-            photo, vocabulary, methods, encoder=question.encoder, refine=question.refine, cancel=token
+            photo,
+            vocabulary,
+            methods,
+            encoder=question.encoder,
+            refine=question.refine,
+            several_frames=question.several_frames,
+            cancel=token,
         )
 
     found = Comparison()

@@ -64,7 +64,14 @@ def api_compare(
     chosen = list(methods) or None
     results = results_of(
         engine,
-        lambda: engine.compare(photo, vocabulary, chosen, encoder=question.encoder, refine=question.refine),
+        lambda: engine.compare(
+            photo,
+            vocabulary,
+            chosen,
+            encoder=question.encoder,
+            refine=question.refine,
+            several_frames=question.several_frames,
+        ),
     )
     files = [saved(result, photo.name) for result in results]
     report: Report = {
@@ -206,6 +213,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         switches = gr.JSON([], label="switches")
         export = gr.JSON([], label="export")
         stuff = gr.Textbox("default", label="stuff")
+        several = gr.Checkbox(False, label="several_frames")
         across = gr.Number(0.5, label="across")
         down = gr.Number(0.5, label="down")
         views = gr.JSON([], label="views")
@@ -229,17 +237,24 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         switches: list[str] | None = None,
         export: list[str] | None = None,
         stuff: str = "default",
+        several_frames: bool = False,
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
-        question = Question(image, classes, background, encoder, refine)
+        question = Question(image, classes, background, encoder, refine, several_frames)
         more = switches or [], export or [], stuff
         return refusing(engine, lambda: api_segment(engine, question, method, scale, threshold, *more))
 
     def compare(
-        image: str | None, classes: str, methods: list[str] | None, encoder: str, background: str, refine: str
+        image: str | None,
+        classes: str,
+        methods: list[str] | None,
+        encoder: str,
+        background: str,
+        refine: str,
+        several_frames: bool = False,
     ) -> tuple[list[str], str | None, Report]:
         """Segment a photo with several methods and show where they disagree."""
-        question = Question(image, classes, background, encoder, refine)
+        question = Question(image, classes, background, encoder, refine, several_frames)
         return answered(lambda: api_compare(engine, question, methods or []))
 
     def inspect(
@@ -266,14 +281,27 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     }
     press.click(
         segment,
-        [image, classes, method, encoder, background, refine, scale, threshold, switches, export, stuff],
+        [
+            image,
+            classes,
+            method,
+            encoder,
+            background,
+            refine,
+            scale,
+            threshold,
+            switches,
+            export,
+            stuff,
+            several,
+        ],
         [file, report],
         api_name="segment",
         **common,
     )
     press.click(
         compare,
-        [image, classes, methods, encoder, background, refine],
+        [image, classes, methods, encoder, background, refine, several],
         [files, file, report],
         api_name="compare",
         **common,

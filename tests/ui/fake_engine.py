@@ -23,7 +23,16 @@ from ovs_core.image import Photo
 from ovs_core.methods.mvp_seg_views import Looked, mvp_seg_views
 from ovs_core.render.palette import colors_for
 from ovs_core.scores import decide, summarise
-from ovs_core.types import MaskProposals, Preset, Result, ScoreMap, Segmentation, View, Vocabulary
+from ovs_core.types import (
+    SEVERAL_FRAMES,
+    MaskProposals,
+    Preset,
+    Result,
+    ScoreMap,
+    Segmentation,
+    View,
+    Vocabulary,
+)
 
 GRID_SIDE = 24
 WINDOWS = 6
@@ -119,10 +128,13 @@ class FakeEngine:
         *,
         encoder: str,
         refine: str,
+        several_frames: bool = False,
         cancel: Event | None = None,
     ) -> Iterator[Progress | Result]:
         for method in methods:
-            yield from self.run(Request(image, classes, method, encoder, refine), cancel)
+            own = self.preset(method, encoder)
+            preset = own.changed(frames=SEVERAL_FRAMES if several_frames else None)
+            yield from self.run(Request(image, classes, method, encoder, refine, preset), cancel)
 
     def relabel(
         self,

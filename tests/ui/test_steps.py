@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +18,7 @@ from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.engine import Progress
 from ovs_core.methods.mask_views import MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
-from ovs_core.types import ClassSummary
+from ovs_core.types import SEVERAL_FRAMES, ClassSummary
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
 from ovs_core.ui.http import api_inspect
@@ -71,6 +72,15 @@ def answer(engine: FakeEngine, photo_file: Path) -> Answer:
     *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
     assert found is not None
     return found
+
+
+def test_looking_three_times_reaches_the_methods_that_can(engine: FakeEngine, photo_file: Path) -> None:
+    asked = replace(question(photo_file), several_frames=True)
+    assert asked.request(engine, "naclip", None, None).preset.frames == SEVERAL_FRAMES
+    assert asked.request(engine, "fc_clip", None, None).preset.frames == (1.0,)
+    assert question(photo_file).request(engine, "naclip", None, None).preset.frames == (1.0,)
+    *_, (_, found) = compare_steps(engine, None, asked, ["naclip", "clip"])
+    assert [result.preset.frames for result in found.results] == [SEVERAL_FRAMES] * 2
 
 
 # Words
