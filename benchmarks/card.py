@@ -4,8 +4,8 @@
     python -m benchmarks.card ... --card checkpoints/mini/MODEL_CARD.md   # and puts them into the card
     python -m benchmarks.card ... --photos 4                              # a trial: 4 photos of each folder
 
-Runs `embedded_model` with the five rules and with frames of three sizes, `closed_set`, `wording`, and question
-a without and with 20 absent names typed; with `--held-out FILE` (weights trained without the 15 names) also
+Runs `embedded_model` with the five rules and with frames of three sizes, `closed_set`, `wording`, question a
+without and with 20 absent names typed; with `--held-out FILE` (weights trained without the 15 names) also
 seen and unseen names.
 Measured are the weights in `checkpoints/mini`. Writes `card.json` (every number), `results.md` (the text
 between the marks of the card) and `readme.md`. Each part is kept below `--out`, in a folder that stands for

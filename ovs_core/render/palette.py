@@ -22,7 +22,9 @@ Color = tuple[int, int, int]
 OTHER_COLOR: Color = (128, 128, 128)
 """Label 0: neutral grey, never given to a class."""
 
-_CLEARLY_APART = 0.15  # OKLab distance at which two colours of a legend are not mixed up
+# OKLab distances: at the first, two colours over a photo are called by two names; at the second they can
+# still be told apart in a legend.
+_CLEARLY_APART, _APART = 0.25, 0.15
 _LIGHTEST, _DARKEST = 0.65, 0.6  # most white or black in a shade: the hue still tells the class
 
 PALETTE: tuple[Color, ...] = (
@@ -104,7 +106,10 @@ def colors_for(classes: Vocabulary | Sequence[str]) -> tuple[Color, ...]:
             continue
         wishes = _wishes(name)
         room = apart[:, taken].min(axis=1, initial=np.inf)  # (24,): to the nearest colour that is taken
-        slot = next((slot for slot in wishes if room[slot] >= _CLEARLY_APART), int(room.argmax()))
+        natural = _NATURAL.get(_key(name))
+        least = [_APART if slot == natural else _CLEARLY_APART for slot in wishes]
+        free = (slot for slot, far in zip(wishes, least, strict=True) if room[slot] >= far)
+        slot = next(free, int(room.argmax()))
         taken.append(slot)
         colors.append(PALETTE[slot])
     return tuple(colors)
@@ -140,9 +145,14 @@ def text_color(background: Color) -> Color:
     return (0, 0, 0) if (luminance + 0.05) ** 2 > 0.05 * 1.05 else (255, 255, 255)
 
 
+def _key(name: str) -> str:
+    """What names of one colour have in common."""
+    return " ".join(name.casefold().split())
+
+
 def _wishes(name: str) -> list[int]:
     """Every palette slot, in the order this name would like to have it; others' natural colours come last."""
-    key = " ".join(name.casefold().split())
+    key = _key(name)
     digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=len(PALETTE)).digest()
     reserved = frozenset(_NATURAL.values())
     wishes = sorted(range(len(PALETTE)), key=lambda slot: (slot in reserved, digest[slot]))
