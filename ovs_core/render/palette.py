@@ -104,7 +104,7 @@ def colors_for(classes: Vocabulary | Sequence[str]) -> tuple[Color, ...]:
         if len(taken) == len(PALETTE):
             colors.append(next(further))
             continue
-        wishes = _wishes(name)
+        wishes = _wishes(name, apart)
         room = apart[:, taken].min(axis=1, initial=np.inf)  # (24,): to the nearest colour that is taken
         natural = _NATURAL.get(_key(name))
         least = [_APART if slot == natural else _CLEARLY_APART for slot in wishes]
@@ -150,12 +150,21 @@ def _key(name: str) -> str:
     return " ".join(name.casefold().split())
 
 
-def _wishes(name: str) -> list[int]:
-    """Every palette slot, in the order this name would like to have it; others' natural colours come last."""
+def _wishes(name: str, apart: NDArray[np.float64]) -> list[int]:
+    """Every palette slot, in the order this name would like to have it.
+
+    Others' natural colours come last, and before them what would keep others from those: sky is sky blue.
+
+    Args:
+        name: of a class.
+        apart: distances between the slots.
+    """
     key = _key(name)
     digest = hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=len(PALETTE)).digest()
-    reserved = frozenset(_NATURAL.values())
-    wishes = sorted(range(len(PALETTE)), key=lambda slot: (slot in reserved, digest[slot]))
+    room = apart[:, sorted(set(_NATURAL.values()))].min(axis=1)  # to the nearest natural colour, itself: 0
+    wishes = sorted(
+        range(len(PALETTE)), key=lambda slot: (room[slot] == 0, room[slot] < _APART, digest[slot])
+    )
     natural = _NATURAL.get(key)
     return wishes if natural is None else [natural, *wishes]
 
