@@ -11,6 +11,7 @@ def test_each_way_of_saying_a_name():
     assert said == {
         "plain name": ["cat", "sheep", "bus", "toaster"],
         "synonym": ["kitten", "lamb", "coach", None],
+        "rarer word": ["tomcat", "ewe", "omnibus", None],
         "plural": ["cats", None, "buses", "toasters"],
         "adjective": ["big cat", "old sheep", "small bus", "new toaster"],
     }
