@@ -49,7 +49,7 @@ from ovs_core.image import Photo
 from ovs_core.methods.base import Method, expect_rows
 from ovs_core.methods.training_free import TrainingFree
 from ovs_core.scores import decide, mean_evidence, on_cpu
-from ovs_core.types import SEVERAL_FRAMES, Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
+from ovs_core.types import Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 SWEEP_METRICS = ("a", "b")
@@ -152,22 +152,24 @@ class Bench:
                 continue
             encoded: dict[str, tuple[Features | Pyramid, float]] = {}
             for name, preset in presets.items():
-                seconds, started = 0.0, 0.0
-                looks: list[dict[str, Evidence]] = []
-                for one in preset.alone:
-                    frame = methods[name].encoder.features_identity(one)
+                frames = [methods[name].encoder.features_identity(one) for one in preset.alone]
+                for frame, one in zip(frames, preset.alone, strict=True):
                     if frame not in encoded:
                         encoded[frame] = self.encode(methods[name], photo, one)
-                    features, spent = encoded[frame]
-                    started = time.perf_counter()
-                    looks.append(
-                        score_maps(
-                            methods[name].method, features, self.tower.text, preset.templates, questions
-                        )
-                    )
-                    seconds += spent + time.perf_counter() - started
+                seconds = sum(encoded[frame][1] for frame in frames)
                 started = time.perf_counter()
-                maps = _mean_maps(looks)
+                maps = _mean_maps(
+                    [
+                        score_maps(
+                            methods[name].method,
+                            encoded[frame][0],
+                            self.tower.text,
+                            preset.templates,
+                            questions,
+                        )
+                        for frame in frames
+                    ]
+                )
                 for metric, question in questions.items():
                     threshold = preset.threshold if rules[metric].other else 0.0
                     labels, _ = decide(maps[metric], (preset.scale, threshold))
@@ -323,9 +325,8 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 def _preset(options: argparse.Namespace, method: str, compute: Compute) -> Preset:
     preset = preset_for(method, ENCODERS[options.encoder], compute.device)
     asked = {key: getattr(options, key) for key in ("short_side", "threshold", "scale")}
-    frames = SEVERAL_FRAMES if options.several_frames and not METHODS[method].masks else None
     preset = replace(preset, **{key: value for key, value in asked.items() if value is not None})
-    return preset.changed(frames=frames)
+    return preset.changed(several_frames=options.several_frames and not METHODS[method].masks)
 
 
 def _run_measurement(options: argparse.Namespace, bench: Bench, presets: Mapping[str, Preset]) -> None:

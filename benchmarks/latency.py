@@ -21,7 +21,6 @@ from benchmarks.setting import make_engine, median_seconds, photo
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS
 from ovs_core.engine import Engine
 from ovs_core.image import display_copy
-from ovs_core.types import SEVERAL_FRAMES
 
 CLASSES = "cat; eye; nose; ear; wall"
 APP = Path(__file__).resolve().parents[1] / "app.py"
@@ -61,7 +60,7 @@ def _first_and_warm(engine: Engine, encoder: str, method: str, repeats: int) -> 
     print(f"  first 640 x 480      {first:7.3f} s (loads the towers, learns the words)")
     print(f"  warm 640 x 480       {warm:7.3f} s (target 1.0); {parts}")
     if not METHODS[method].masks:
-        preset = preset.changed(frames=SEVERAL_FRAMES)
+        preset = preset.changed(several_frames=True)
         thrice = median_seconds(answer, repeats)
         print(f"  in three frames      {thrice:7.3f} s ({thrice / warm:.1f} x)")
 

@@ -56,7 +56,6 @@ from ovs_core.requests import (
 from ovs_core.scores import mean_evidence, on_cpu
 from ovs_core.stream import stream
 from ovs_core.types import (
-    SEVERAL_FRAMES,
     Features,
     Preset,
     Pyramid,
@@ -458,8 +457,7 @@ class Engine:
         if METHODS[method].reads != "tokens":
             return own
         plan = self.preset(DEFAULT_METHOD, encoder)
-        plan = plan.changed(frames=SEVERAL_FRAMES if several_frames else None)
-        return replace(plan, scale=own.scale, threshold=own.threshold)
+        return plan.changed(scale=own.scale, threshold=own.threshold, several_frames=several_frames)
 
     def _why_not(self, spec: EncoderSpec) -> str:
         if spec.entry is None or self.store.locate(spec.entry) is not None:

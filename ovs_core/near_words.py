@@ -60,8 +60,8 @@ def _near(names: tuple[str, ...], table: NearWords) -> tuple[str, ...]:
     """Near words of a class; none if the user gave it several names."""
     if len(names) > 1:
         return ()
-    found = (table[form] for form in sorted(_forms(names[0]), key=len, reverse=True) if form in table)
-    return next(found, ())
+    longest_first = sorted(_forms(names[0]), key=lambda form: (-len(form), form))
+    return next((table[form] for form in longest_first if form in table), ())
 
 
 def _forms(name: str) -> frozenset[str]:

@@ -359,9 +359,9 @@ class Preset:
         scale: float | None = None,
         threshold: float | None = None,
         short_side: int | None = None,
-        frames: tuple[float, ...] | None = None,
+        several_frames: bool = False,
     ) -> Preset:
-        """The same settings but for those that are not None.
+        """The same settings but for those that are not None; with `several_frames`, looking three times.
 
         Raises:
             ValueError: for a setting out of range.
@@ -371,7 +371,7 @@ class Preset:
             scale=self.scale if scale is None else scale,
             threshold=self.threshold if threshold is None else threshold,
             short_side=self.short_side if short_side is None else short_side,
-            frames=self.frames if frames is None else frames,
+            frames=SEVERAL_FRAMES if several_frames else self.frames,
         )
 
 

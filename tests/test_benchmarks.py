@@ -1,6 +1,7 @@
 """The measuring programs: numbers worked by hand, photos made here, no weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +185,7 @@ def test_measure_counts_every_photo_where_it_belongs(bench, coco):
 
 def test_several_frames_are_measured_by_their_mean(bench, coco):
     photos = open_photos(coco, "val2017", None)
-    preset = preset_for("naclip", tiny_spec("mini"), bench.compute.device).changed(frames=(1.0, 0.5))
+    preset = replace(preset_for("naclip", tiny_spec("mini"), bench.compute.device), frames=(1.0, 0.5))
     tally = bench.measure(photos, {"b": COCO_RULES["b"]}, {"naclip": preset})["naclip"]
     ready, counted = bench.ready("naclip"), []
     for photo, truth in photos.read():

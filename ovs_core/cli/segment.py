@@ -19,7 +19,7 @@ from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.names import safe_name
 from ovs_core.image import ImageError, read_photo
 from ovs_core.render.legend import percent
-from ovs_core.types import SEVERAL_FRAMES, Preset, Result, Vocabulary
+from ovs_core.types import Preset, Result, Vocabulary
 from ovs_core.vocabulary import read_vocabulary
 
 _SUFFIXES = frozenset(
@@ -163,11 +163,14 @@ def _is_photo(file: Path) -> bool:
 
 def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
     """What the arguments ask for; a preset is made only where they change one."""
-    frames = SEVERAL_FRAMES if arguments.several_frames else None
-    changes = {"scale": arguments.scale, "threshold": arguments.threshold, "frames": frames}
-    own = all(value is None for value in changes.values())
+    scale, threshold, several = arguments.scale, arguments.threshold, arguments.several_frames
+    own = scale is None and threshold is None and not several
     presets: dict[str, Preset | None] = {
-        method: None if own else engine.preset(method, arguments.encoder).changed(**changes)
+        method: None
+        if own
+        else engine.preset(method, arguments.encoder).changed(
+            scale=scale, threshold=threshold, several_frames=several
+        )
         for method in arguments.method or (DEFAULT_METHOD,)
     }
     switches = {

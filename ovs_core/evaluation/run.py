@@ -29,7 +29,7 @@ from ovs_core.evaluation.memory import peak_bytes, start_peak
 from ovs_core.evaluation.questions import Question, pose, present
 from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, counted, read_run
 from ovs_core.image import Photo
-from ovs_core.types import SEVERAL_FRAMES, Preset, Vocabulary
+from ovs_core.types import Preset, Vocabulary
 
 _CPU = torch.device("cpu")
 _WARM_UP_SIDE = 64  # pixels
@@ -282,7 +282,9 @@ def _preset(engine: Engine, method: str, dataset: Dataset, settings: Settings) -
     preset = engine.preset(method, settings.encoder)
     if not dataset.background:
         preset = replace(preset, threshold=0.0)
-    frames = SEVERAL_FRAMES if settings.several_frames else None
     return preset.changed(
-        scale=settings.scale, threshold=settings.threshold, short_side=settings.short_side, frames=frames
+        scale=settings.scale,
+        threshold=settings.threshold,
+        short_side=settings.short_side,
+        several_frames=settings.several_frames,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from ovs_core.build import METHODS
 from ovs_core.engine import Cancelled, Engine, Progress, Request
 from ovs_core.image import Photo, read_photo
-from ovs_core.types import SEVERAL_FRAMES, Result, Vocabulary
+from ovs_core.types import Result, Vocabulary
 from ovs_core.ui.places import without_places
 from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
@@ -71,10 +72,30 @@ class Question:
             ValueError: as `read`, an unknown name, or a setting out of range.
         """
         photo, vocabulary = self.read()
-        frames = SEVERAL_FRAMES if self.several_frames and not METHODS[method].masks else None
-        preset = engine.preset(method, self.encoder).changed(scale=scale, threshold=threshold, frames=frames)
+        several = self.several_frames and not METHODS[method].masks
+        own = engine.preset(method, self.encoder)
+        preset = own.changed(scale=scale, threshold=threshold, several_frames=several)
         return Request(
             photo, vocabulary, method, self.encoder, self.refine, preset, switches=frozenset(switches)
+        )
+
+    def compare(
+        self,
+        engine: Engine,
+        photo: Photo,
+        vocabulary: Vocabulary,
+        methods: Sequence[str] | None,
+        cancel: Event | None = None,
+    ) -> Iterator[Progress | Result]:
+        """Ask several methods about what `read` gave; as `Engine.compare`."""
+        return engine.compare(
+            photo,
+            vocabulary,
+            methods,
+            encoder=self.encoder,
+            refine=self.refine,
+            several_frames=self.several_frames,
+            cancel=cancel,
         )
 
 

@@ -59,15 +59,7 @@ def compare_steps(
 
     def ask() -> Iterator[Progress | Result]:
         photo, vocabulary = question.read()
-        return engine.compare(
-            photo,
-            vocabulary,
-            methods,
-            encoder=question.encoder,
-            refine=question.refine,
-            several_frames=question.several_frames,
-            cancel=token,
-        )
+        return question.compare(engine, photo, vocabulary, methods, token)
 
     found = Comparison()
     for event in answers(engine, ask, len(methods)):

@@ -62,17 +62,7 @@ def api_compare(
     """
     photo, vocabulary = question.read()
     chosen = list(methods) or None
-    results = results_of(
-        engine,
-        lambda: engine.compare(
-            photo,
-            vocabulary,
-            chosen,
-            encoder=question.encoder,
-            refine=question.refine,
-            several_frames=question.several_frames,
-        ),
-    )
+    results = results_of(engine, lambda: question.compare(engine, photo, vocabulary, chosen))
     files = [saved(result, photo.name) for result in results]
     report: Report = {
         "methods": {result.method: entry for result, (_, entry) in zip(results, files, strict=True)}

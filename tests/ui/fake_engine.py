@@ -24,7 +24,6 @@ from ovs_core.methods.mvp_seg_views import Looked, mvp_seg_views
 from ovs_core.render.palette import colors_for
 from ovs_core.scores import decide, summarise
 from ovs_core.types import (
-    SEVERAL_FRAMES,
     MaskProposals,
     Preset,
     Result,
@@ -133,7 +132,7 @@ class FakeEngine:
     ) -> Iterator[Progress | Result]:
         for method in methods:
             own = self.preset(method, encoder)
-            preset = own.changed(frames=SEVERAL_FRAMES if several_frames else None)
+            preset = own.changed(several_frames=several_frames)
             yield from self.run(Request(image, classes, method, encoder, refine, preset), cancel)
 
     def relabel(
