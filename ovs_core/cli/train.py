@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from ovs_core.build import ENCODERS, LoadedModel, Tower, build_tower, lookup
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.devices import DEVICES, Compute
-from ovs_core.encoders.contexts import load_contexts
-from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.methods.mvp_seg.contexts import load_contexts
+from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
 from ovs_core.training.mask_plans import plan_from_json as plan_from_values

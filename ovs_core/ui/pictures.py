@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,15 @@ from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovs_core.engine import Result
+from ovs_core.evidence.segments import Panoptic
 from ovs_core.image import display_copy
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import borders
-from ovs_core.segments import Panoptic
-from ovs_core.types import ClassSummary, Result
+from ovs_core.types import ClassSummary
 from ovs_core.ui.words import hex_color, shown_name
 
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
 SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
@@ -133,11 +134,19 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def resampled_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    """Pick the nearest label for every pixel of a smaller (h, w) copy of a label map (H, W)."""
+def resampled_labels(labels: Labels, size: tuple[int, int]) -> Labels:
+    """Pick the nearest value for every pixel of a smaller (h, w) copy of a map (H, W)."""
     rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
     columns = (np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]
     return labels[rows.astype(int)[:, None], columns.astype(int)[None, :]]  # (h, w)
+
+
+def at_size(result: Result, image: NDArray[np.uint8]) -> Result:
+    """A result on a smaller copy (h, w, 3) of its photo; areas and scores stay those of the full photo."""
+    size = image.shape[:2]
+    label_map = replace(result.label_map, labels=resampled_labels(result.labels, size))
+    confidence = resampled_labels(result.confidence, size)
+    return replace(result, image=image, label_map=label_map, confidence=confidence)
 
 
 def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> LabelledPicture:
