@@ -8,8 +8,8 @@ from PIL import Image
 from training_toys import make_wordnet
 
 from ovs_core.cli import segment
+from ovs_core.encoders.near_words import read_near_words, with_near_words
 from ovs_core.engine import Engine
-from ovs_core.near_words import read_near_words, with_near_words
 from ovs_core.training.near_words import TOO_WIDE, drawn_names, nearest_drawn, write_near_words
 from ovs_core.training.words import PHYSICAL_ENTITY, Synset, tagged_senses
 from ovs_core.vocabulary import default_background, parse_vocabulary

@@ -20,7 +20,7 @@ from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLinePars
 from ovs_core.devices import DEVICES, Compute
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.methods.mvp_seg.contexts import load_contexts
-from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
@@ -137,7 +137,8 @@ def _prepare_plus(
     tower, _ = _tower(encoder, place)
     contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
     method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
-    return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
+    text = ContextText(tower.text, contexts)
+    return lambda out: train_mvp_seg_plus(tower.vision, method, text, photos, plan, out)
 
 
 def _prepare_fc_clip(

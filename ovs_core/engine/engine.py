@@ -118,7 +118,8 @@ class Engine:
             background: hidden names that mean "none of these": "default", "none" or a list; unused if
                 `classes` is a Vocabulary.
             refiner: registry name.
-            options: values by name (`options` lists what there is); what is left out suits method and encoder.
+            options: values by name (`options` lists what there is); what is left out suits method and
+                encoder.
 
         Raises:
             ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
@@ -157,7 +158,11 @@ class Engine:
         alone, and the photo is encoded once. Those that were trained at one frame with one prompt keep them.
 
         Args:
-            image, classes, encoder, background, refiner: as in `segment`.
+            image: as in `segment`.
+            classes: as in `segment`.
+            encoder: as in `segment`.
+            background: as in `segment`.
+            refiner: as in `segment`.
             methods: registry names, answered in this order; None takes all that are available on the encoder
                 and go with the refiner.
             options: for all of them; each method takes those that it declares.

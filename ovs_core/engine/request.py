@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,7 +115,7 @@ def make_request(
     encoder: str,
     background: str,
     refiner: str,
-    options: Mapping[str, object] | None,
+    options: Options | None,
 ) -> Request:
     """Read a photo and some words, unless they are read already; see `Engine.segment`."""
     photo = image if isinstance(image, Photo) else read_photo(image)

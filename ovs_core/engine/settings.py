@@ -1,4 +1,4 @@
-"""From the options of a request to what the pipeline reads: checked once, defaults of the preset filled in."""
+"""From the options of a request to what the pipeline reads: checked once, the preset filled in."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What methods answer with, and how labels are made of it: rows per name, masks, and one `decide` for both."""
+"""What methods answer with, rows per name or masks, and how labels are made of either."""

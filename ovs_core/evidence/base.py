@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ovs_core.evidence.proposals import MaskProposals
 
 Activation = Literal["softmax", "sigmoid", "none"]
-"""How scores become probabilities: soft-max over all rows, a sigmoid of each row, or they are such already."""
+"""How scores become probabilities: soft-max over rows, a sigmoid of each, or they are such already."""
 
 
 @dataclass(frozen=True, eq=False)

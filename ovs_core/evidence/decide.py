@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -86,7 +84,7 @@ def summarise(
     known = max((entry.id for entry in label_map.classes), default=0)
     pixels = np.bincount(flat, minlength=known + 1)
     sums = np.bincount(flat, weights=confidence.reshape(-1), minlength=known + 1)
-    entries: Sequence = [*label_map.classes]
+    entries = [*label_map.classes]
     if vocabulary.other or pixels[0]:
         entries.append(label_map.other)
     return tuple(

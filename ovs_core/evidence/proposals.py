@@ -178,7 +178,7 @@ class MaskProposals:
                 yield top, left, down @ (scores @ across.T)
 
     def mask_tiles(self, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
-        """Yield (top, left, logits) for every tile at `size` (H, W); logits (N, rows, columns) of all masks."""
+        """Yield (top, left, logits) for every tile at `size` (H, W); logits (N, rows, columns) of masks."""
         for top, left, framed, down, across in self._frame_tiles(size, extra_rows=0):
             yield top, left, down @ framed @ across.T
 

@@ -38,7 +38,7 @@ class Segment:
         number: value in the map, from 1.
         label: class of the region, from 1; 0 = other.
         thing: whether it is one object; False for all of a material ("stuff") together.
-        score: probability of the class in the mask, in [0, 1]; the largest one of the masks that make up stuff.
+        score: probability of the class in the mask, in [0, 1]; the largest of masks that make up stuff.
         area: pixels.
     """
 

@@ -121,7 +121,7 @@ def verified_head(
         spec: the method.
         encoder: its tower.
         methods: of which the head's file may be.
-        tower: SHA-256 of the tower in use; None takes that of its file, or compares nothing where it has none.
+        tower: SHA-256 of the tower in use; None takes that of its file, or compares nothing without one.
         whole: compare a published file with the catalogue's checksum; False looks at notes alone, so that
             menus are quick.
 
@@ -159,7 +159,8 @@ def _verified_own(
 ) -> HeadFile:
     if head_notes(path, methods) != expected:
         raise CheckpointError(
-            f"{path} belongs to another method or tower than its name says; delete it, then add the right one."
+            f"{path} belongs to another method or tower than its name says; "
+            "delete it, then add the right one."
         )
     return HeadFile(path, store.sha256_of(path))
 

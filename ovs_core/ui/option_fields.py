@@ -62,8 +62,11 @@ def option_fields(engine: Engine) -> OptionFields:
 
 def _owners(engine: Engine, option: Option) -> str:
     """Who has an option, where few do."""
-    specs = (*engine.method_specs.values(), *engine.encoder_specs.values(), *engine.refiner_specs.values())
-    titles = [spec.title for spec in specs if any(own.name == option.name for own in spec.options)]
+    titles = []
+    for specs in (engine.method_specs, engine.encoder_specs, engine.refiner_specs):
+        for spec in specs.values():
+            if any(own.name == option.name for own in spec.options):
+                titles.append(spec.title)
     return f" ({', '.join(titles)})" if len(titles) <= 2 else ""
 
 

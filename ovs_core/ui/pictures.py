@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -25,7 +25,7 @@ from ovs_core.render.overlay import borders
 from ovs_core.types import ClassSummary
 from ovs_core.ui.words import hex_color, shown_name
 
-Labels = NDArray[np.uint8] | NDArray[np.uint16]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
 SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
@@ -134,7 +134,7 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def resampled_labels(labels: Labels, size: tuple[int, int]) -> Labels:
+def resampled_labels(labels: NDArray[Scalar], size: tuple[int, int]) -> NDArray[Scalar]:
     """Pick the nearest value for every pixel of a smaller (h, w) copy of a map (H, W)."""
     rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
     columns = (np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]

@@ -133,8 +133,8 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         formats = downloads(engine, answer, sliders, bar)
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *values, method, picture, stuff, ticked = values
-        asked, quick = values[: -len(sliders)], values[-len(sliders) :]
+        *fields, method, picture, stuff, ticked = values
+        asked, quick = fields[: -len(sliders)], fields[-len(sliders) :]
         look = Look(picture, stuff)
         try:
             question = inputs.question(asked)

@@ -1,4 +1,4 @@
-"""What FC-CLIP and MAFT+ have in common: the head on a tower's pyramid that proposes masks and says what they show.
+"""The head of FC-CLIP and MAFT+ on a tower's pyramid: it proposes masks and says what they show.
 
 Papers: FC-CLIP (arXiv 2308.02487), MAFT+ (2408.00744); official code bytedance/fc-clip and
 jiaosiyu1999/MAFT-Plus fd12806. A class with synonyms is as likely as its likeliest name. "No object" is one
@@ -180,7 +180,7 @@ def class_logits(embeddings: Tensor, rows: Tensor, log_scale: Tensor, counts: Se
 
 
 def log_probabilities(classes: Tensor, void: Tensor) -> Tensor:
-    """Logarithm of probabilities (N, K + 1): classes (N, K), summing to 1, get what "no object" (N,) leaves them."""
+    """Logarithms (N, K + 1): classes (N, K), summing to 1, get what "no object" (N,) leaves them."""
     probabilities = torch.cat([classes * (1 - void[:, None]), void[:, None]], dim=1)
     return (probabilities + _LEAST_PROBABILITY).log()
 

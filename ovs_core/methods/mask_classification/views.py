@@ -225,7 +225,7 @@ def _mask_words(trace: MaskTrace) -> View:
 
 
 def _winning_names(trace: MaskTrace) -> View:
-    """For each name the part of its class that it won: over masks, weighed by their probability of the class."""
+    """For each name the part of its class that it won, over masks weighed by their probability of it."""
     counts = class_counts(trace.vocabulary)[: len(trace.names)]
     groups = torch.split(trace.found.name_logits[:, : sum(counts)], list(counts), dim=1)
     bars = []

@@ -15,9 +15,9 @@ maps of single views are made only for `views`.
 Inferred, not in the paper (each is a value in `MvpSegPlan` or in the contexts' file): m_i are cosines, M = 16
 vectors with the class name behind them, tau1 starts at 100 / k, tau2 at 0.07, gamma = 100.
 
-Evidence is the logits tau1 sum_i m_i + log g, so at scale 1 a probability is m_c divided by its sum over names:
-the arg-max is the paper's, the probability is renormalised. Deviation: bilinear upsampling acts on logits, not
-on probabilities.
+Evidence is the logits tau1 sum_i m_i + log g, so at scale 1 a probability is m_c divided by its sum over
+names: the arg-max is the paper's, the probability is renormalised. Deviation: bilinear upsampling acts on
+logits, not on probabilities.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from ovs_core.types import Features
 MINI = Preset(scale=20, threshold=0.25, short_side=512, window=None, stride=0, templates="single1")
 """The embedded model: one whole frame, one prompt; threshold from a sweep on training photos."""
 OPENAI = Preset(scale=40, threshold=0.1, short_side=336, window=224, stride=112, templates="imagenet80")
-"""Official configurations: frames of short side 336 in windows of 224, logits x 40, pixels under 0.1 other."""
+"""Official configurations: frames of short side 336 in windows of 224, logits x 40, under 0.1 other."""
 LAION = replace(OPENAI, threshold=0.0)
 """Thresholds belong to the weights they were found on; other weights start without one."""
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": MINI, "openai": OPENAI, "laion": LAION})
