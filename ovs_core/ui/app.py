@@ -7,14 +7,19 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
 from ovs_core.engine import Engine
 from ovs_core.ui.compare_tab import compare_tab
+from ovs_core.ui.guard import Guard, Uploads
 from ovs_core.ui.http import http_endpoints
 from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
 from ovs_core.ui.offered import encoder_choices, encoder_update
+from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
 
@@ -96,6 +101,11 @@ def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) ->
     )
 
 
+def _shipped_samples() -> frozenset[str]:
+    """Where the browser finds the samples: everybody may ask about these."""
+    return frozenset(save_file_to_cache(example.file, get_upload_folder()) for example in load_examples())
+
+
 def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> str:
     """Start to serve the page in a thread and give its address.
 
@@ -108,6 +118,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> st
     Raises:
         OSError: no such interface, or the port is taken.
     """
+    guard = Middleware(Guard, uploads=Uploads(_shipped_samples()))
     _, address, _ = page.queue().launch(
         server_name=host,
         server_port=port,
@@ -116,7 +127,9 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> st
         share=False,
         run_history=False,
         ssr_mode=False,
-        max_file_size="50mb",
+        max_file_size=MOST_BYTES,
+        enable_monitoring=False,
+        app_kwargs={"middleware": [guard]},
         footer_links=["api"],
         allowed_paths=[str(PHOTOS)],
         theme=page_theme(),

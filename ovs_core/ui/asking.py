@@ -17,7 +17,7 @@ from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
 
 NO_PHOTO = "Choose a photo first: drop one on the photo field, paste one, or take an example."
-PHOTO_GONE = "The photo is no longer kept here: choose it again."
+PHOTO_GONE = "This photo was not uploaded here by you, or is no longer kept: choose it again."
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Question:
     """The inputs that all tabs share, as they stand on the page.
 
     Attributes:
-        photo: path of the uploaded file, None if there is none.
+        photo: path of the uploaded file, None if there is none, "" for one that may not be opened.
         classes: the words as typed.
         background: the "everything else" list as typed; empty or "none" for no list.
         encoder: registry name of the image-text model.
@@ -46,9 +46,9 @@ class Question:
         Raises:
             ValueError: no photo, an unreadable one, or no words; one sentence.
         """
-        if not self.photo:
+        if self.photo is None:
             raise ValueError(NO_PHOTO)
-        if not Path(self.photo).exists():  # uploads are deleted after a day
+        if not self.photo or not Path(self.photo).exists():  # uploads are deleted after a day
             raise ValueError(PHOTO_GONE)
         return read_photo(self.photo), parse_vocabulary(self.classes or "", self.background)
 

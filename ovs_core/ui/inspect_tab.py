@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -18,7 +19,7 @@ from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import ATTENTION
 from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.types import View, ViewSpec
-from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.asking import PHOTO_GONE, Question, answers
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import (
     chosen_method,
@@ -159,9 +160,15 @@ def point_in_percent(picture: str, event: gr.SelectData) -> tuple[float, float]:
 
 
 def clickable_copy(photo: str | None) -> str | None:
-    """Give the path of the copy of a photo that can be clicked; None if it is missing or unreadable."""
+    """Give the path of the copy of a photo that can be clicked; None if it is missing or unreadable.
+
+    Raises:
+        ValueError: for a photo that may not be opened.
+    """
     if photo is None:
         return None
+    if not photo:
+        raise ValueError(PHOTO_GONE)
     try:
         return base_picture(read_photo(photo).pixels)
     except ValueError:
@@ -205,8 +212,18 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
             yield status, None if insight is None else _shown(insight, label, one_scale, before)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    inputs.photo.change(clickable_copy, [inputs.photo], [picture], **quiet)
-    clicked = picture.select(point_in_percent, [picture], [across, down], **quiet)
+    # The copy's path stays here as well: a path that comes back from a browser is not looked at.
+    copied = gr.State(None, time_to_live=STATE_SECONDS)
+
+    def copy(photo: str | None) -> tuple[str | None, str | None]:
+        try:
+            path = clickable_copy(photo)
+        except ValueError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        return path, path
+
+    inputs.photo.change(copy, [inputs.photo], [picture, copied], api_name="clickable_copy", **quiet)
+    clicked = picture.select(point_in_percent, [copied], [across, down], **quiet)
     wire(
         RunBar(start, stop, status, token),
         work,

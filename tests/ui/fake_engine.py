@@ -120,14 +120,15 @@ class FakeEngine:
         self,
         image: Photo,
         classes: Vocabulary,
-        methods: Sequence[str],
+        methods: Sequence[str] | None = None,
         *,
         encoder: str,
         refine: str,
         several_frames: bool = False,
         cancel: Event | None = None,
     ) -> Iterator[Progress | Result]:
-        for method in methods:
+        available = [info.name for info in self.methods(encoder) if info.available]
+        for method in available if methods is None else methods:
             own = self.preset(method, encoder)
             preset = own.changed(several_frames=several_frames)
             yield from self.run(Request(image, classes, method, encoder, refine, preset), cancel)
