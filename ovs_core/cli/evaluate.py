@@ -79,9 +79,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.evaluate", description="Measure methods on labelled photos."
-    )
+    parser = OneLineParser(prog="ovs-lens evaluate", description="Measure methods on labelled photos.")
     add = parser.add_argument
     add("--dataset", required=True, choices=DATASETS, metavar="NAME", help=", ".join(DATASETS))
     add("--root", required=True, type=Path, metavar="DIR", help="folder of the dataset")

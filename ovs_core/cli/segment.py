@@ -91,9 +91,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.segment", description="Segment photos by typed classes."
-    )
+    parser = OneLineParser(prog="ovs-lens segment", description="Segment photos by typed classes.")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
