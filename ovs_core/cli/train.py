@@ -18,10 +18,17 @@ import torch
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.devices import DEVICES, Compute
+<<<<<<< HEAD
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import lookup
+from ovs_core.shipped_files import shipped_folder
+=======
+from ovs_core.encoders.contexts import load_contexts
+from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.shipped_files import shipped_folder
+>>>>>>> c6430f8
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
 from ovs_core.training.mask_plans import plan_from_json as plan_from_values
@@ -32,7 +39,6 @@ from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
 
-_ROOT = Path(__file__).resolve().parents[2]
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
 
@@ -109,8 +115,11 @@ def _device(asked: str, method: str) -> str:
 def _prepare_mini(
     values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
-    sources, plan = Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders), plan_from_json(values)
-    return lambda out: train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, out)
+    sources, plan = (
+        Sources(vocabularies=shipped_folder("assets") / "vocabularies", **folders),
+        plan_from_json(values),
+    )
+    return lambda out: train_mini(shipped_folder("checkpoints") / "mini" / "mini.json", sources, plan, out)
 
 
 def _prepare_mvp_seg(
@@ -195,9 +204,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.train", description="Make the weights that are shipped."
-    )
+    parser = OneLineParser(prog="ovs-lens train", description="Make the weights that are shipped.")
     add = parser.add_argument
     add(
         "method",

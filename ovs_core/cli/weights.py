@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="python -m ovs_core.cli.weights", description="Weights of OVS Lens.")
+    parser = OneLineParser(prog="ovs-lens weights", description="Weights of OVS Lens.")
     _add_common(parser, None, False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|get|add|verify|where")
     for name, text in (
