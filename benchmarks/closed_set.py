@@ -27,7 +27,7 @@ from ovs_core.engine import Engine
 from ovs_core.evaluation.metrics import Interval, confusion, interval, margins, mean_iou, paired_difference
 from ovs_core.image import frame_size, to_frame
 from ovs_core.methods import DEFAULT_METHOD, METHODS
-from ovs_core.training.teachers import start_stem
+from recipes.mini.teachers import start_stem
 
 CONFIG = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"
 PUBLISHED_LONG_SIDE = 513

@@ -198,7 +198,7 @@ class Bench:
 
 
 def spec_of_file(weights: Path) -> EncoderSpec:
-    """The embedded model with the weights of another file of `cli.train mini`, with or without a detector."""
+    """The embedded model with the weights of another file of `recipes.mini`, with or without a detector."""
     spec = ENCODERS[DEFAULT_ENCODER]
 
     def load(store: WeightStore) -> LoadedModel:
@@ -413,7 +413,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, help="instead of the preset's")
     parser.add_argument("--threshold", type=float, help="instead of the preset's, where there is an other")
     parser.add_argument("--sweep", action="store_true", help="a and b for a grid of thresholds and scales")
-    parser.add_argument("--file", type=Path, help="measure these weights of `cli.train mini` instead")
+    parser.add_argument("--file", type=Path, help="measure these weights of `recipes.mini` instead")
     parser.add_argument("--weights", type=Path, help="folder with weight files, looked at first")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")

@@ -85,15 +85,8 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     return 0
 
 
-<<<<<<< HEAD
 def _parser(engine: Engine | None) -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="ovs-lens evaluate", description="Measure methods on labelled photos."
-    )
-=======
-def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens evaluate", description="Measure methods on labelled photos.")
->>>>>>> c6430f8
     add = parser.add_argument
     add("--dataset", required=True, choices=DATASETS, metavar="NAME", help=", ".join(DATASETS))
     add("--root", required=True, type=Path, metavar="DIR", help="folder of the dataset")

@@ -97,15 +97,8 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     return 0
 
 
-<<<<<<< HEAD
 def _parser(engine: Engine | None) -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="ovs-lens segment", description="Segment photos by typed classes."
-    )
-=======
-def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens segment", description="Segment photos by typed classes.")
->>>>>>> c6430f8
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')

@@ -3,7 +3,7 @@
 A tower that learnt from few words places a rare one ("settee") badly, though a dictionary could tell it what
 is meant. So a class of one rare name is asked by its near words too, as if the user had typed them behind
 `|`, unless the name stood in quotation marks. The dictionary is a file beside the tower's weights
-(`ovs_core.training.near_words` makes it).
+(`recipes.mini.near_words` makes it).
 """
 
 from __future__ import annotations

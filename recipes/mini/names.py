@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from ovs_core.training.text_space import clean_name, clip_tables
+from recipes.mini.text_space import clean_name, clip_tables
 
 LONGEST_NAME = 60  # letters; longer entries of the class lists are descriptions
 VOC_WORDS: Mapping[str, str] = MappingProxyType(

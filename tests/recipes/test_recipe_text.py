@@ -12,9 +12,10 @@ from training_toys import CONFIG, JOINT_WIDTH, fake_sentences, make_tables, make
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.prompts import clip_tokenizer
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.training import mini_text
 from ovs_core.training.loop import Schedule
-from ovs_core.training.mini_text import (
+from ovs_core.types import Vocabulary
+from recipes.mini import text as mini_text
+from recipes.mini.text import (
     NEAR_WEIGHT,
     TABLE_SCALE,
     Lesson,
@@ -27,8 +28,7 @@ from ovs_core.training.mini_text import (
     teacher_targets,
     train_text,
 )
-from ovs_core.training.text_space import fit_text_space
-from ovs_core.types import Vocabulary
+from recipes.mini.text_space import fit_text_space
 
 NAMES = ("dog", "a very long name of a thing", "zebra")
 

@@ -16,23 +16,14 @@ from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.clip_vit import tokens_before_last_block
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.upsampling import bilinear_shares
-from ovs_core.training.data import IGNORE, OTHER, PLANTS, SKY, Sample
+from ovs_core.training.data import IGNORE, OTHER, Sample
 from ovs_core.training.loop import Schedule
-from ovs_core.training.mini_image import (
-    HINT_WEIGHT,
-    REST_WEIGHT,
-    VOC_TRUST,
-    Batches,
-    ImagePlan,
-    belief_loss,
-    dense_embeddings,
-    sample_loss,
-    start_image_tower,
-    train_image,
-    typed_rows,
-)
-from ovs_core.training.teachers import VocTeacher, outdoor_maps, salience_maps, start_stem
 from ovs_core.vocabulary import parse_vocabulary
+from recipes.mini.coco import PLANTS, SKY
+from recipes.mini.image import VOC_TRUST, Batches, dense_embeddings, start_image_tower, train_image
+from recipes.mini.losses import HINT_WEIGHT, REST_WEIGHT, belief_loss, sample_loss, typed_rows
+from recipes.mini.plan import ImagePlan
+from recipes.mini.teachers import VocTeacher, outdoor_maps, salience_maps, start_stem
 
 
 def sample_of(labels, groups, hints=(), absent=(), placed=True):

@@ -1,16 +1,17 @@
 """Words to teach: WordNet's files, plurals, kinds, and the names that stand in training material."""
 
 import pytest
-from training_toys import make_sources, make_wordnet
+from recipe_toys import make_sources
+from training_toys import make_wordnet
 
-from ovs_core.training.names import (
+from recipes.mini.names import (
     caltech_name,
     everyday_names,
     imagenet_names,
     voc_names,
     vocabulary_names,
 )
-from ovs_core.training.words import (
+from recipes.mini.words import (
     ADJECTIVES,
     TOO_WIDE,
     Synset,

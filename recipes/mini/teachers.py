@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from ovs_core.checkpoints import CheckpointError, load_strict, read_state
 from ovs_core.encoders.detector import Detector
 from ovs_core.encoders.mini import ConvStem
-from ovs_core.training.data import PLANTS, SKY, read_rgb
-from ovs_core.training.names import voc_names
-from ovs_core.training.things import salience_key
+from ovs_core.training.data import read_rgb
+from recipes.mini.coco import PLANTS, SKY
+from recipes.mini.names import voc_names
+from recipes.mini.things import salience_key
 
 MIDDLE = 127.5  # pixels of [0, 255] are x * 127.5 + 127.5
 # Cityscapes train ids that hold on everyday photos too; its other classes do not.

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.training.data import IGNORE, OTHER, Sample, box_and_size, read_rgb, somewhere
+from ovs_core.training.data import IGNORE, OTHER, Sample, read_rgb
+from recipes.mini.coco import box_and_size, random_box
 
 KIND_CHANCE = 0.35
 FOUR_TILES_CHANCE = 0.7
@@ -40,7 +41,7 @@ class Thing:
     salience: NDArray[np.uint8]
 
 
-def clear_things(photos: Sequence[Named], salience: Mapping[str, NDArray[np.uint8]]) -> list[Thing]:
+def segmentable(photos: Sequence[Named], salience: Mapping[str, NDArray[np.uint8]]) -> list[Thing]:
     """The photos whose thing a salience map (`teachers.salience_maps`) sets apart from its background."""
     things = []
     for photo in photos:
@@ -58,7 +59,7 @@ def salience_key(photo: Path) -> str:
     return f"{photo.parent.name}/{photo.stem}"
 
 
-def says(photo: Named, words: AbstractSet[str]) -> bool:
+def depicts(photo: Named, words: AbstractSet[str]) -> bool:
     """Whether a photo is said to show one of `words` or a kind of it ("brown bear" is a bear)."""
     return any(
         name == word or name.endswith(f" {word}") for name in (*photo.names, *photo.kinds) for word in words
@@ -162,7 +163,7 @@ def paste_things(sample: Sample, things: Sequence[Thing], rng: np.random.Generat
 def _paste_thing(sample: Sample, thing: Thing, rng: np.random.Generator) -> Sample:
     name = _called(thing.photo, rng)
     known = {*sample.hints, *(word for names in sample.groups for word in names)}
-    if name in known or says(thing.photo, known):
+    if name in known or depicts(thing.photo, known):
         return sample
     h, w = sample.labels.shape
     box, size = box_and_size(thing.salience >= FAINT * 255, (h, w), rng)
@@ -172,7 +173,7 @@ def _paste_thing(sample: Sample, thing: Thing, rng: np.random.Generator) -> Samp
     solid, edge = alpha >= SALIENT * 255, alpha > FAINT * 255
     if not solid.any():
         return sample
-    place = somewhere(size, (h, w), rng)
+    place = random_box(size, (h, w), rng)
     pixels, labels = sample.pixels.copy(), sample.labels.copy()
     opacity = (alpha / 255)[..., None] * edge[..., None]
     pixels[place] = (opacity * shown + (1 - opacity) * pixels[place]).round().astype(np.uint8)
@@ -185,6 +186,6 @@ def _paste_thing(sample: Sample, thing: Thing, rng: np.random.Generator) -> Samp
         pixels=pixels,
         labels=labels,
         groups=(*sample.groups, (name,)),
-        absent=tuple(word for word in sample.absent if word != name and not says(thing.photo, {word})),
+        absent=tuple(word for word in sample.absent if word != name and not depicts(thing.photo, {word})),
         focus=((place[0].start + at[0]) / h, (place[1].start + at[1]) / w),
     )

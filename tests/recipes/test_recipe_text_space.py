@@ -7,8 +7,8 @@ import pytest
 import torch
 from training_toys import CLIP_WIDTH, SENTENCE_WIDTH, fake_sentences, make_tables
 
-from ovs_core.training import text_space
-from ovs_core.training.text_space import TextSpace, clean_name, clip_tables, fit_text_space, unit
+from recipes.mini import text_space
+from recipes.mini.text_space import TextSpace, clean_name, clip_tables, fit_text_space, unit
 
 EXTRA = ("boat house", "red dog", "lawn", "sea", "hat", "cup", "dog")
 

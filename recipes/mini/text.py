@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from ovs_core.encoders.prompts import SLOT, Tokenizer, clip_tokenizer, fill
 from ovs_core.encoders.text import text_tower
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.text_space import TextSpace, clean_name
-from ovs_core.training.words import phrases, read_wordnet, visible_nouns
 from ovs_core.vocabulary import TEMPLATES
+from recipes.mini.text_space import TextSpace, clean_name
+from recipes.mini.words import phrases, read_wordnet, visible_nouns
 
 log = logging.getLogger(__name__)
 

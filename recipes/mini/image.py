@@ -10,12 +10,10 @@ each pixel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +26,11 @@ from ovs_core.encoders.clip_vit import to_joint_space, tokens_of_patches
 from ovs_core.encoders.mini import DETECTOR_PARTS, EIGHTH_BLOCKS, STRIDE, ConvStem
 from ovs_core.encoders.upsampling import FINER, sharpen
 from ovs_core.methods.training_free.attention_rules import RULES, leave_last_block
-from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
+from ovs_core.training.data import Sample, Sampler, crop_sample
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.teachers import VocTeacher, start_detector, start_stem
-from ovs_core.vocabulary import parse_vocabulary
+from recipes.mini.losses import SampledVocabulary, WordTable, belief_loss, sample_loss, typed_rows
+from recipes.mini.plan import ImagePlan
+from recipes.mini.teachers import VocTeacher, start_detector, start_stem
 
 RULE_CHANCES: Mapping[str, float] = MappingProxyType(
     {"clip": 0.15, "maskclip": 0.2, "sclip": 0.15, "clearclip": 0.2, "naclip": 0.3}
@@ -41,55 +40,8 @@ START_SCALE, LARGEST_SCALE = 20.0, 100.0
 VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but knows them per pixel
 DETECTOR_TRUST = 4.0  # of the detector: a name's share is seldom above a half
 FREE_STD = 0.002  # of the channels that carry features and no words yet
-LABEL_STRIDE = STRIDE // FINER  # pixels per label that the loss sees
 MIX = "visual.conv1.mix.weight"  # in a model's state
-TOP, BOTTOM = 0.35, 0.12  # share of a tile that is surely its thing, surely not
-REST_WEIGHT = 0.5  # of "surely not" against "surely"
-HINT_TOP, HINT_WEIGHT, HINT_PIXELS = 0.12, 0.2, 20
-HINTS_CHANCE, NO_DISTRACTOR_CHANCE = 0.5, 0.4
 WHOLE_WEIGHT = 0.5  # of the class token on a photo of one thing
-
-WordTable = Callable[[tuple[str, ...]], Tensor]  # names to unit embeddings (S, D)
-Sampler = Callable[[np.random.Generator], Sample]
-
-
-@dataclass(frozen=True)
-class ImagePlan:
-    """Settings of the image recipe.
-
-    Attributes:
-        side: training crop, pixels.
-        short_side: range of the photo's shorter side before cropping, pixels.
-        batch: pictures a step.
-        shares: how often each source is drawn.
-        rate: peak learning rate of the transformer and the stem's last layers.
-        rare_share: part of the COCO samples that are drawn class first, photo second.
-        paste_share: part of the COCO samples into which a thing from another photo is pasted.
-        thing_share: part of the samples with drawn masks into which things of one-object photos are pasted.
-        belief_weight: of the VOC network's belief, against the labels.
-        trunk_rate: peak learning rate of the stem's trunks and heads; 0 keeps them as they are.
-        whole_every: of the steps with a `trunk_rate`, how many it takes until the trunks' first blocks, whose
-            large maps cost most of the backward pass, learn once.
-        half_trunks: whether trunks that learn are computed in bfloat16 too, as those that do not always are.
-    """
-
-    side: int = 384
-    short_side: tuple[int, int] = (320, 720)
-    batch: int = 8
-    shares: tuple[tuple[str, float], ...] = (("coco", 0.5), ("mosaic", 0.3), ("camvid", 0.1), ("pets", 0.1))
-    rate: float = 4e-4
-    trunk_rate: float = 0.0
-    whole_every: int = 1
-    rare_share: float = 0.6
-    paste_share: float = 0.0
-    thing_share: float = 0.0
-    belief_weight: float = 0.0
-    half_trunks: bool = False
-
-    @property
-    def needs_things(self) -> bool:
-        """Whether photos of one thing are wanted with its place."""
-        return self.thing_share > 0 or any(name == "things" for name, _ in self.shares)
 
 
 def start_image_tower(model: CLIP, pretrained: Path, imagenet_words: Tensor, voc_words: Tensor) -> None:
@@ -165,98 +117,6 @@ def dense_embeddings(model: CLIP, entering: Tensor, grid: tuple[int, int], rule:
     last = model.visual.transformer.resblocks[-1]
     leaving = leave_last_block(RULES[rule], last, entering, grid)
     return F.normalize(to_joint_space(model.visual, leaving).float(), dim=-1)
-
-
-class Typed(NamedTuple):
-    """A vocabulary typed for a sample.
-
-    Attributes:
-        rows: names, (S,): of the groups, then hints, then distractors, then everything else.
-        row_label: label of each row, (S,), group i being i + 1; 0 = everything else.
-        hints: how many labels behind the groups are hints.
-    """
-
-    rows: tuple[str, ...]
-    row_label: tuple[int, ...]
-    hints: int
-
-
-def typed_rows(sample: Sample, rng: np.random.Generator) -> Typed:
-    """Type a vocabulary for `sample` as a user might."""
-    hints = sample.hints if rng.random() < HINTS_CHANCE else ()
-    said = {name for names in sample.groups for name in names}
-    hints = tuple(h for h in hints if h not in said)
-    count = 0
-    if rng.random() >= NO_DISTRACTOR_CHANCE and sample.absent:
-        count = int(rng.integers(1, len(sample.absent) + 1))
-    distractors = rng.permutation(sample.absent)[:count].tolist() if count else []
-    classes = ["|".join(names) for names in sample.groups] + list(hints) + distractors
-    # A picture without any known thing is asked for nothing but everything else.
-    vocabulary = parse_vocabulary(";".join(classes) or "nothing")
-    return Typed(vocabulary.rows, vocabulary.row_label, len(hints))
-
-
-def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample) -> Tensor:
-    """Loss of one picture, a scalar.
-
-    Args:
-        logits: (S, h, w) on the grid of every LABEL_STRIDE-th pixel.
-        row_label: label of each row, (S,), as `typed_rows` gives it.
-        hints: how many labels behind the groups are hints.
-        sample: what is known of the picture.
-    """
-    start = LABEL_STRIDE // 2
-    labels = (
-        torch.from_numpy(sample.labels[start::LABEL_STRIDE, start::LABEL_STRIDE]).long().flatten()
-    )  # (h*w,)
-    logp = logits.flatten(1).log_softmax(dim=0)  # (S, h*w)
-    groups = len(sample.groups)
-    if not sample.placed:
-        return _tile_loss(logp, row_label, labels, groups)
-    hint_loss = _hint_loss(logp, row_label, groups, hints, labels == OTHER)
-    return _placed_loss(logp, row_label, labels, groups, hints) + HINT_WEIGHT * hint_loss
-
-
-def _placed_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int, hints: int) -> Tensor:
-    """Every labelled pixel shows one of the names of its label; unclaimed ones may show a hint too."""
-    unclaimed = (row_label == 0) | ((row_label > groups) & (row_label <= groups + hints))
-    parts, shares = [], []
-    for label in range(OTHER, groups):
-        where = labels == label
-        if where.any():
-            rows = unclaimed if label == OTHER else row_label == label + 1
-            parts.append(-logp[rows][:, where].logsumexp(dim=0).mean())
-            shares.append(float(where.float().mean()))
-    if not parts:
-        return logp.sum() * 0
-    # Half of the loss counts pixels, half counts classes: mIoU asks for small ones too.
-    share, known = torch.tensor(shares), (labels > IGNORE).float().mean()
-    return (torch.stack(parts) * (0.5 * share + 0.5 * (share > 0).float() / len(parts) * known)).sum()
-
-
-def _tile_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int) -> Tensor:
-    """Pixels of a tile that look most like its name are it; those that look least like it are not."""
-    parts = []
-    rest = logp[row_label == 0].logsumexp(dim=0)
-    for label in range(groups):
-        where = labels == label
-        own = logp[row_label == label + 1].logsumexp(dim=0)[where]
-        order = (own - rest[where]).detach().argsort()
-        low, high = order[: int(BOTTOM * len(order))], order[-int(TOP * len(order)) :]
-        parts += [-own[high].mean(), -REST_WEIGHT * rest[where][low].mean()]
-    return torch.stack(parts).mean()
-
-
-def _hint_loss(logp: Tensor, row_label: Tensor, groups: int, hints: int, where: Tensor) -> Tensor:
-    """Each name from a caption is right for the unclaimed pixels that look most like it."""
-    total = logp.new_zeros(())
-    free = int(where.sum())
-    if not hints or free < HINT_PIXELS:
-        return total
-    for label in range(groups + 1, groups + hints + 1):
-        own = logp[row_label == label].logsumexp(dim=0)[where]
-        total = total - own.topk(max(1, int(HINT_TOP * free))).values.mean()
-    return total / hints
 
 
 class Batches:
@@ -368,35 +228,6 @@ def _batch_losses(
     return {**total, "belief": torch.stack(beliefs).mean()} if beliefs else total
 
 
-def belief_loss(
-    scaled: Tensor, words: WordTable, names: tuple[str, ...], believed: Tensor, samples: list[Sample]
-) -> Tensor:
-    """Divergence of typing the teacher's names from what the teacher believes, mean over tokens.
-
-    Tokens whose mask says something where the teacher sees none of its names are left out: the mask is right.
-
-    Args:
-        scaled: scale x unit embeddings of the tokens, (B, h*w, D).
-        words: the text tower's word table.
-        names: the teacher's, K of them.
-        believed: shares (B, 1 + K, h, w), row 0 everything else.
-        samples: the B pictures.
-    """
-    vocabulary = parse_vocabulary(";".join(names))
-    label = torch.tensor(vocabulary.row_label)  # (S,), 0 = everything else
-    logits = scaled @ words(vocabulary.rows).T  # (B, h*w, S)
-    parts = [logits[..., label == k].logsumexp(dim=-1) for k in range(1 + len(names))]
-    logp = torch.stack(parts, dim=-1).log_softmax(dim=-1)  # (B, h*w, 1 + K)
-    target = believed.flatten(2).transpose(1, 2)
-    start = STRIDE // 2
-    said = torch.from_numpy(np.stack([sample.labels[start::STRIDE, start::STRIDE] for sample in samples]))
-    placed = torch.tensor([sample.placed for sample in samples])
-    known = (said.flatten(1) > OTHER) & placed[:, None]
-    counts = ~(known & (target.argmax(dim=-1) == 0))
-    divergence = (target * (target.clamp(min=1e-8).log() - logp)).sum(dim=-1)
-    return (divergence * counts).sum() / counts.sum().clamp(min=1)
-
-
 def _finer(evidence: Tensor, shares: Tensor | None) -> Tensor:
     """Evidence (S, h, w) at a quarter of the frame, (S, H/4, W/4), as an answer would have it."""
     if shares is not None:
@@ -404,13 +235,13 @@ def _finer(evidence: Tensor, shares: Tensor | None) -> Tensor:
     return F.interpolate(evidence[None], scale_factor=FINER, mode="bilinear", align_corners=False)[0]
 
 
-def _dense_loss(model: CLIP, sample: Sample, evidence: Tensor, typed: Typed) -> Tensor:
+def _dense_loss(model: CLIP, sample: Sample, evidence: Tensor, typed: SampledVocabulary) -> Tensor:
     """Loss of a picture's evidence (S, H/4, W/4)."""
     scale = model.logit_scale.exp().clamp(max=LARGEST_SCALE)
     return sample_loss(scale * evidence, torch.tensor(typed.row_label), typed.hints, sample)
 
 
-def _whole_loss(model: CLIP, words: WordTable, found: Tensor, typed: Typed) -> Tensor:
+def _whole_loss(model: CLIP, words: WordTable, found: Tensor, typed: SampledVocabulary) -> Tensor:
     """Loss of the class token (D,) of a photo of one thing, whose name comes first."""
     logits = model.logit_scale.exp() * (words(typed.rows) @ found)[torch.tensor(typed.row_label) > 0]
     return F.cross_entropy(logits[None], torch.zeros(1, dtype=torch.long))

@@ -1,4 +1,4 @@
-"""Which words stand in for which: a dictionary for `ovs_core.near_words`, made from WordNet."""
+"""Which words stand in for which: a dictionary for `ovs_core.encoders.near_words`, made from WordNet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ovs_core.training.data import CAMVID_NAMES, SYNONYMS
-from ovs_core.training.words import (
+from recipes.mini.words import (
     PHYSICAL_ENTITY,
     Senses,
     Synsets,
@@ -26,7 +26,7 @@ TOO_WIDE = frozenset({
 })  # fmt: skip
 _WORD = re.compile(r"[a-z][a-z' -]+")
 HEAD = (
-    "# Rare words, a tab, better-known words. Made by ovs_core.training.near_words from WordNet 3.0,\n"
+    "# Rare words, a tab, better-known words. Made by recipes.mini.near_words from WordNet 3.0,\n"
     "# Copyright 2006 by Princeton University; see LICENSE.wordnet\n"
 )
 
