@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from ovs_core.engine import Engine
+from ovs_core.shipped_files import shipped_folder
 from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
 from ovs_core.vocabulary import default_background
 
-PHOTOS = Path(__file__).resolve().parents[2] / "assets" / "photos"
+PHOTOS = shipped_folder("assets") / "photos"
 
 
 @dataclass(frozen=True)
