@@ -334,3 +334,11 @@ def test_old_uploads_are_forgotten() -> None:
     assert uploads.may_name("c", [])
     assert uploads.may_name("c", ["session 1"])
     assert not uploads.may_name("c", [])
+
+
+def test_what_is_cleared_away_leaves_the_pictures_of_the_examples(page: Any, web: httpx.Client) -> None:
+    with served(build_ui(FakeEngine(Path(os.environ["GRADIO_TEMP_DIR"])))) as url:
+        (sample, *_) = (f for f in page.fns.values() if any(map(is_photo, f.outputs)) and not f.inputs)
+        body = {"data": [], "fn_index": sample._id, "session_hash": "closing"}
+        path = httpx.post(f"{url}{API}/run/x", json=body).json()["data"][0]["path"]
+    assert web.get(f"{API}/file={path}").status_code == 200
