@@ -11,7 +11,6 @@ from gradio.processing_utils import save_file_to_cache
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
-from ovs_core.build import REFINERS
 from ovs_core.engine import Engine
 from ovs_core.ui.compare_tab import compare_tab
 from ovs_core.ui.guard import Guard, Uploads
@@ -57,9 +56,9 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
         header = gr.HTML(header_html(engine, choices[0][1]), elem_id="ovs-header", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
-                refiners = [(spec.title, name) for name, spec in REFINERS.items()]
+                refiners = [(spec.title, name) for name, spec in engine.refiner_specs.items()]
                 shown = encoder_update(engine)["visible"]
-                inputs = input_panel(choices, refiners, found, choose_encoder=shown)
+                inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown)
             with gr.Column(scale=8, min_width=280), gr.Tabs():
                 with gr.Tab("Segment", id="segment"):
                     segment_tab(engine, inputs)
@@ -69,7 +68,7 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                     inspect_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
                     models = models_tab(
-                        engine.store, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
+                        engine, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
                     )
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         page.load(

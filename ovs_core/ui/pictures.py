@@ -6,9 +6,9 @@ import base64
 import io
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import model_validator
 
+from ovs_core.engine import Result
+from ovs_core.evidence.segments import Panoptic
 from ovs_core.image import display_copy
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import borders
-from ovs_core.segments import Panoptic
-from ovs_core.types import ClassSummary, Result
+from ovs_core.types import ClassSummary
 from ovs_core.ui.guard import NO_FILE
 from ovs_core.ui.words import hex_color, shown_name
 
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 MOST_BYTES = 50_000_000  # of a photo that is sent
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
@@ -174,11 +175,19 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def resampled_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    """Pick the nearest label for every pixel of a smaller (h, w) copy of a label map (H, W)."""
+def resampled_labels(labels: NDArray[Scalar], size: tuple[int, int]) -> NDArray[Scalar]:
+    """Pick the nearest value for every pixel of a smaller (h, w) copy of a map (H, W)."""
     rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
     columns = (np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]
     return labels[rows.astype(int)[:, None], columns.astype(int)[None, :]]  # (h, w)
+
+
+def at_size(result: Result, image: NDArray[np.uint8]) -> Result:
+    """A result on a smaller copy (h, w, 3) of its photo; areas and scores stay those of the full photo."""
+    size = image.shape[:2]
+    label_map = replace(result.label_map, labels=resampled_labels(result.labels, size))
+    confidence = resampled_labels(result.confidence, size)
+    return replace(result, image=image, label_map=label_map, confidence=confidence)
 
 
 def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> LabelledPicture:
