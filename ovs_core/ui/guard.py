@@ -12,8 +12,9 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any
 
 from gradio.utils import abspath
@@ -23,7 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NO_FILE = ""  # stands for a path that was refused; `asking` answers it with its one sentence
 MAX_BODY = 80_000_000  # bytes of a request; an upload of 50 MB is 67 MB where it is sent as base64
-MOST_UPLOADS = 20_000  # remembered; the oldest are forgotten first
+MOST_UPLOADS = 20_000  # remembered; the oldest are forgotten first, and deleted
+MOST_KEPT = 5_000_000_000  # bytes of all uploads together
 
 _COOKIE = "ovs_lens_visitor"
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -43,25 +45,43 @@ _ELSEWHERE = re.compile(r"/?[a-zA-Z][a-zA-Z0-9+.-]+:/")  # more than a drive's l
 class Uploads:
     """Who may name which file; safe to be used by several threads."""
 
-    def __init__(self, samples: Collection[str] = (), most: int = MOST_UPLOADS) -> None:
+    def __init__(
+        self, samples: Collection[str] = (), most: int = MOST_UPLOADS, most_bytes: int = MOST_KEPT
+    ) -> None:
         """Start with nothing uploaded.
 
         Args:
             samples: paths that everybody may name.
             most: uploads to remember.
+            most_bytes: of all of them; the oldest are deleted first.
         """
         self._samples = frozenset(samples)
+        self._sizes: dict[str, int] = {}
+        self._most_bytes = most_bytes
         self._owners: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
 
-    def add(self, paths: Iterable[str], visitor: Collection[str]) -> None:
-        """Remember uploads; of a visitor without a name, until the first one who asks about them."""
+    def add(self, files: Mapping[str, int], visitor: Collection[str]) -> tuple[str, ...]:
+        """Remember uploads; of a visitor without a name, until the first one who asks about them.
+
+        Args:
+            files: size in bytes by path.
+            visitor: whose they are.
+
+        Returns:
+            Paths that were forgotten in turn, to be deleted.
+        """
+        forgotten = []
         with self._lock:
-            for path in paths:
+            for path, size in files.items():
                 self._owners[path] = self._owners.pop(path, frozenset()) | frozenset(visitor)
-            while len(self._owners) > self._most:
-                self._owners.popitem(last=False)
+                self._sizes[path] = size
+            while len(self._owners) > self._most or sum(self._sizes.values()) > self._most_bytes:
+                path, _ = self._owners.popitem(last=False)
+                del self._sizes[path]
+                forgotten.append(path)
+        return tuple(forgotten)
 
     def may_name(self, path: str, visitor: Collection[str]) -> bool:
         """Whether a file is the visitor's own, or a sample."""
@@ -155,6 +175,10 @@ class Guard:
             return {"path": path, "meta": {"_type": "gradio.FileData"}}
         return {key: self.cleaned(value, visitor) for key, value in body.items()}
 
+    def _note(self, paths: Sequence[str], cookie: Collection[str]) -> None:
+        for path in self._uploads.add({path: _size(path) for path in paths}, cookie):
+            Path(path).unlink(missing_ok=True)
+
     def _remembering(self, send: Send, cookie: Collection[str]) -> Send:
         """Pass on the answer to an upload, and note whose files these are before the visitor knows them."""
         start: list[Message] = []
@@ -169,11 +193,19 @@ class Guard:
                 return
             content = b"".join(parts)
             if start[0]["status"] == 200:
-                self._uploads.add([path for path in json.loads(content) if isinstance(path, str)], cookie)
+                self._note(json.loads(content), cookie)
             await send(start[0])
             await send({"type": "http.response.body", "body": content})
 
         return noting
+
+
+def _size(path: str) -> int:
+    """Bytes of an upload; 0 for one that is still being moved."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _path(scope: Scope) -> str:

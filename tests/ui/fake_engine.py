@@ -44,6 +44,7 @@ class FakeEngine:
         missing: behave as if no weights were there.
         notes: of every answer.
         mask_method: proposes two masks of the first class and one of the second, side by side.
+        stopped: set when work was cancelled.
         heads: methods whose trained head is there on the embedded model.
         models: encoders that are there beside the embedded one.
     """
@@ -66,6 +67,7 @@ class FakeEngine:
         self.heads = heads
         self.models = models
         self.runs = 0
+        self.stopped = Event()
 
     def methods(self, encoder: str = "mini") -> tuple[MethodInfo, ...]:
         here = (*self.heads, self.mask_method)
@@ -87,6 +89,8 @@ class FakeEngine:
             raise CheckpointError("OVS Lens mini is not here. It comes with the repository: restore it.")
         self.runs += 1
         for window in range(WINDOWS):
+            if cancel is not None and cancel.is_set():
+                self.stopped.set()
             stop_if_cancelled(cancel)
             yield Progress("encode", window, WINDOWS)
             time.sleep(self.delay)
