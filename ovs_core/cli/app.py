@@ -81,6 +81,7 @@ def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_pat
         browser=not arguments.no_browser,
         auth=auth,
         root_path=root_path,
+        engine=engine,
     )
     warning = exposure(arguments.host, auth)
     if warning:

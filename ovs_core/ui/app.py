@@ -21,6 +21,7 @@ from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
 from ovs_core.ui.offered import encoder_choices, encoder_update
 from ovs_core.ui.pictures import MOST_BYTES
+from ovs_core.ui.plain import plain_routes
 from ovs_core.ui.runs import stop_work
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
@@ -135,6 +136,7 @@ def launch(
     browser: bool,
     auth: tuple[str, str] | None = None,
     root_path: str | None = None,
+    engine: Engine | None = None,
 ) -> str:
     """Start to serve the page in a thread and give its address.
 
@@ -145,11 +147,13 @@ def launch(
         browser: open a browser window.
         auth: name and password to ask visitors for.
         root_path: where a proxy serves the page.
+        engine: answers plain HTTP, see `ovs_core.ui.plain`; None serves the page alone.
 
     Raises:
         OSError: no such interface, or the port is taken.
     """
     guard = Middleware(Guard, uploads=Uploads(_shipped_samples()))
+    routes = [] if engine is None else plain_routes(engine, auth)
     _, address, _ = page.queue(max_size=MOST_WAITING).launch(
         server_name=f"[{host}]" if ":" in host and not host.startswith("[") else host,
         server_port=port,
@@ -163,7 +167,7 @@ def launch(
         auth=auth,
         root_path=root_path,
         state_session_capacity=MOST_SESSIONS,
-        app_kwargs={"middleware": [guard]},
+        app_kwargs={"middleware": [guard], "routes": routes},
         footer_links=["api"],
         allowed_paths=[str(PHOTOS)],
         theme=page_theme(),

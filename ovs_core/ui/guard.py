@@ -27,6 +27,8 @@ MAX_BODY = 80_000_000  # bytes of a request; an upload of 50 MB is 67 MB where i
 MOST_UPLOADS = 20_000  # remembered; the oldest are forgotten first, and deleted
 MOST_KEPT = 5_000_000_000  # bytes of all uploads together
 
+SEGMENT = "/v1/segment"  # takes a form, no paths
+
 _COOKIE = "ovs_lens_visitor"
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _API = "/gradio_api/"
@@ -38,6 +40,7 @@ _GET = frozenset(
     }
 )
 _POST = frozenset({"api", "call", "cancel", "login", "queue", "reset", "run", "upload"})
+_FORMS = frozenset({"/login", "/login/", SEGMENT})
 _FILE = re.compile(r"file[=/](.*)", re.DOTALL)
 _ELSEWHERE = re.compile(r"/?[a-zA-Z][a-zA-Z0-9+.-]+:/")  # more than a drive's letter
 
@@ -120,19 +123,21 @@ class Guard:
         path, method = _path(scope), scope["method"]
         if not self._is_open(method, path, cookie):
             await _refuse(404, "Not found.", scope, receive, send)
+        elif not _content_length(headers) <= self._max_body:
+            await _refuse(413, "The request is too large.", scope, receive, send)
         elif method != "POST":
             await self._app(scope, receive, send if cookie else _naming(send, path))
         elif path.rstrip("/") == f"{_API}upload":
             limited = _limited(receive, self._max_body)
             await self._app(scope, limited, self._remembering(send, cookie))
-        elif headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            await self._app(scope, _limited(receive, self._max_body), send)  # the login form
+        elif path in _FORMS:
+            await self._app(scope, _limited(receive, self._max_body), send)
         else:
             await self._pass_json(scope, receive, send, cookie)
 
     def _is_open(self, method: str, path: str, cookie: Collection[str]) -> bool:
         if not path.startswith(_API):
-            return method in ("GET", "HEAD", "OPTIONS") or path.rstrip("/") in ("/login", "/logout")
+            return method in ("GET", "HEAD", "OPTIONS") or path in _FORMS
         rest = path.removeprefix(_API)
         file = _FILE.fullmatch(rest)
         if file is not None:
@@ -212,6 +217,12 @@ def _path(scope: Scope) -> str:
     """Path of a request as routes see it, without the sub-path that a proxy adds."""
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _content_length(headers: Headers) -> int:
+    """What a request says of its own length in bytes; 0 where it says nothing."""
+    told = headers.get("content-length", "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
 
 
 def _cookie(scope: Scope) -> frozenset[str]:
