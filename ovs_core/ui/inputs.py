@@ -145,7 +145,11 @@ def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:
         return ()
     gr.HTML('<p class="ovs-note">Or take an example:</p>', padding=False)
     with gr.Row(elem_classes="ovs-examples"):
-        return tuple(
-            gr.Button(example.title, icon=str(example.file), size="sm", elem_id=f"example-{number}")
-            for number, example in enumerate(examples, start=1)
-        )
+        return tuple(_example_button(example, number) for number, example in enumerate(examples, start=1))
+
+
+def _example_button(example: Example, number: int) -> gr.Button:
+    button = gr.Button(example.title, icon=str(example.file), size="sm", elem_id=f"example-{number}")
+    if button.icon is not None:  # else the sweep of old files takes it from the pages of the next day
+        button.keep_in_cache.add(button.icon["path"])
+    return button
