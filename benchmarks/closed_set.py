@@ -24,8 +24,9 @@ from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
 from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS
 from ovs_core.encoders.mini import STRIDE, ConvStem, build_mini
 from ovs_core.engine import Engine
-from ovs_core.evaluation.metrics import Interval, confusion, interval, margins, mean_iou, paired_difference
 from ovs_core.image import frame_size, to_frame
+from ovs_core.metrics.confusion import label_margins, mean_iou
+from ovs_core.metrics.resampling import Interval, interval, paired_difference
 from ovs_core.training.teachers import start_stem
 
 CONFIG = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"
@@ -86,8 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
         }
         for name, labels in answers.items():
-            matrix = confusion(question.truth, question.answer(labels), len(photos.dataset.classes) + 1)
-            counted.setdefault(name, []).append(margins(matrix))
+            answer, known = question.answer(labels), question.truth.known
+            counts = label_margins(question.truth.labels, answer, len(photos.dataset.classes) + 1, known)
+            counted.setdefault(name, []).append(counts)
     if not counted:
         print("No photo could be measured: none was readable.", file=sys.stderr)
         return 2

@@ -43,11 +43,13 @@ from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_sta
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
 from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.evaluation.metrics import class_iou, confusion, interval, margins, mean_iou
 from ovs_core.evaluation.questions import Question
 from ovs_core.image import Photo
+from ovs_core.labelled.mask_values import Truth
 from ovs_core.methods.base import Method, expect_rows
 from ovs_core.methods.training_free import TrainingFree
+from ovs_core.metrics.confusion import class_iou, label_margins, mean_iou
+from ovs_core.metrics.resampling import interval
 from ovs_core.scores import decide, mean_evidence, on_cpu
 from ovs_core.types import Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
@@ -107,8 +109,9 @@ class Tally:
 
     def add(self, metric: str, question: Question, labels: NDArray[np.integer], classes: int) -> None:
         """Count an answer (H, W) of labels; `classes` are the folder's, background included."""
-        matrix = confusion(question.truth, question.answer(labels), classes)
-        self.photos.setdefault(metric, []).append(margins(matrix))
+        truth = question.truth
+        counts = label_margins(truth.labels, question.answer(labels), classes, truth.known)
+        self.photos.setdefault(metric, []).append(counts)
 
     def report(self, names: Sequence[str]) -> Report:
         """Numbers of all photos so far; `names` of the folder's classes."""
@@ -184,13 +187,13 @@ class Bench:
         rules = {metric: COCO_RULES[metric] for metric in SWEEP_METRICS}
         tallies = {(threshold, scale): Tally() for threshold in SWEEP_THRESHOLDS for scale in SWEEP_SCALES}
         for photo, whole in photos.read():
-            truth = whole[::2, ::2]
+            truth = Truth(whole.labels[::2, ::2], whole.known[::2, ::2])
             questions = questions_about(photos.dataset, rules, truth)
             features, _ = self.encode(ready, photo, preset)
             maps = score_maps(ready.method, features, self.tower.text, preset.templates, questions)
             for metric, question in questions.items():
                 for scale in SWEEP_SCALES:
-                    labels, share = decide(maps[metric], (scale, 0.0), truth.shape)
+                    labels, share = decide(maps[metric], (scale, 0.0), truth.size)
                     for threshold in SWEEP_THRESHOLDS:
                         kept = labels * (share >= np.float32(threshold))
                         tallies[threshold, scale].add(metric, question, kept, len(photos.dataset.names) + 1)

@@ -21,8 +21,8 @@ from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.mini_pyramid import pyramid_channels
 from ovs_core.engine import Request
-from ovs_core.evaluation.datasets import open_dataset
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate
+from ovs_core.labelled.datasets import open_dataset
 from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_heads_file import TrainedHead, save_mask_head
 from ovs_core.registry.towers import mini_pyramid

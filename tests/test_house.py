@@ -19,6 +19,7 @@ GROUND = frozenset({"types", "devices", "cache", "stream"})
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
+MEASURING = frozenset({"metrics", "labelled"})  # numbers from label maps, and labelled photos on disk
 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
@@ -53,10 +54,12 @@ MAY_SEE = {
         "loaded",
         "labelling",
     },  # of render, the palette: a class has one colour everywhere
-    "evaluation": ANSWERS,
-    "ui": ANSWERS,
-    "cli": ANSWERS | {"evaluation", "training"},  # cli/train.py is how training starts; nothing else sees it
-    "training": MODELS,
+    "metrics": GROUND,
+    "labelled": GROUND | {"image", "vocabulary"},
+    "evaluation": ANSWERS | MEASURING,
+    "ui": ANSWERS | MEASURING,  # a photo beside its truth
+    "cli": ANSWERS | MEASURING | {"evaluation", "training"},  # nothing else sees training
+    "training": MODELS | {"labelled"},
     "": ANSWERS,  # ovs_core/__init__.py
 }
 # Result.save(dir) is promised to users of the Python API; the writer is found when it is called, not before.

@@ -116,5 +116,7 @@ def _checked(
     rows, columns = truth.ravel().astype(np.int64), answer.ravel().astype(np.int64)
     for labels in (rows, columns):
         if labels.size and (labels.min() < 0 or labels.max() >= classes):
-            raise ValueError(f"truth and answer must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+            raise ValueError(
+                f"truth and answer must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}"
+            )
     return rows, columns

@@ -27,7 +27,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.metrics.boundary import boundary_width
 from ovs_core.metrics.confusion import Counts, Known, Labels, mean_without_nan
@@ -91,7 +91,9 @@ def iou_cost(total: NDArray[np.number]) -> NDArray[np.float64]:
     right, truth, answer = np.moveaxis(total[..., :3, :].astype(np.float64), -2, 0)
     kinds = total[..., 3:, :].astype(np.float64)
     union, counted = ((truth + answer - right)[..., None, :], (truth > 0)[..., None, :])
-    return np.divide(kinds, union, out=np.full_like(kinds, np.nan), where=np.broadcast_to(counted, kinds.shape))
+    return np.divide(
+        kinds, union, out=np.full_like(kinds, np.nan), where=np.broadcast_to(counted, kinds.shape)
+    )
 
 
 def mean_iou_cost(total: NDArray[np.number]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from ovs_core.metrics.parts import connected_parts
 
 
 def perfect_names(truth: Labels, answer: Labels, known: Known | None = None) -> Labels:
-    """The answer (H, W), its regions named as the truth has it; regions on unknown ground keep their class."""
+    """The answer (H, W), its regions named by the truth; those on unknown ground keep their class."""
     regions, classes = connected_parts(answer)
     return _by_majority(regions, classes, truth, known)
 
@@ -35,7 +35,9 @@ def _by_majority(
     count = int(votes.max(initial=0)) + 1
     ballots, tally = np.unique(regions[counted].astype(np.int64) * count + votes[counted], return_counts=True)
     region, vote = np.divmod(ballots, count)
-    order = np.lexsort((-vote, tally))  # the last of equal keys is written last: most votes, then lowest class
+    order = np.lexsort(
+        (-vote, tally)
+    )  # the last of equal keys is written last: most votes, then lowest class
     names = np.concatenate([[0], classes])
     names[region[order]] = vote[order]
     return names[regions]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from labelled import halves, make_folder, save_mask, save_photo
+from labelled_toys import halves, make_folder, save_mask, save_photo
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.cli.evaluate import main

@@ -113,7 +113,9 @@ def test_kinds_add_up_to_what_is_wrong(seed):
 
 def test_costs_and_iou_of_a_class_sum_to_one():
     truth, answer, known = random_maps(7, 4)
-    total = np.concatenate([margins(confusion(truth, answer, 4, known)), error_types(truth, answer, 4, known)])
+    total = np.concatenate(
+        [margins(confusion(truth, answer, 4, known)), error_types(truth, answer, 4, known)]
+    )
     np.testing.assert_allclose(iou_cost(total).sum(axis=0) + class_iou(total[:3]), np.ones(4))
     assert mean_iou_cost(total).sum() + mean_iou(total[:3]) == pytest.approx(1)
 
@@ -136,7 +138,7 @@ def test_the_map_shows_what_the_true_class_misses_and_what_is_extra_on_other():
     assert name[shown[25, 39]] == "missed_boundary"
     assert name[shown[7, 65]] == "extra_segment"
     assert name[shown[32, 27]] == "missed_extent"  # a dog inside the cat
-    assert (shown > 0).tolist() == (THING != answer).tolist()
+    assert (shown > 0).tolist() == (answer != THING).tolist()
 
 
 def test_every_kind_has_a_remedy():

@@ -82,3 +82,13 @@ def test_unknown_pixels_are_in_no_union():
 
 def test_no_segments_at_all():
     assert instance_counts(np.zeros((2, 3), int), [], np.zeros((2, 3), int), [], 2).tolist() == [[0, 0]] * 4
+
+
+def test_an_extra_segment_on_background_and_one_mostly_on_unknown_ground():
+    # A dog of 8 pixels, a person of 4, two pixels that are not known, background. The answer covers 6 of the
+    # 8 and one unknown pixel, calls the person a zebra, sees a person on background and a dog on the unknown.
+    truth = np.array([[1] * 8 + [2] * 4 + [0] * 4])
+    known = np.array([[True] * 12 + [False] * 2 + [True] * 2])
+    answer = np.array([[1] * 6 + [0] * 2 + [2] * 4 + [1, 4] + [3] * 2])
+    counts = instance_counts(truth, [1, 0], answer, [1, 2, 0, 1], 3, known)
+    np.testing.assert_allclose(counts, [[0, 6 / 8, 0], [0, 1, 0], [1, 0, 1], [1, 0, 0]])
