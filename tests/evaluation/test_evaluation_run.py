@@ -1,13 +1,15 @@
 """From photos to numbers: what is asked, counted, kept, continued and summed up."""
 
 import mmap
+import os
+import shutil
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from labelled_toys import always, halves, make_folder
+from labelled_toys import always, halves, make_folder, save_mask, save_photo
 from PIL import Image
 
 from ovs_core.devices import Cancelled
@@ -186,6 +188,63 @@ def test_a_broken_photo_is_tried_again(dataset, tmp_path):
     assert records["1"].cells
     kept = read_run(files["always"], header(always("dog"), dataset, IN_IMAGE))
     assert not kept["1"].problem
+
+
+@pytest.mark.parametrize("changed", ["images/2.jpg", "masks/2.png"])
+def test_files_corrected_under_their_names_are_measured_again(dataset, tmp_path, changed):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    if changed.startswith("masks"):
+        save_mask(tmp_path / "set" / changed, halves(1, 1))
+    else:
+        save_photo(tmp_path / "set" / changed, (32, 48), seed=99)
+    asked = []
+    steps = list(evaluate([always("dog", asked=asked)], dataset, IN_IMAGE, files))
+    assert [photo for photo, _ in asked] == ["2"]
+    assert {step.record.photo: step.resumed for step in steps} == {"1": True, "2": False, "3": True}
+    if changed.startswith("masks"):
+        assert steps[-1].record.cells == ((1, 0, 32 * 48),)  # all cat now, and dog is not typed any more
+    assert all(step.resumed for step in evaluate([always("dog")], dataset, IN_IMAGE, files))
+
+
+def test_a_mask_that_is_gone_is_not_resumed(dataset, tmp_path):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    (tmp_path / "set/masks/2.png").unlink()
+    records = {record.photo: record for record in records_of(always("dog"), dataset, files=files)}
+    assert "2.png cannot be read" in records["2"].problem
+
+
+def test_other_values_in_the_class_list_are_another_run(dataset, tmp_path):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    (tmp_path / "set/classes.txt").write_text("0 background\n1 cat\n3 dog\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="another mask_values"):
+        records_of(always("dog"), open_dataset("folder", tmp_path / "set"), files=files)
+
+
+def test_a_file_name_in_another_encoding_does_not_end_the_run(tmp_path):
+    make_folder(tmp_path / "set", {"1": halves(1, 2)})
+    odd = os.fsdecode(b"caf\xe9")
+    try:
+        for folder, end in (("images", ".jpg"), ("masks", ".png")):
+            shutil.copy(tmp_path / f"set/{folder}/1{end}", tmp_path / f"set/{folder}/{odd}{end}")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    dataset = open_dataset("folder", tmp_path / "set")
+    files = {"always": tmp_path / "run.jsonl"}
+    records = {record.photo: record for record in records_of(always("dog"), dataset, files=files)}
+    assert records[odd].cells == records["1"].cells
+    assert all(step.resumed for step in evaluate([always("dog")], dataset, IN_IMAGE, files))
+    distracted = Settings(classes_in_image=True, distractors=1)
+    assert len(records_of(always("dog"), dataset, distracted)) == 2
+
+
+def test_a_file_of_an_earlier_version_is_refused_in_one_sentence(dataset, tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"schema": "ovs-lens/evaluation-run/1"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="another version of OVS Lens wrote it"):
+        records_of(always("dog"), dataset, files={"always": path})
 
 
 @pytest.mark.parametrize(
