@@ -17,7 +17,6 @@ from ovs_core.render.palette import Color, colors_for
 
 _SIDE = 360  # pixels of the longer side of each picture
 _UNKNOWN_COLOR: Color = (255, 255, 255)
-_RIGHT_COLOR: Color = (238, 238, 238)
 _OPACITY = 0.7
 
 # Extra is warm, missed is cold (Okabe and Ito's colours); the worse the kind, the darker.
@@ -81,8 +80,7 @@ def sides(
     kinds = np.where(truth.known, error_map(truth.labels, answer, truth.known), len(ERROR_COLORS) + 1)
     labels = [part[np.ix_(rows, columns)].astype(np.int32) for part in (drawn, answer, kinds)]
     painted = [paint(picture, part, [*colors, _UNKNOWN_COLOR], opacity=_OPACITY) for part in labels[:2]]
-    table = [_RIGHT_COLOR, *ERROR_COLORS, _UNKNOWN_COLOR]
-    errors = paint(picture, labels[2], table, opacity=_OPACITY)
+    errors = _error_picture(picture, labels[2])
     shown = [int(label) for label in np.unique(labels[:2]) if label != unknown]
     legend = tuple((names[label - 1] if label else "other", colors[label]) for label in shown)
     if (labels[0] == unknown).any():
@@ -90,3 +88,11 @@ def sides(
     found = [int(kind) for kind in np.unique(labels[2]) if 0 < kind <= len(ERROR_TYPES)]
     kinds_legend = tuple((ERROR_NAMES[ERROR_TYPES[kind - 1]], ERROR_COLORS[kind - 1]) for kind in found)
     return Sides(key, iou, (picture, painted[0], painted[1], errors), legend, kinds_legend)
+
+
+def _error_picture(picture: Picture, kinds: NDArray[np.integer]) -> Picture:
+    """Kinds of errors (h, w) on the greyed photo; without outlines, which would hide thin strips."""
+    grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601 luma
+    pale = np.repeat((128 + grey[:, :, None] / 2).astype(np.uint8), 3, axis=2)
+    table = np.array([(0, 0, 0), *ERROR_COLORS, _UNKNOWN_COLOR], np.uint8)
+    return np.where(kinds[:, :, None] > 0, table[kinds], pale)

@@ -127,15 +127,19 @@ def _around(boxes: list[Box], margin: int, shape: tuple[int, ...]) -> Box:
 def _kinds(truth: _Mask, answer: _Mask, known: _Mask, near: int) -> _Map:
     """Kinds of one class's errors in its box."""
     kept, left_out = truth & answer & known, ~truth & ~answer & known
-    by_both = _within(kept, near) & _within(left_out, near)
+    nowhere = np.zeros(truth.shape, bool)
+    # Most classes of a noisy answer have no right pixel: all their errors are segments.
+    by_both = _within(kept, near) & _within(left_out, near) if kept.any() else nowhere
     kinds = np.zeros(truth.shape, np.uint8)
     for first, wrong, piece_of in ((1, answer & ~truth & known, answer), (4, truth & ~answer & known, truth)):
         if not wrong.any():
             continue
-        edge, _ = ndimage.label((wrong | ~known) & by_both, TOUCHING)
-        boundary = wrong & _touched(edge, kept) & _touched(edge, left_out)
-        pieces, _ = ndimage.label(piece_of, TOUCHING)
-        extent = wrong & ~boundary & _listed(pieces, np.unique(pieces[kept]))
+        boundary = extent = nowhere
+        if kept.any():
+            edge, _ = ndimage.label((wrong | ~known) & by_both, TOUCHING)
+            boundary = wrong & _touched(edge, kept) & _touched(edge, left_out)
+            pieces, _ = ndimage.label(piece_of, TOUCHING)
+            extent = wrong & ~boundary & _listed(pieces, np.unique(pieces[kept]))
         kinds[boundary], kinds[extent], kinds[wrong & ~boundary & ~extent] = first, first + 1, first + 2
     return kinds
 
