@@ -3,7 +3,7 @@
     python -m benchmarks.embedded_model --coco DIR --camvid DIR --methods clip naclip --json numbers.json
     python -m benchmarks.embedded_model --coco DIR --methods naclip --sweep   # settings, on training photos
 
-Folders hold `images/SPLIT`, `masks/SPLIT` and `classes.txt`, as `ovs_core.evaluation.datasets` reads them;
+Folders hold `images/SPLIT`, `masks/SPLIT` and `classes.txt`, as `ovs_core.labelled.datasets` reads them;
 what is asked about a photo stands in `benchmarks.labelled_photos`.
 Labels are compared at the size of the photo, in one confusion matrix over all photos. The mean is over the
 classes that occur in the truth, background included where it counts; intervals are 95 %, from 1,000 resamples
@@ -22,36 +22,28 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ovs_core.SCORES import mean_evidence, on_cpu
+from ovs_core.UNKNOWN import Ready, build_method, checked_head, preset_for
 
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Photos, Rule, open_photos, questions_about
-from ovs_core.build import (
-    DEFAULT_ENCODER,
-    DEFAULT_METHOD,
-    ENCODERS,
-    METHODS,
-    EncoderSpec,
-    HeadFile,
-    LoadedModel,
-    Ready,
-    Tower,
-    build_method,
-    build_tower,
-    checked_head,
-    preset_for,
-)
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
 from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, LoadedModel, Tower, build_tower
 from ovs_core.evaluation.questions import Question
+from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
-from ovs_core.labelled.mask_values import Truth
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Method, expect_rows
-from ovs_core.methods.training_free import TrainingFree
+from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.training_free.model import TrainingFree
 from ovs_core.metrics.confusion import class_iou, label_margins, mean_iou
 from ovs_core.metrics.resampling import interval
-from ovs_core.scores import decide, mean_evidence, on_cpu
-from ovs_core.types import Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
+from ovs_core.options import Preset
+from ovs_core.types import Features, Pyramid, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 SWEEP_METRICS = ("a", "b")
@@ -187,13 +179,14 @@ class Bench:
         rules = {metric: COCO_RULES[metric] for metric in SWEEP_METRICS}
         tallies = {(threshold, scale): Tally() for threshold in SWEEP_THRESHOLDS for scale in SWEEP_SCALES}
         for photo, whole in photos.read():
-            truth = Truth(whole.labels[::2, ::2], whole.known[::2, ::2])
+            known = None if whole.known is None else whole.known[::2, ::2]
+            truth = replace(whole, labels=whole.labels[::2, ::2], known=known)
             questions = questions_about(photos.dataset, rules, truth)
             features, _ = self.encode(ready, photo, preset)
             maps = score_maps(ready.method, features, self.tower.text, preset.templates, questions)
             for metric, question in questions.items():
                 for scale in SWEEP_SCALES:
-                    labels, share = decide(maps[metric], (scale, 0.0), truth.size)
+                    labels, share = decide(maps[metric], (scale, 0.0), truth.shape)
                     for threshold in SWEEP_THRESHOLDS:
                         kept = labels * (share >= np.float32(threshold))
                         tallies[threshold, scale].add(metric, question, kept, len(photos.dataset.names) + 1)
@@ -208,7 +201,7 @@ class Bench:
 
 
 def spec_of_file(weights: Path) -> EncoderSpec:
-    """The embedded model with the weights of another file of `cli.train mini`, with or without a detector."""
+    """The embedded model with the weights of another file of `recipes.mini`, with or without a detector."""
     spec = ENCODERS[DEFAULT_ENCODER]
 
     def load(store: WeightStore) -> LoadedModel:
@@ -238,7 +231,7 @@ def score_maps(
         return {key: on_cpu(one) for key, one in found.items()}
     names = tuple(dict.fromkeys(name for one in asked.values() for name in one.rows))
     bank = text.embed(Vocabulary(tuple((name,) for name in names)), prompts)
-    evidence = method.segment(features, bank).score_map.evidence.float().cpu()  # (S, h, w)
+    evidence = method.segment(features, bank).evidence.rows.float().cpu()  # (S, h, w)
     row = {name: index for index, name in enumerate(names)}
     return {
         key: ScoreMap(evidence[[row[name] for name in one.rows]], one, features.image_size)
@@ -423,7 +416,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", type=float, help="instead of the preset's")
     parser.add_argument("--threshold", type=float, help="instead of the preset's, where there is an other")
     parser.add_argument("--sweep", action="store_true", help="a and b for a grid of thresholds and scales")
-    parser.add_argument("--file", type=Path, help="measure these weights of `cli.train mini` instead")
+    parser.add_argument("--file", type=Path, help="measure these weights of `recipes.mini` instead")
     parser.add_argument("--weights", type=Path, help="folder with weight files, looked at first")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")

@@ -10,7 +10,7 @@ from typing import Literal
 from ovs_core.evaluation.questions import Question, make_question, present
 from ovs_core.image import Photo
 from ovs_core.labelled.datasets import FOLDER, Dataset, open_dataset, read_example
-from ovs_core.labelled.mask_values import Truth
+from ovs_core.types import LabelMap
 
 VOC_IN_COCO = (
     "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -59,7 +59,7 @@ class Photos:
     dataset: Dataset
     skipped: list[str] = field(default_factory=list)
 
-    def read(self) -> Iterator[tuple[Photo, Truth]]:
+    def read(self) -> Iterator[tuple[Photo, LabelMap]]:
         """Yield photo and truth; what cannot be read is named on the error stream and left out."""
         for number, example in enumerate(self.dataset.examples, start=1):
             try:
@@ -78,7 +78,7 @@ def open_photos(root: Path, split: str, limit: int | None) -> Photos:
     return Photos(open_dataset(FOLDER, root, split=split, limit=limit))
 
 
-def questions_about(dataset: Dataset, rules: Mapping[str, Rule], truth: Truth) -> dict[str, Question]:
+def questions_about(dataset: Dataset, rules: Mapping[str, Rule], truth: LabelMap) -> dict[str, Question]:
     """Apply every rule to a photo's truth; a rule is absent where there is nothing to type.
 
     Raises:
@@ -92,7 +92,7 @@ def questions_about(dataset: Dataset, rules: Mapping[str, Rule], truth: Truth) -
     }
 
 
-def _typed(dataset: Dataset, rule: Rule, truth: Truth) -> list[int]:
+def _typed(dataset: Dataset, rule: Rule, truth: LabelMap) -> list[int]:
     """Classes that a rule types about a photo."""
     if rule.typed == "present":
         return present(truth)

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovs_core.labelled.mask_values import Truth
 from ovs_core.training.data import IGNORE, Sample
+from ovs_core.types import LabelMap
 
 LEAST_PART = 64  # pixels of a connected part of labels that is a segment
 
 
-def true_segments(sample: Sample) -> Truth:
+def true_segments(sample: Sample) -> LabelMap:
     """Number of each pixel's segment from 1, in the order of `sample.groups`; 0 is none."""
-    return Truth((sample.labels.clip(-1) + 1).astype(np.uint16), sample.labels != IGNORE)
+    return LabelMap((sample.labels.clip(-1) + 1).astype(np.uint16), (), sample.labels != IGNORE)
 
 
-def true_classes(sample: Sample, names: Sequence[str]) -> Truth:
+def true_classes(sample: Sample, names: Sequence[str]) -> LabelMap:
     """Class of each pixel from 1; what no class has is not known."""
     becomes = np.array([0, *(names.index(group[0]) + 1 for group in sample.groups)], np.uint16)
-    return Truth(becomes[sample.labels.clip(-1) + 1], sample.labels >= 0)
+    return LabelMap(becomes[sample.labels.clip(-1) + 1], (), sample.labels >= 0)

@@ -30,20 +30,24 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from ovs_core.UNKNOWN import build_method
 from torch import Tensor
 
 from benchmarks.labelled_photos import open_photos as open_labelled
-from ovs_core.build import ENCODERS, LoadedModel, Tower, build_method, build_tower
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
-from ovs_core.encoders.contexts import Contexts, load_contexts
 from ovs_core.encoders.mini import STRIDE
+from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
+from ovs_core.labelled.mask_values import known_pixels
 from ovs_core.methods.base import Method
-from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
+from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts
+from ovs_core.methods.mvp_seg.model import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
 from ovs_core.metrics.confusion import label_margins, seen_unseen
 from ovs_core.metrics.resampling import interval
-from ovs_core.scores import decide
+from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos, spoken_name
 from ovs_core.training.mvp_seg_plus import (
@@ -54,7 +58,7 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
-from ovs_core.types import Preset, ScoreMap, Vocabulary
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -158,7 +162,7 @@ def measure(
     embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
     for photo, truth in labelled.read():
         features = tower.vision.encode(photo.pixels, FRAME)
-        named = truth.known & (truth.labels > 0)
+        named = known_pixels(truth) & (truth.labels > 0)
         answers = {
             name: decide(method.segment(features, bank).score_map, FRAME)[0]
             for name, method in methods.items()

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
-from ovs_core.build import DEFAULT_METHOD, METHODS
 from ovs_core.engine import Engine
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.metrics.confusion import class_iou, label_margins, mean_without_nan
 from ovs_core.metrics.resampling import Interval, draws, percentiles, totals
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ovs_core.evaluation.run import function_subject
-from ovs_core.labelled.mask_values import Truth
+from ovs_core.types import LabelMap
 
 
 def save_photo(path: Path, size, seed=0):
@@ -43,7 +43,7 @@ def halves(left, right, size=(32, 48)):
 def truth_of(rows):
     """A truth from rows of classes; None is not known."""
     known = np.array([[label is not None for label in row] for row in rows])
-    return Truth(np.array([[label or 0 for label in row] for row in rows], np.uint16), known)
+    return LabelMap(np.array([[label or 0 for label in row] for row in rows], np.uint16), (), known)
 
 
 def classes_of(truth):

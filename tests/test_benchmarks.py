@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 from conftest import tiny_spec
 from labelled_toys import classes_of, truth_of
+from ovs_core.SCORES import mean_evidence
+from ovs_core.UNKNOWN import build_method, preset_for
 from PIL import Image
 
 from benchmarks import embedded_model
 from benchmarks.embedded_model import Bench, Report, Score, Tally, score_maps, sweep_table, table
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, VOC_IN_COCO, open_photos, questions_about
-from ovs_core.build import build_method, build_tower, preset_for
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
-from ovs_core.labelled.mask_values import Truth
+from ovs_core.encoders.towers import build_tower
+from ovs_core.evidence.decide import decide
 from ovs_core.metrics.confusion import mean_iou
-from ovs_core.scores import decide, mean_evidence
 from ovs_core.vocabulary import TEMPLATES, default_background
 
 OTHERS = ("zebra", "umbrella")  # two classes that VOC lacks
@@ -215,11 +216,11 @@ def test_sweep_is_what_deciding_anew_gives(bench, coco):
     tally = Tally()
     ready = bench.ready("clip")
     for photo, whole in photos.read():
-        truth = Truth(whole.labels[::2, ::2], whole.known[::2, ::2])
+        truth = replace(whole, labels=whole.labels[::2, ::2], known=whole.known[::2, ::2])
         question = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)["b"]
         features, _ = bench.encode(ready, photo, preset)
         maps = score_maps(ready.method, features, bench.tower.text, preset.templates, {"b": question})
-        tally.add("b", question, decide(maps["b"], (30.0, 0.05), truth.size)[0], len(NAMES) + 1)
+        tally.add("b", question, decide(maps["b"], (30.0, 0.05), truth.shape)[0], len(NAMES) + 1)
     assert values["b"][0.05, 30.0] == pytest.approx(float(mean_iou(sum(tally.photos["b"]))))
     assert values["b"][0.0, 10.0] == values["b"][0.0, 40.0]  # without a threshold, scales agree
     assert set(values) == {"a", "b"}

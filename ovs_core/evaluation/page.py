@@ -23,7 +23,8 @@ from ovs_core.evaluation.pictures import ERROR_COLORS, ERROR_NAMES
 from ovs_core.evaluation.report import RESAMPLES, Gallery, Report
 from ovs_core.evaluation.summary import COSTS, MEANINGS, ClassNumbers, PhotoNumbers, Summary
 from ovs_core.metrics.error_types import ERROR_TYPES, REMEDIES
-from ovs_core.render.palette import Color, text_color
+from ovs_core.render.palette import text_color
+from ovs_core.types import Color
 
 _JPEG_QUALITY = 85
 _WORST = 12  # classes that are named for winning where they are not

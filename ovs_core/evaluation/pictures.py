@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.labelled.mask_values import Truth
+from ovs_core.labelled.mask_values import known_pixels
 from ovs_core.metrics.error_types import ERROR_TYPES, ErrorType, error_map
 from ovs_core.render.overlay import paint
-from ovs_core.render.palette import Color, colors_for
+from ovs_core.render.palette import colors_for
+from ovs_core.types import Color, LabelMap
 
 _SIDE = 360  # pixels of the longer side of each picture
 _UNKNOWN_COLOR: Color = (255, 255, 255)
@@ -62,7 +63,7 @@ class Sides:
 
 
 def sides(
-    key: str, iou: float, image: Picture, truth: Truth, answer: NDArray[np.integer], names: Sequence[str]
+    key: str, iou: float, image: Picture, truth: LabelMap, answer: NDArray[np.integer], names: Sequence[str]
 ) -> Sides:
     """Draw a photo (H, W, 3), its truth and an answer (H, W) in classes of the dataset.
 
@@ -76,8 +77,9 @@ def sides(
     picture = np.asarray(Image.fromarray(image).resize((small[1], small[0]), Image.Resampling.LANCZOS))
     colors = colors_for(names)
     unknown = len(colors)
-    drawn = np.where(truth.known, truth.labels, unknown)
-    kinds = np.where(truth.known, error_map(truth.labels, answer, truth.known), len(ERROR_COLORS) + 1)
+    known = known_pixels(truth)
+    drawn = np.where(known, truth.labels, unknown)
+    kinds = np.where(known, error_map(truth.labels, answer, known), len(ERROR_COLORS) + 1)
     labels = [part[np.ix_(rows, columns)].astype(np.int32) for part in (drawn, answer, kinds)]
     painted = [paint(picture, part, [*colors, _UNKNOWN_COLOR], opacity=_OPACITY) for part in labels[:2]]
     errors = _error_picture(picture, labels[2])

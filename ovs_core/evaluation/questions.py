@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.labelled.datasets import Dataset
-from ovs_core.labelled.mask_values import Truth
-from ovs_core.types import Vocabulary
+from ovs_core.labelled.mask_values import known_pixels
+from ovs_core.types import LabelMap, Vocabulary
 from ovs_core.vocabulary import parse_vocabulary
 
 
@@ -26,7 +26,7 @@ class Question:
 
     vocabulary: Vocabulary
     classes: NDArray[np.uint16]
-    truth: Truth
+    truth: LabelMap
 
     @property
     def typed(self) -> tuple[int, ...]:
@@ -39,18 +39,18 @@ class Question:
         Raises:
             ValueError: if the answer has another size or more classes than were typed.
         """
-        if labels.shape != self.truth.size or labels.max(initial=0) >= len(self.classes):
-            expected = f"{self.truth.size} of 0..{len(self.classes) - 1}"
+        if labels.shape != self.truth.shape or labels.max(initial=0) >= len(self.classes):
+            expected = f"{self.truth.shape} of 0..{len(self.classes) - 1}"
             raise ValueError(f"labels must be {expected}, got {labels.shape} up to {labels.max(initial=0)}")
         return self.classes[labels]
 
 
-def present(truth: Truth) -> list[int]:
+def present(truth: LabelMap) -> list[int]:
     """The classes in a photo, in the dataset's order."""
-    return [int(label) for label in np.unique(truth.labels[truth.known]) if label > 0]
+    return [int(label) for label in np.unique(truth.labels[known_pixels(truth)]) if label > 0]
 
 
-def make_question(dataset: Dataset, truth: Truth, typed: Sequence[int], other: bool) -> Question:
+def make_question(dataset: Dataset, truth: LabelMap, typed: Sequence[int], other: bool) -> Question:
     """Type some classes about a photo.
 
     Args:
@@ -67,7 +67,7 @@ def make_question(dataset: Dataset, truth: Truth, typed: Sequence[int], other: b
     hidden = hidden_names(classes, (dataset.background or "default") if other else "none")
     labels, known = np.zeros(len(dataset.classes) + 1, np.uint16), np.full(len(dataset.classes) + 1, other)
     labels[list(typed)], known[list(typed)] = typed, True
-    seen = Truth(labels[truth.labels], truth.known & known[truth.labels])
+    seen = LabelMap(labels[truth.labels], truth.classes, known_pixels(truth) & known[truth.labels])
     return Question(Vocabulary(classes, hidden), np.array([0, *typed], np.uint16), seen)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from ovs_core.image import Photo, read_photo
 from ovs_core.labelled.class_lists import read_classes
 from ovs_core.labelled.files import MASK_ENDS, PHOTO_ENDS, Example, keyed_files
 from ovs_core.labelled.layouts import BENCHMARKS, CAMVID_NAMES, Benchmark
-from ovs_core.labelled.mask_values import MaskValues, Truth, read_mask
+from ovs_core.labelled.mask_values import MaskValues, read_mask
+from ovs_core.render.palette import colors_for
+from ovs_core.types import LabelClass, LabelMap
 from ovs_core.vocabulary import BENCHMARKS as CLASS_LISTS
 
 FOLDER = "folder"
@@ -50,6 +53,14 @@ class Dataset:
     def names(self) -> tuple[str, ...]:
         """Name shown for each class, (K,)."""
         return tuple(names[0] for names in self.classes)
+
+    @cached_property
+    def label_classes(self) -> tuple[LabelClass, ...]:
+        """The classes as a label map has them."""
+        colors = colors_for(self.names)
+        return tuple(
+            LabelClass(label, names, colors[label]) for label, names in enumerate(self.classes, start=1)
+        )
 
 
 def open_dataset(
@@ -85,14 +96,14 @@ def open_dataset(
     return dataset if limit is None else _thinned(dataset, limit)
 
 
-def read_example(dataset: Dataset, example: Example) -> tuple[Photo, Truth]:
+def read_example(dataset: Dataset, example: Example) -> tuple[Photo, LabelMap]:
     """Photo and ground truth of its size.
 
     Raises:
         ValueError: one sentence that names the file, where one of both cannot be used.
     """
     photo = read_photo(example.photo)
-    return photo, dataset.values.truth(read_mask(example.mask, photo.size))
+    return photo, dataset.values.truth(read_mask(example.mask, photo.size), dataset.label_classes)
 
 
 def _open_benchmark(

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovs_core.types import LabelClass, LabelMap
+
 LARGEST_VALUE = np.iinfo(np.uint16).max
 
 # Thing ids of COCO's 1..91 that were never used; in the pixel maps every id is one lower.
@@ -22,28 +24,6 @@ _COCO_LAST_ID = 182
 # cityscapesScripts, helpers/labels.py: the labelIds of train ids 0..18.
 _CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 _MASK_MODES = ("1", "L", "P", "I;16", "I;16B", "I")
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """Ground truth of one photo.
-
-    Attributes:
-        labels: (H, W) uint16, 0 = other, k = k-th class; 0 where it is not known.
-        known: (H, W), False where nobody said what is there.
-    """
-
-    labels: NDArray[np.uint16]
-    known: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        if self.labels.ndim != 2 or self.labels.shape != self.known.shape:
-            raise ValueError(f"labels and known must be (H, W), got {self.labels.shape}, {self.known.shape}")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W) in pixels."""
-        return self.labels.shape[0], self.labels.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +38,18 @@ class MaskValues:
     labels: NDArray[np.uint16]
     known: NDArray[np.bool_]
 
-    def truth(self, mask: NDArray[np.uint16]) -> Truth:
-        """Truth of a mask (H, W)."""
-        return Truth(self.labels[mask], self.known[mask])
+    def truth(self, mask: NDArray[np.uint16], classes: tuple[LabelClass, ...]) -> LabelMap:
+        """Ground truth of a mask (H, W); labels are 0 where it is not known."""
+        return LabelMap(self.labels[mask], classes, self.known[mask])
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """Every known value and its class."""
         return tuple((int(value), int(self.labels[value])) for value in np.flatnonzero(self.known))
+
+
+def known_pixels(truth: LabelMap) -> NDArray[np.bool_]:
+    """Where the truth is known, (H, W)."""
+    return np.ones(truth.shape, bool) if truth.known is None else truth.known
 
 
 def mask_values(pairs: Iterable[tuple[int, int]]) -> MaskValues:

@@ -160,7 +160,7 @@ def test_a_broken_photo_is_named_and_ends_with_1(folder, run, capsys):
         (("--split", "test"), "must hold images/test"),
         (("--limit", "0"), "at least 1 photo"),
         (("--distractors", "3"), "go with classes_in_image"),
-        (("--threshold", "2"), "threshold must lie"),
+        (("--threshold", "2"), "threshold must be a number in"),
         (("--html", "no such folder/report.html"), "--html must name a file in a folder that exists"),
     ],
 )

@@ -4,7 +4,6 @@ import mmap
 import os
 import shutil
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -297,14 +296,14 @@ def test_cancel_stops_after_the_photo_in_work(dataset, tmp_path):
 
 
 def test_an_engine_answers_and_is_described(dataset, engine):
-    subject = engine_subject(engine, "naclip", dataset, Settings(short_side=64, scale=15.0))
+    subject = engine_subject(engine, "naclip", dataset, Settings(options={"short_side": 64, "scale": 15.0}))
     assert subject.about["preset"]["scale"] == 15.0
     assert list(subject.about["weights"]) == ["tiny-0.safetensors"]
-    records = records_of(subject, dataset, Settings(short_side=64, scale=15.0))
+    records = records_of(subject, dataset, Settings(options={"short_side": 64, "scale": 15.0}))
     photo, truth = read_example(dataset, dataset.examples[0])
     question = question_for(dataset, dataset.examples[0], truth, Settings())
-    preset = replace(engine.preset("naclip"), short_side=64, scale=15.0)
-    result = engine.segment(photo, question.vocabulary, method="naclip", preset=preset)
+    options = {"short_side": 64, "scale": 15.0}
+    result = engine.segment(photo, question.vocabulary, method="naclip", options=options)
     assert records[0].cells == count("1", question, question.answer(result.labels), 3).cells
     assert {"encode", "method", "decide"} <= set(records[0].seconds)
     assert "load" not in records[0].seconds
@@ -312,7 +311,7 @@ def test_an_engine_answers_and_is_described(dataset, engine):
 
 
 def test_methods_share_a_photos_encoding_and_both_pay_for_it(dataset, engine):
-    settings = Settings(short_side=64)
+    settings = Settings(options={"short_side": 64})
     subjects = [engine_subject(engine, method, dataset, settings) for method in ("clip", "naclip")]
     steps = list(evaluate(subjects, dataset, settings))
     assert [step.subject for step in steps[:2]] == ["clip", "naclip"]
@@ -323,9 +322,8 @@ def test_without_background_there_is_no_threshold(tmp_path, engine):
     make_folder(tmp_path, {"1": halves(1, 2)}, ("1 cat", "2 dog"))
     dataset = open_dataset("folder", tmp_path)
     assert engine_subject(engine, "clip", dataset, Settings()).about["preset"]["threshold"] == 0.0
-    assert (
-        engine_subject(engine, "clip", dataset, Settings(threshold=0.2)).about["preset"]["threshold"] == 0.2
-    )
+    own = Settings(options={"threshold": 0.2})
+    assert engine_subject(engine, "clip", dataset, own).about["preset"]["threshold"] == 0.2
     (record,) = records_of(engine_subject(engine, "clip", dataset, Settings()), dataset, Settings())
     assert all(answer > 0 for _, answer, _ in record.cells)
 

@@ -104,7 +104,7 @@ def test_every_layout(tmp_path, name, photos, photo_end, masks, mask_end, listin
     assert dataset.split in (photos + masks + str(listing))
     assert [example.key.split("/")[-1] for example in dataset.examples] == ["a", "b"]
     photo, truth = read_example(dataset, dataset.examples[0])
-    assert photo.size == truth.size == SIZE
+    assert photo.size == truth.shape == SIZE
     assert classes_of(truth)[0][: len(classes)] == classes
 
 
