@@ -24,6 +24,7 @@ from ovs_core.types import LabelClass, LabelMap
 from ovs_core.vocabulary import BENCHMARKS as CLASS_LISTS
 
 FOLDER = "folder"
+CLASS_LIST = "classes.txt"
 DATASETS = (*BENCHMARKS, FOLDER)
 """What can be opened: the benchmarks, and a plain folder of anyone's own."""
 
@@ -139,7 +140,7 @@ def _classes(benchmark: Benchmark, class_list: Path | None) -> tuple[tuple[tuple
 
 def _open_folder(root: Path, split: str, class_list: Path | None) -> Dataset:
     """Find the photos of a plain folder: images/[split/], masks/[split/] and classes.txt."""
-    listed = class_list or root / "classes.txt"
+    listed = class_list or root / CLASS_LIST
     photos, masks = root / "images" / split, root / "masks" / split
     inside = f"{split}/*" if split else "*"
     expected = f'images/{inside} and masks/{inside} of equal names, and classes.txt with lines like "1 dog"'

@@ -37,6 +37,12 @@ def keyed_files(folder: Path, ends: Sequence[str]) -> dict[str, tuple[Path, ...]
     return {key: tuple(path for _, path in sorted(paths)) for key, paths in found.items()}
 
 
+def file_of(folder: Path, key: str, ends: Sequence[str]) -> Path:
+    """The file of one key; where there is none, the name it should have."""
+    usual = folder / f"{key}{ends[0]}"
+    return usual if usual.is_file() else keyed_files(usual.parent, ends).get(usual.stem, (usual,))[0]
+
+
 def spellings(end: str) -> tuple[str, ...]:
     """An end of file names and the other ways to write it: "_x.jpg" also as "_x.jpeg"."""
     others = (end.removesuffix(one) + other for one, other in _ALSO if end.endswith(one))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ovs_core.labelled.class_lists import read_classes
 from ovs_core.labelled.datasets import DATASETS, open_dataset, read_example
+from ovs_core.labelled.files import MASK_ENDS, file_of
 from ovs_core.labelled.layouts import BENCHMARKS
 from ovs_core.labelled.mask_values import cityscapes_ids, coco_object_ids, coco_stuff_ids, read_mask
 from ovs_core.vocabulary import BENCHMARKS as CLASS_LISTS
@@ -370,6 +371,14 @@ def test_ends_of_file_names_may_be_written_large(tmp_path):
     dataset = open_dataset("folder", tmp_path)
     for example, label in zip(dataset.examples, (1, 2), strict=True):
         assert read_example(dataset, example)[1].labels[0, 0] == label
+
+
+@pytest.mark.parametrize("folder", ["", "deep/"])
+def test_the_file_of_one_key(tmp_path, folder):
+    save_mask(tmp_path / f"{folder}1.png", row(1))
+    (tmp_path / f"{folder}1.png").rename(tmp_path / f"{folder}1.TIFF")
+    assert file_of(tmp_path, f"{folder}1", MASK_ENDS).name == "1.TIFF"
+    assert file_of(tmp_path, f"{folder}2", MASK_ENDS) == tmp_path / f"{folder}2.png"  # not there
 
 
 def test_a_benchmarks_files_too(tmp_path):
