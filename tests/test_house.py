@@ -16,7 +16,7 @@ LONGEST_FILE = 500
 LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream"})
-VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
+VALUES = GROUND | {"image", "vocabulary", "splits", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 
@@ -29,6 +29,7 @@ MAY_SEE = {
     "image": GROUND,
     "vocabulary": GROUND,
     "near_words": GROUND | {"vocabulary"},
+    "splits": GROUND,
     "windows": GROUND,
     "scores": GROUND,
     "segments": GROUND | {"scores"},
