@@ -14,6 +14,7 @@ from ovs_core.encoders.prompts import clip_tokenizer
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.ldvc.heads import Frame, PromptedHead
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead
+from ovs_core.options import Preset
 from ovs_core.splits import Split
 
 CPU = torch.device("cpu")
@@ -40,6 +41,10 @@ def make_vision(visual=None, **changes):
 
 def make_text(model=None, tokenizer=TOKENIZE, **settings):
     return TextEncoder(model or make_model(), "tiny:0:float32", CPU, tokenizer=tokenizer, **settings)
+
+
+def make_preset(short_side=64, window=None, stride=16):
+    return Preset(1.0, 0.0, short_side, window, stride, "single1")
 
 
 def photo(height, width, seed=0):

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from ldvc_toys import CPU, TOKENIZE, make_preset, make_text, photo
+from ldvc_toys import make_vision as make_encoder
 from safetensors.torch import load_file
-from test_clip_vit import make_encoder, make_preset, photo
-from test_text import CPU, TOKENIZE, CountingTokenizer, vocabulary
 from tiny_clip import make_model, make_visual
 from zegclip_tensors import DATA, SHARED, close, extra_norm, prompted_tower
 
@@ -144,7 +144,7 @@ def test_windows_carry_taps_and_prompts_change_them():
     plain = make_encoder().encode(photo(64, 112), plan)
     tapped = make_encoder(taps=(2, 0)).encode(photo(64, 112), plan)
     prompted = make_encoder(taps=(2, 0), prompts=random_prompts(3)).encode(photo(64, 112), plan)
-    last = make_visual().transformer.resblocks[2]
+    last = make_encoder().visual.transformer.resblocks[2]
     assert all(not one.taps for one in plain.windows)
     for one, other, third in zip(plain.windows, tapped.windows, prompted.windows, strict=True):
         assert torch.equal(one.tokens, other.tokens)
@@ -188,8 +188,18 @@ def test_the_class_token_counts_once_unless_asked():
 # Text towers.
 
 
-def make_text(model=None, **settings):
-    return TextEncoder(model or make_model(), "tiny", CPU, tokenizer=TOKENIZE, **settings)
+def vocabulary(*names):
+    return Vocabulary(tuple((name,) for name in names))
+
+
+class CountingTokenizer:
+    """Counts how often names are tokenised."""
+
+    calls = 0
+
+    def __call__(self, prompts):
+        self.calls += 1
+        return TOKENIZE(prompts)
 
 
 def test_the_templates_own_states_change_nothing():

@@ -328,10 +328,13 @@ def train_prompted(
     names = [*photos.seen, *(photos.unseen if plan.self_training else ())]
     ids = tokenize([fill(plan.template, spoken_name(name)) for name in names]).to(device)
 
+    fixed = None if plan.learns_language else learner.text(towers.text, ids)
+
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         batch = crops.batch(processes.own(crops.choose(plan.batch, rng)))
         unseen = len(photos.unseen) if plan.self_training and step >= plan.steps // 2 else 0
-        text = learner.text(towers.text, ids[: len(photos.seen) + unseen])
+        entering = len(photos.seen) + unseen
+        text = learner.text(towers.text, ids[:entering]) if fixed is None else fixed[:entering]
         decoded = learner.head(learner.features(visual, batch.patches), text)
         return step_losses(learner, decoded, batch, unseen, processes)
 

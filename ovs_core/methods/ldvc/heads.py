@@ -1,9 +1,9 @@
 """Trained heads of LDVC and ZegCLIP as a value and as a file: what was learnt, on which tower, how.
 
-A file is safetensors in half precision: "head.*" of a `SemanticHead`, "prompts.visual" (blocks, n, C) as they
-stand in the sequence (their projection is taken already), "prompts.language" (blocks, m, C) where there are
-any. Notes: kind, format, method, SHA-256 of the tower, form of the head, frame, template, names that training
-saw, settings of the run.
+A file is safetensors, ours in half precision: "head.*" of a `SemanticHead`, "prompts.visual" (blocks, n, C)
+as they stand in the sequence (their projection is taken already), "prompts.language" (blocks, m, C) where
+there are any. Notes: kind, format, method, SHA-256 of the tower, form of the head, frame, template, names
+that training saw, settings of the run.
 """
 
 from __future__ import annotations
@@ -87,9 +87,20 @@ class PromptedHead:
         if self.language_prompts is None and not self.templates:
             raise ValueError("a head needs language prompts or templates to embed names in")
 
+    @property
+    def self_trained(self) -> bool:
+        """Whether training guessed at unseen classes; such a head needs no calibration."""
+        return bool(self.training.get("self_training"))
 
-def save_prompted_head(trained: PromptedHead, path: Path) -> Path:
-    """Write a head; a write that is cut leaves no file of that name."""
+
+def save_prompted_head(trained: PromptedHead, path: Path, *, half: bool = True) -> Path:
+    """Write a head; a write that is cut leaves no file of that name.
+
+    Args:
+        trained: the head.
+        path: where to.
+        half: in half precision; False keeps every bit, for heads whose published numbers others compare with.
+    """
     named = {_HEAD + name: value for name, value in trained.head.state_dict().items()}
     named[_VISUAL] = torch.stack(trained.visual_prompts.tokens)
     notes = {
@@ -107,8 +118,9 @@ def save_prompted_head(trained: PromptedHead, path: Path) -> Path:
         named[_LANGUAGE] = trained.language_prompts.states
         notes["template"] = trained.language_prompts.template
     partial = path.with_suffix(".part")
-    halves = {name: value.detach().cpu().half().contiguous().clone() for name, value in named.items()}
-    save_file(halves, partial, metadata=notes)
+    dtype = torch.float16 if half else torch.float32
+    stored = {name: value.detach().cpu().to(dtype).contiguous().clone() for name, value in named.items()}
+    save_file(stored, partial, metadata=notes)
     return partial.replace(path)
 
 

@@ -104,7 +104,8 @@ class SemanticHead(nn.Module):
     ) -> JointFeatures:
         """Tapped tokens (B, 1 + h*w, C), as `HeadConfig.taps` orders them, in the space shared with text."""
         x = taps[0] if self.extra_norm is None else self.extra_norm(taps[0])
-        joint = F.normalize(to_joint_space(visual, x), dim=-1)  # (B, 1 + h*w, D)
+        x = to_joint_space(visual, x.to(visual.class_embedding.dtype)).float()
+        joint = F.normalize(x, dim=-1)  # (B, 1 + h*w, D)
         added = None
         if self.aux_norm is not None and self.aux_linear is not None:
             added = _on_grid(self.aux_linear(self.aux_norm(taps[1][:, 1:])), grid)

@@ -27,6 +27,8 @@ from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, IMAGENET_STD, Frame, Prom
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead, seen_names
 from ovs_core.splits import SPLITS
 
+ZEGCLIP_TOWER = "vit_b16_openai"
+"""Registry name of the tower that every official checkpoint was trained on."""
 _HEAD, _TOWER = "decode_head.", "backbone."
 _MARKS = ("decode_head.q_proj.weight", "decode_head.decoder_1.layers.0.linear1.weight")
 _UNUSED = re.compile(r"decoder_1\.layers\.\d+\.(self_attn|norm1)\.")
@@ -41,6 +43,14 @@ _PROMPTS = ("prompt_embeddings", "deep_prompt_embeddings", "prompt_proj.", "prom
 _TEMPLATE = "a photo of a {}"
 _CROP, _STRIDE = 512, 426
 _HALF_STEP = 2e-3  # towers are compared to the precision of half floats
+
+
+def holds_zegclip(path: Path) -> bool:
+    """Whether a file is an official ZegCLIP checkpoint; False for what cannot be read at all, too."""
+    try:
+        return is_zegclip(frozenset(read_state(path)))
+    except CheckpointError:
+        return False
 
 
 def is_zegclip(names: frozenset[str]) -> bool:
