@@ -48,6 +48,7 @@ from ovs_core.splits import spoken_name
 from ovs_core.training.ldvc_data import Batch, CropPlan, Crops
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, fit
+from ovs_core.training.mask_plans import plan_from_json
 from ovs_core.training.mvp_seg_data import UNSEEN, Photos
 from ovs_core.training.processes import ALONE, Processes
 
@@ -140,23 +141,12 @@ def prompted_plan(values: Mapping[str, Any], method: MethodName) -> PromptedPlan
     """Read a recipe from JSON; what is left out keeps its default, in `crops` too.
 
     Raises:
-        ValueError: for a name that no recipe has, or a value it cannot have.
+        ValueError: for a name that no recipe has, a value it cannot have, or another method's recipe.
     """
-    values = {"method": method, **values}
-    crops = dict(values.pop("crops", {}))
-    if "short_side" in crops:
-        crops["short_side"] = tuple(crops["short_side"])
-    for given, kind in ((values, PromptedPlan), (crops, CropPlan)):
-        known = {entry.name for entry in dataclasses.fields(kind)}
-        if set(given) - known:
-            names = ", ".join(sorted(set(given) - known))
-            raise ValueError(
-                f"The recipe has unknown settings: {names}; known are {', '.join(sorted(known))}."
-            )
-    if values["method"] != method:
+    if values.get("method", method) != method:
         raise ValueError(f"The recipe is for {values['method']}, not for {method}.")
     try:
-        return PromptedPlan(crops=CropPlan(**crops), **values)
+        return plan_from_json(PromptedPlan(method=method), values)
     except TypeError as error:
         raise ValueError(f"The recipe cannot be read: {error}.") from error
 
