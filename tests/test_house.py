@@ -54,8 +54,9 @@ MAY_SEE = {
         "labelling",
     },  # of render, the palette: a class has one colour everywhere
     "evaluation": ANSWERS,
-    "ui": ANSWERS,
-    "cli": ANSWERS | {"evaluation", "training"},  # cli/train.py is how training starts; nothing else sees it
+    "ui": ANSWERS | {"video"},
+    "video": ANSWERS | {"labelling"},
+    "cli": ANSWERS | {"evaluation", "training", "video"},  # cli/train.py is how training starts; nothing else sees it
     "training": MODELS,
     "": ANSWERS,  # ovs_core/__init__.py
 }
