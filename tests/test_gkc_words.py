@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovs_core.training.gkc_regions import region_crop, region_crops
+from ovs_core.encoders.region_crops import region_crop, region_crops
 from ovs_core.training.gkc_words import (
     choose_synonym,
     class_list,

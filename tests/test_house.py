@@ -56,7 +56,8 @@ MAY_SEE = {
     "evaluation": ANSWERS,
     "ui": ANSWERS | {"video"},
     "video": ANSWERS | {"labelling"},
-    "cli": ANSWERS | {"evaluation", "training", "video"},  # cli/train.py is how training starts; nothing else sees it
+    "cli": ANSWERS
+    | {"evaluation", "training", "video"},  # cli/train.py is how training starts; nothing else sees it
     "training": MODELS,
     "": ANSWERS,  # ovs_core/__init__.py
 }

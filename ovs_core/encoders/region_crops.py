@@ -1,8 +1,7 @@
-"""What the teacher of GKC sees: each region of a photo alone, on grey.
+"""Regions of a photo alone, on grey: what CLIP is shown where each mask is named by a picture of its own.
 
-Paper: GKC (ICCV 2023, arXiv 2303.09181); the code paints what lies outside the mask grey, crops the mask's
-box and takes CLIP's global vector. The paper tells of spatial tokens averaged inside the mask instead:
-`ovs_core.encoders.clip_resnet.region_means`.
+GKC's teacher sees them in training (arXiv 2303.09181: outside the mask grey, the mask's box, CLIP's global
+vector); two-stage methods (SimBaseline, arXiv 2112.14757; OVSeg, 2210.04150) run CLIP on one per mask.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-TEACHER_SIDE = 224
+CROP_SIDE = 224
 OUTSIDE = 128  # grey, in 0..255
 
 
 def region_crop(
-    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], side: int = TEACHER_SIDE
+    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], side: int = CROP_SIDE
 ) -> NDArray[np.uint8]:
     """One region on grey, (side, side, 3): the mask's box, stretched to a square (bicubic).
 
@@ -40,7 +39,7 @@ def region_crop(
     return np.asarray(Image.fromarray(alone).resize((side, side), Image.Resampling.BICUBIC))
 
 
-def region_crops(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], side: int = TEACHER_SIDE) -> Tensor:
+def region_crops(pixels: NDArray[np.uint8], masks: NDArray[np.bool_], side: int = CROP_SIDE) -> Tensor:
     """Crops of several regions (n, H, W) as pixels in [0, 1], (n, 3, side, side)."""
     if not len(masks):
         return torch.zeros(0, 3, side, side)
