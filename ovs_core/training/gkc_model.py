@@ -1,8 +1,8 @@
 """What GKC trains, and every loss of one batch.
 
 Paper: GKC (ICCV 2023, arXiv 2303.09181), sections 3 and 4.1; numbers follow yongliu20/GKC 21313c8, written
-anew from its description. All losses apply to the last prediction and to those before each decoder layer, which
-have projections of their own. Queries are matched with true masks by plain names.
+anew from its description. All losses apply to the last prediction and to those before each decoder layer,
+which have projections of their own. Queries are matched with true masks by plain names.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """GKC on a pyramid: one pass proposes masks and names them; CLIP's image tower is not asked again.
 
 See `ovs_core.methods.gkc.student`. Inference as the official code's parts say (its evaluation branch cannot
-be run): soft-max over names with "no object" among them, masks weighed by their class probabilities. Of several
-names of a class the best one counts.
+be run): soft-max over names with "no object" among them, masks weighed by their class probabilities. Of
+several names of a class the best one counts.
 """
 
 from __future__ import annotations
