@@ -26,12 +26,12 @@ from torch import Tensor
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.image import frame_size, to_frame
-from ovs_core.types import Features, Preset, Pyramid, Window
+from ovs_core.options import Preset
+from ovs_core.types import Features, Pyramid, Window
 
 STRIDE = 32  # frame pixels per position of the last stage
-MAX_RATIO = (
-    1333 / 800
-)  # longest side of a pyramid's frame, in units of its shorter one, as in COCO's evaluations
+# Longest side of a pyramid's frame, in units of its shorter one, as in COCO's evaluations.
+MAX_RATIO = 1333 / 800
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # GKC's student: not CLIP's own
 _NO_DIVISION_BY_ZERO = 1e-8
 
