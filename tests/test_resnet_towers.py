@@ -1,5 +1,7 @@
 """CLIP's RN50 and RN101 as encoders: other weights and sizes than the reference tensors', same answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import open_clip
 import pytest
@@ -24,8 +26,9 @@ from ovs_core.encoders.clip_resnet import (
     value_path,
     vectors_to_joint_space,
 )
-from ovs_core.methods.resnet_maskclip import ResNetMaskClip
-from ovs_core.types import Features, Preset, TextBank, Vocabulary, Window
+from ovs_core.methods.training_free.resnet import ResNetTrainingFree
+from ovs_core.options import Preset
+from ovs_core.types import Features, TextBank, Vocabulary, Window
 
 CPU = torch.device("cpu")
 WHOLE = Preset(scale=40, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
@@ -95,7 +98,7 @@ def test_presets_of_other_frames_and_students_are_told_apart(tower):
     names = {
         one.features_identity(preset)
         for one in (student, clip)
-        for preset in (WHOLE, WHOLE.changed(short_side=96))
+        for preset in (WHOLE, replace(WHOLE, short_side=96))
     }
     assert len(names) == 4
     with pytest.raises(ValueError, match="ModifiedResNet"):
@@ -107,7 +110,7 @@ def test_training_free_segmentation(tower, picture, name):
     encoder = ResNetEncoder("rn", "rn:0", tower, (0.5,) * 3, (0.25,) * 3, CPU, torch.float32)
     features = encoder.encode(picture, WHOLE)
     text = random_text(WORDS)
-    found = ResNetMaskClip(name, tower).segment(features, text, views={"similarity"})
+    found = ResNetTrainingFree(tower, name).ask(features, text, {}, views={"similarity"})
     last = features.windows[0].tokens[1:].T.reshape(1, -1, *features.grid)
     with torch.no_grad():
         dense = (
@@ -116,7 +119,7 @@ def test_training_free_segmentation(tower, picture, name):
             else vectors_to_joint_space(tower, features.windows[0].tokens[1:])
         )
     expected = (text.embeddings @ F.normalize(dense, dim=1).T).reshape(4, *features.grid)
-    torch.testing.assert_close(found.score_map.evidence, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.evidence.rows, expected, atol=1e-5, rtol=0)
     assert found.views[0].labels == ("dog", "grass")
 
 
@@ -128,11 +131,12 @@ def test_refinements_equal_the_official_head(official, visual):  # noqa: F811
     window = Window(0, 0, grid, torch.cat([places.mean(dim=0, keepdim=True), places]))
     text = F.normalize(official["w.head.text_embeddings"], dim=1)
     vocabulary = Vocabulary(tuple((f"name {i}",) for i in range(len(text))))
-    method = ResNetMaskClip("maskclip", visual, denoise_floor=0.5, smooth_ceiling=1.0, smoothed_scale=40.0)
-    found = method.segment(Features("rn", grid, grid, (window,)), TextBank(vocabulary, text))
+    method = ResNetTrainingFree(visual, "maskclip")
+    options = {"prompt_denoising": True, "key_smoothing": True}
+    found = method.ask(Features("rn", grid, grid, (window,)), TextBank(vocabulary, text), options)
     scores = official["out.logits_kspd"][0].clamp(min=0)
     expected = scores / scores.sum(dim=0)
-    torch.testing.assert_close((40 * found.score_map.evidence).softmax(dim=0), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.evidence.rows, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,18 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ovs_core.build import DEFAULT_METHOD
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, add_method_options, say, write_line
+from ovs_core.cli.options import (
+    EXIT_SOME_FAILED,
+    add_machine_options,
+    add_method_options,
+    chosen_options,
+    say,
+    write_line,
+)
 from ovs_core.engine import Engine
-from ovs_core.types import Preset, Vocabulary
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.types import Vocabulary
 from ovs_core.video.clips import VideoError
 from ovs_core.video.segment import VideoResult, VideoSettings, segment_video
 from ovs_core.video.smoothing import Smoothing
@@ -33,7 +40,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         argv: arguments; None takes the command line's.
         engine: None makes one as the arguments say.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(engine).parse_args(argv)
     done, wanted = 0, 0
     try:
         vocabulary = read_vocabulary(arguments.classes, arguments.background)
@@ -44,7 +51,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
                 offline=arguments.offline,
                 cache_bytes=CACHE_BYTES,
             )
-        tasks = [_settings(arguments, method, engine) for method in arguments.method or (DEFAULT_METHOD,)]
+        tasks = _tasks(arguments, engine)
         say(*vocabulary.notes)
         wanted = len(arguments.clips) * len(tasks)
         for clip in arguments.clips:
@@ -62,7 +69,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="python -m ovs_core.cli.video", description="Segment the frames of clips by typed classes."
     )
@@ -70,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("clips", nargs="+", type=Path, metavar="CLIP", help="video file, or folder of frames")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    add_method_options(parser)
+    add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
     add(
         "--smoothing",
@@ -96,27 +103,23 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
-def _settings(arguments: argparse.Namespace, method: str, engine: Engine) -> VideoSettings:
-    """What is asked of every frame.
+def _tasks(arguments: argparse.Namespace, engine: Engine) -> list[VideoSettings]:
+    """What is asked of every frame, method by method.
 
     Raises:
         ValueError: for a method that cannot be asked here, or a setting out of range.
     """
-    info = next(info for info in engine.methods(arguments.encoder) if info.name == method)
-    if not info.available:
-        raise ValueError(info.reason)
-    preset: Preset | None = None
-    if arguments.scale is not None or arguments.threshold is not None or arguments.several_frames:
-        preset = engine.preset(method, arguments.encoder).changed(
-            scale=arguments.scale, threshold=arguments.threshold, several_frames=arguments.several_frames
-        )
-    return VideoSettings(
-        method,
-        arguments.encoder,
-        arguments.refine,
-        preset,
-        smoothing=Smoothing(arguments.smoothing, arguments.along_motion),
-    )
+    methods = tuple(arguments.method or (DEFAULT_METHOD,))
+    known = {info.name: info for info in engine.methods(arguments.encoder)}
+    for method in methods:
+        if not known[method].available:
+            raise ValueError(known[method].reason)
+    options = chosen_options(arguments, engine, methods)
+    smoothing = Smoothing(arguments.smoothing, arguments.along_motion)
+    return [
+        VideoSettings(method, arguments.encoder, arguments.refine, options[method], smoothing)
+        for method in methods
+    ]
 
 
 def _segment(

@@ -23,7 +23,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-SYNONYM_FILE = Path(__file__).resolve().parents[2] / "assets" / "synonyms" / "coco.tsv"
+from ovs_core.shipped_files import shipped_folder
+
+SYNONYM_FILE = shipped_folder("assets") / "synonyms" / "coco.tsv"
 LEAST_PROBABILITY = 0.1  # of a synonym that the code draws
 REGION_PROMPT = "a photo of {}"
 

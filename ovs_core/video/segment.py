@@ -10,22 +10,26 @@ import json
 import threading
 import time
 from collections.abc import Collection, Generator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.devices import stop_if_cancelled
-from ovs_core.engine import Engine
+from ovs_core.encoders.towers import DEFAULT_ENCODER
+from ovs_core.engine import Engine, Result
+from ovs_core.engine.labelling import label
 from ovs_core.export.names import safe_name
 from ovs_core.image import Photo
-from ovs_core.labelling import label
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.options import Options
+from ovs_core.refine import NO_REFINER
 from ovs_core.render.overlay import OPACITY, paint
-from ovs_core.render.palette import color_table
-from ovs_core.types import ClassSummary, Preset, Result, Vocabulary
+from ovs_core.types import ClassSummary, Vocabulary
 from ovs_core.video.clips import ClipInfo, Frame, VideoError, inspect_clip, read_frames
 from ovs_core.video.consistency import FlickerCount
 from ovs_core.video.mp4 import WriteFrame, mp4_writer
@@ -41,16 +45,15 @@ class VideoSettings:
     """What is asked of every frame, and how answers follow each other.
 
     Attributes:
-        method, encoder, refine, preset, switches: as in `Engine.segment`.
+        method, encoder, refiner, options: as in `Engine.segment`.
         smoothing: how quiet.
         opacity: of the class colours over the frames.
     """
 
-    method: str
-    encoder: str
-    refine: str = "none"
-    preset: Preset | None = None
-    switches: frozenset[str] = frozenset()
+    method: str = DEFAULT_METHOD
+    encoder: str = DEFAULT_ENCODER
+    refiner: str = NO_REFINER
+    options: Options = field(default_factory=lambda: MappingProxyType({}))
     smoothing: Smoothing = field(default_factory=Smoothing)
     opacity: float = OPACITY
 
@@ -180,8 +183,8 @@ def _frame(
 ) -> VideoProgress:
     """Label one frame and write it."""
     result = _asked(engine, frame, vocabulary, settings, run)
-    labels, summaries = _quiet(result, frame, settings, run)
-    picture = paint(frame.pixels, labels, color_table(result), settings.opacity)
+    labels, summaries = _quiet(engine, result, frame, settings, run)
+    picture = paint(frame.pixels, labels, result.label_map.color_table, settings.opacity)
     write(picture, frame.time)
     if not run.frames:
         _write_line(lines, _head(result, info, settings))
@@ -207,9 +210,8 @@ def _asked(
         vocabulary,
         method=settings.method,
         encoder=settings.encoder,
-        refine=settings.refine,
-        preset=settings.preset,
-        switches=settings.switches,
+        refiner=settings.refiner,
+        options=settings.options,
     )
     run.engine_seconds += time.perf_counter() - started
     run.last = (photo, result)
@@ -217,15 +219,17 @@ def _asked(
 
 
 def _quiet(
-    result: Result, frame: Frame, settings: VideoSettings, run: _Run
+    engine: Engine, result: Result, frame: Frame, settings: VideoSettings, run: _Run
 ) -> tuple[NDArray[np.integer], tuple[ClassSummary, ...]]:
     """Labels and legend of a frame, smoothed over those before it where that is asked for."""
     if not settings.smoothing.weight:
         return result.labels, result.classes
-    evidence, preset = result.segmentation.score_map, result.preset
-    run.remembered = remember(run.remembered, evidence, preset.scale, frame.pixels, settings.smoothing)
+    evidence, scale = result.evidence, result.preset.scale
+    run.remembered = remember(run.remembered, evidence, scale, frame.pixels, settings.smoothing)
     smooth = as_evidence(run.remembered, result.vocabulary, evidence.image_size)
-    return label(smooth, replace(preset, scale=1.0), frame.pixels.shape[:2])
+    calibrated = engine.method_specs[result.method].calibrate(smooth, result.options)
+    label_map, _, summaries = label(calibrated, result.preset, evidence.image_size)
+    return label_map.labels, summaries
 
 
 def _left(run: _Run) -> float | None:
@@ -247,14 +251,14 @@ def _head(result: Result, info: ClipInfo, settings: VideoSettings) -> dict[str, 
         "encoder": result.encoder,
         "weights": {name: {"sha256": digest} for name, digest in result.weights.items()},
         "preset": asdict(result.preset),
-        "refine": result.refine,
-        "switches": list(result.switches),
+        "refiner": result.refiner,
+        "options": dict(result.options),
         "smoothing": asdict(settings.smoothing),
         "vocabulary": {
             "classes": [list(names) for names in result.vocabulary.classes],
             "other": list(result.vocabulary.other),
         },
-        "colors": color_table(result).tolist(),
+        "colors": result.label_map.color_table.tolist(),
     }
 
 

@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.scores import share_map
-from ovs_core.types import Evidence, ScoreMap, Vocabulary
+from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.decide import class_probabilities
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.types import Vocabulary
 from ovs_core.video.clips import thumbnail
 from ovs_core.video.motion import optical_flow, warped
 
@@ -22,7 +24,6 @@ LONGEST_GRID = 320
 """Cells of the longer side of the grid that is averaged on."""
 CUT = 0.18
 """Mean change of grey, in [0, 1], from which the next frame is another shot."""
-_LEAST = 1e-6  # of a probability whose logarithm is taken
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def remember(
     """
     small = thumbnail(pixels, LONGEST_GRID)
     grey = torch.from_numpy(small.astype(np.float32).mean(axis=2) / 255)  # (h, w)
-    now = share_map(evidence, scale, (grey.shape[0], grey.shape[1])).cpu()
+    now = class_probabilities(evidence, scale, (grey.shape[0], grey.shape[1])).cpu()
     if before is None or before.grey.shape != grey.shape or is_cut(before.grey, grey):
         return Remembered(now, grey)
     past = before.probabilities
@@ -88,9 +89,8 @@ def is_cut(before: Tensor, after: Tensor) -> bool:
 
 
 def as_evidence(remembered: Remembered, vocabulary: Vocabulary, image_size: tuple[int, int]) -> ScoreMap:
-    """The average as evidence with a row per class; at scale 1 its probabilities are the averaged ones."""
-    rows = remembered.probabilities.clamp(min=_LEAST).log()
-    return ScoreMap(rows, shown_names(vocabulary), image_size)
+    """The average as evidence with a row per class, which are probabilities already."""
+    return ScoreMap(remembered.probabilities, shown_names(vocabulary), image_size, activation="none")
 
 
 def shown_names(vocabulary: Vocabulary) -> Vocabulary:

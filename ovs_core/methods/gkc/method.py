@@ -13,11 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ovs_core.methods.base import Kinds, Point, expect_pyramid
+from ovs_core.evidence.base import class_counts
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.methods.base import Answer, Kinds, Point, check_point
 from ovs_core.methods.gkc.student import GkcHead, Proposed, name_logits
-from ovs_core.methods.gkc.views import Inside, gkc_views
-from ovs_core.methods.mask_head import best_names, class_counts
-from ovs_core.types import Features, MaskProposals, Pyramid, Segmentation, TextBank
+from ovs_core.methods.gkc.views import GkcTrace, gkc_views
+from ovs_core.methods.mask_classification.head import best_names
+from ovs_core.options import Options
+from ovs_core.types import Pyramid, TextBank
 
 
 class Named(NamedTuple):
@@ -41,12 +44,10 @@ class Gkc:
     """A trained head on one tower.
 
     Attributes:
-        name: registry name.
         head: trained on this tower.
         resize_masks: order of steps of the answer, see `MaskProposals`.
     """
 
-    name: str
     head: GkcHead
     resize_masks: bool = False
 
@@ -65,34 +66,38 @@ class Gkc:
         Raises:
             ValueError: if maps or text are of another width than the head.
         """
-        proposed = self.head.propose([one[None].float() for one in pyramid.maps], attention=attention)
+        proposed = self.head.propose([level[None].float() for level in pyramid.maps], attention=attention)
         embeddings = self.head.embeddings(proposed.decoded.predictions[-1])[0]
         rows = self.head.with_void(text.embeddings.to(embeddings))
         names = name_logits(embeddings[None], rows, self.head.logit_scale)[0]
         return Named(proposed, embeddings, names, best_names(names, class_counts(text.vocabulary)))
 
     @torch.no_grad()
-    def segment(
-        self, features: Features | Pyramid, text: TextBank, *, views: Kinds = frozenset(), point: Point = None
-    ) -> Segmentation:
-        """Masks and their classes; views are those of `GKC_VIEWS`."""
-        pyramid = expect_pyramid(features, self.name)
-        if point is not None and not all(0 <= side <= 1 for side in point):
-            raise ValueError(f"point must be (row, column), each in [0, 1], got {point}")
-        named = self.name_masks(pyramid, text, attention="query_attention" in views)
-        shares = named.classes.softmax(dim=1)
-        masks = named.proposed.decoded.predictions[-1].masks[0]
+    def ask(
+        self,
+        features: Pyramid,
+        text: TextBank,
+        options: Options,
+        *,
+        views: Kinds = frozenset(),
+        point: Point = None,
+    ) -> Answer:
+        """Masks and their classes; views are those of `ovs_core.methods.gkc.captions.GKC_VIEWS`."""
+        check_point(point)
+        named = self.name_masks(features, text, attention="query_attention" in views)
+        probabilities = named.classes.softmax(dim=1)
         proposals = MaskProposals(
-            masks,
-            shares[:, :-1],
-            shares[:, -1],
+            named.proposed.decoded.predictions[-1].masks[0],
+            probabilities[:, :-1],
+            probabilities[:, -1],
             text.vocabulary,
-            pyramid.image_size,
-            pyramid.frame,
-            pyramid.padded,
+            features.image_size,
+            features.frame,
+            features.padded,
             self.resize_masks,
         )
         if not views:
-            return Segmentation(proposals)
-        inside = Inside(proposals, named.names, named.proposed.decoded, point)
-        return Segmentation(proposals, gkc_views(inside, views))
+            return Answer(proposals)
+        rows = text.embeddings.to(named.embeddings)
+        trace = GkcTrace(proposals, named.names, named.embeddings, rows, named.proposed.decoded, point)
+        return Answer(proposals, gkc_views(trace, views))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ovs_core.methods.mask_checkpoints import our_name as decoder_name
+from ovs_core.methods.mask_classification.official import our_name as decoder_name
 
 _HEAD = (
     (r"^mask_decoder\.class_embed\.", "class_embed."),

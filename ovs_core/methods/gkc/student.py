@@ -26,7 +26,7 @@ from ovs_core.decoders.mask_decoder import (
     Prediction,
 )
 from ovs_core.decoders.pixel_decoder import DecodedPixels, PixelDecoder, PixelDecoderConfig
-from ovs_core.methods.mask_head import best_names
+from ovs_core.methods.mask_classification.head import best_names
 
 _NO_DIVISION_BY_ZERO = 1e-7
 
