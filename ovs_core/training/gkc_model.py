@@ -276,12 +276,13 @@ def _distilled(
 ) -> dict[str, Mean]:
     """Both terms of distillation for the matched queries, at most 200 of them."""
     student, teacher, text = [], [], []
-    for own, (queries, true), seen, words in zip(
-        said.distilled, matched, lesson.teacher or (), lesson.words, strict=True
+    for own, (queries, true), target, seen, words in zip(
+        said.distilled, matched, lesson.targets, lesson.teacher or (), lesson.words, strict=True
     ):
-        student.append(own[queries])
-        teacher.append(seen[true])
-        text.append(words[true])
+        known = target.classes[true] != UNKNOWN  # the others have no word
+        student.append(own[queries[known]])
+        teacher.append(seen[true[known]])
+        text.append(words[true[known]])
     counts = [len(rows) for rows in student]
     kept = some_regions(counts, generator)
     photo = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))[kept]
