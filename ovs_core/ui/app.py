@@ -22,6 +22,7 @@ from ovs_core.ui.offered import encoder_choices, encoder_update
 from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
+from ovs_core.ui.video_tab import video_tab
 
 CACHE_SWEEP = (3600, 86400)  # look every hour, delete files older than a day, in seconds
 
@@ -66,6 +67,8 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                     compare_tab(engine, inputs)
                 with gr.Tab("Inspect", id="inspect"):
                     inspect_tab(engine, inputs)
+                with gr.Tab("Video", id="video"):
+                    video_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
                     models = models_tab(
                         engine, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
