@@ -32,7 +32,7 @@ CLIP_GONE = "This clip was not uploaded here by you, or is no longer kept: choos
 CLIP_LABEL = f"Clip, up to {MOST_BYTES // 1_000_000} MB"
 PREVIEW_SIDE = 768  # longer side of the newest frame, in pixels
 PREVIEW_SECONDS = 0.5  # between two previews: sending each would cost more than some frames do
-SUFFIXES = [".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm"]
+SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 
 Shown = tuple[NDArray[np.uint8] | None, list[str]]
 """The newest frame with its labels, and paths of finished files."""
@@ -111,7 +111,7 @@ def video_tab(engine: Engine, inputs: InputPanel) -> None:
     choices = method_choices(infos)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         clip = gr.File(
-            label=CLIP_LABEL, file_types=SUFFIXES, type="filepath", elem_id="video-clip", height=110
+            label=CLIP_LABEL, file_types=list(SUFFIXES), type="filepath", elem_id="video-clip", height=110
         )
         method = gr.Dropdown(
             choices, value=choices[0][1] if choices else None, label="Method", elem_id="video-method"
