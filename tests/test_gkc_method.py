@@ -275,7 +275,10 @@ def stages(make_engine, tmp_path):
         torch.manual_seed(0)
         return LoadedModel(build_mini(CONFIG), (0.5,) * 3, (0.5,) * 3, {"toy.safetensors": SHA})
 
-    spec = EncoderSpec("mini", "Toy", "", None, "embedded", "mini", 16, load, pyramid=mini_pyramid)
+    heads = MappingProxyType(dict.fromkeys(("fc_clip", "two_stage"), "mini-fc-clip"))
+    spec = EncoderSpec(
+        "mini", "Toy", "", None, "embedded", "mini", 16, load, pyramid=mini_pyramid, heads=heads
+    )
     engine = make_engine(encoders=MappingProxyType({"mini": spec}))
     engine.store = WeightStore(root=root)
     return engine
