@@ -82,6 +82,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "vild14": _VILD_14,
         "short7": _texts(SIMPLE_IMAGENET_TEMPLATES),
         "single1": ("a photo of a {}.",),
+        "name": ("{}",),
     }
 )
 """Prompt template sets; each text holds one `{}` for the class name."""

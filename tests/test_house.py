@@ -61,9 +61,10 @@ MAY_SEE = {
     "metrics": GROUND,
     "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette
     "evaluation": ANSWERS | MEASURING,
-    "ui": ANSWERS | MEASURING,  # a photo beside its truth
+    "ui": ANSWERS | MEASURING | {"video"},  # a photo beside its truth, clips
+    "video": ANSWERS,
     # cli/app.py serves the page; cli/train.py is how training starts, nothing else sees it
-    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "ui"},
+    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "video", "ui"},
     "batch": ANSWERS,
     "training": MODELS | {"labelled"},
     "": ANSWERS,  # ovs_core/__init__.py

@@ -27,6 +27,8 @@ from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
 from ovs_core.training.ldvc_data import open_split
+from ovs_core.training.gkc import gkc_plan, train_gkc
+from ovs_core.training.gkc_photos import ResNetTower, gkc_photo_plan, train_gkc_photos
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
@@ -164,6 +166,25 @@ def _prepare_prompted(
     return lambda out: train_prompted(towers, photos, plan, out, processes=place.processes)
 
 
+def _prepare_gkc(
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
+) -> Callable[[Path], Path]:
+    """On the embedded model a head; on "rn50_openai" or "rn101_openai" the official recipe, tower and all."""
+    values = dict(values)
+    encoder = values.pop("encoder", "mini")
+    if encoder == "mini":
+        plan = gkc_plan(values)
+        mask_tower = _mask_tower(place)
+        sources = MaskSources(**folders)
+        return lambda out: train_gkc(mask_tower, sources, plan, out, processes=place.processes)
+    photo_plan = gkc_photo_plan(values)
+    tower, _ = _tower(encoder, place)
+    if tower.resnet is None:
+        raise ValueError(f"gkc is trained on mini, rn50_openai or rn101_openai; got {encoder!r}.")
+    resnet = ResNetTower(tower.resnet.visual, tower.text, tower.model.logit_scale.detach(), _sha256(tower))
+    return lambda out: train_gkc_photos(resnet, folders["coco"], photo_plan, out, processes=place.processes)
+
+
 def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
     """Folders of photos, and the head to start from if there is one."""
     photos = {name: folder for name, folder in folders.items() if name != "head"}
@@ -181,6 +202,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus, anywhere=True),
         "zegclip": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "zegclip"), anywhere=True),
         "ldvc": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "ldvc"), anywhere=True),
+        "gkc": _Recipe(("coco", "pets", "camvid"), ("coco",), (), _prepare_gkc, anywhere=True),
     }
 )
 
@@ -192,7 +214,8 @@ def _parser() -> argparse.ArgumentParser:
         "method",
         choices=tuple(_RECIPES),
         help="what to train: mvp-seg learned contexts, mvp-seg-plus their student, fc-clip a mask head, "
-        "maft-plus the tower tuned for that head, zegclip and ldvc decoders and prompts; "
+        "maft-plus the tower tuned for that head, zegclip and ldvc decoders and prompts, "
+        "gkc a head that needs no CLIP at inference; "
         "`python -m recipes.mini` makes the towers themselves",
     )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
