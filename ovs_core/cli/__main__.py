@@ -1,4 +1,4 @@
-"""The one command: `ovs-lens app | segment | evaluate | train | weights`.
+"""The one command: `ovs-lens app | segment | evaluate | train | weights | batch`.
 
 A subcommand NAME is the module `ovs_core.cli.NAME`, which also runs alone: `python -m ovs_core.cli.NAME`.
 """
@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "app": "open the app in the browser",
         "segment": "label photos and folders of photos",
+        "batch": "label very many photos into Parquet files, on this machine or on Ray",
         "evaluate": "measure methods on labelled photos",
         "train": "train heads and the embedded model",
         "weights": "list, fetch, add and check weights",
