@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +17,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ovs_core.batch.local import GPU_WORKERS, ROWS_PER_FILE, answerers, rows_of
-from ovs_core.batch.plan import BatchPlan, Prepare, prepare
+from ovs_core.batch.plan import Answerer, BatchPlan, Prepare, prepare
 from ovs_core.batch.rows import check_same_run
 from ovs_core.batch.sources import Source
 from ovs_core.batch.tables import read_header, row_files, write_rows
 
 CORES = 2
 """Cores of an actor without a GPU."""
+
+_KNOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -60,30 +63,42 @@ class WrittenFile:
 class FileMaker:
     """An actor: makes one file of rows of a block of paths.
 
+    What is wrong comes back as a sentence: what an actor raises reaches the driver among pages of Ray's own.
+
     Args:
         plan: what is asked.
         out: folder or URI that every machine can write into.
         workers: threads and cores.
-        make: makes what is asked.
-
-    Raises:
-        ValueError: as `prepare`, or if rows that are there were made otherwise.
+        make: makes what is asked, on the first call.
     """
 
     def __init__(self, plan: BatchPlan, out: str, workers: int, make: Prepare) -> None:
-        self._ready = answerers(plan, workers, make)
+        self._plan = plan
         self._out = out
-        self._cores = workers
-        for name in row_files(out)[:1]:
-            check_same_run(read_header(out, name), self._ready[0].header)
+        self._workers = workers
+        self._make = make
+        self._ready: tuple[Answerer, ...] = ()
 
     def __call__(self, block: Mapping[str, NDArray[Any]]) -> dict[str, list[Any]]:
         """Make the file of a block with columns `id` and `path`; gives the fields of `WrittenFile`."""
-        sources = [Source(str(one), str(path)) for one, path in zip(block["id"], block["path"], strict=True)]
-        rows = list(rows_of(sources, self._ready, self._cores))
-        name = write_rows(self._out, rows, dict(self._ready[0].header))
+        try:
+            rows = list(rows_of(_sources(block), self._answerers(), self._workers))
+            name = write_rows(self._out, rows, dict(self._ready[0].header))
+        except ValueError as error:
+            return {"name": [""], "rows": [0], "errors": ["[]"], "stopped": [str(error)]}
         errors = [(row.id, row.error) for row in rows if row.error is not None]
-        return {"name": [name], "rows": [len(rows)], "errors": [json.dumps(errors)]}
+        return {"name": [name], "rows": [len(rows)], "errors": [json.dumps(errors)], "stopped": [""]}
+
+    def _answerers(self) -> tuple[Answerer, ...]:
+        if not self._ready:
+            self._ready = answerers(self._plan, self._workers, self._make)
+            for name in row_files(self._out)[:1]:
+                check_same_run(read_header(self._out, name), self._ready[0].header)
+        return self._ready
+
+
+def _sources(block: Mapping[str, NDArray[Any]]) -> list[Source]:
+    return [Source(str(one), str(path)) for one, path in zip(block["id"], block["path"], strict=True)]
 
 
 def label_on_ray(
@@ -111,10 +126,11 @@ def label_on_ray(
     ray = _ray()
     make(replace(plan, device="auto"))  # what is wrong is told here, not by every actor
     try:
+        _check_reachable(cluster.address)
         if not ray.is_initialized():
             ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         yield from _files(ray, _blocks(sources, rows_per_file), plan, out, cluster, make)
-    except (ray.exceptions.RayError, ConnectionError, RuntimeError) as error:
+    except (ray.exceptions.RayError, OSError, RuntimeError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise ValueError(f"The run on Ray ended: {lines[-1] if lines else type(error).__name__}") from error
     finally:
@@ -148,6 +164,8 @@ def _files(
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=actors),
     )
     for row in done.iter_rows():
+        if row["stopped"]:
+            raise ValueError(row["stopped"])
         errors = tuple((one, sentence) for one, sentence in json.loads(row["errors"]))
         yield WrittenFile(row["name"], int(row["rows"]), errors)
 
@@ -160,6 +178,18 @@ def _blocks(sources: Sequence[Source], rows_per_file: int) -> list[Any]:
     return [
         arrow.table({"id": [one.id for one in part], "path": [one.path for one in part]}) for part in parts
     ]
+
+
+def _check_reachable(address: str) -> None:
+    """Knock at HOST:PORT, where there is one: Ray itself would go on trying for many minutes.
+
+    Raises:
+        OSError: if nobody answers.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host, int(port)), _KNOCK_SECONDS):
+            pass
 
 
 def _ray() -> Any:
