@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ovs_core.batch.rows import Row, header_of, row_of
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD
-from ovs_core.engine import Engine
+from ovs_core.encoders.towers import DEFAULT_ENCODER
+from ovs_core.engine import Engine, Result
 from ovs_core.image import Photo
-from ovs_core.types import Preset, Result, Vocabulary
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.options import Options
+from ovs_core.refine import NO_REFINER
+from ovs_core.types import Vocabulary
 
 CACHE_BYTES = 64 << 20
 """No photo comes twice, so only embedded words are worth keeping."""
@@ -21,15 +24,14 @@ CACHE_BYTES = 64 << 20
 _PROBE_SIZE = (48, 64)  # (H, W) of the grey photo that is asked about first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # Ray hashes what it sends, and options are a mapping
 class BatchPlan:
     """The same question for every photo; can be sent to another machine.
 
     Attributes:
         vocabulary: what is asked.
-        method, encoder, refine: registry names.
-        scale, threshold, several_frames: changes of the method's own settings; None or False changes nothing.
-        switches: optional parts of the method to turn on.
+        method, encoder, refiner: registry names.
+        options: values by name; those left out suit method and encoder.
         stuff: classes that are not counted (`ovs_core.vocabulary.thing_labels`).
         device, weights_dir, offline: where it runs; see `Engine`.
     """
@@ -37,11 +39,8 @@ class BatchPlan:
     vocabulary: Vocabulary
     method: str = DEFAULT_METHOD
     encoder: str = DEFAULT_ENCODER
-    refine: str = "none"
-    scale: float | None = None
-    threshold: float | None = None
-    several_frames: bool = False
-    switches: tuple[str, ...] = ()
+    refiner: str = NO_REFINER
+    options: Options = field(default_factory=dict)
     stuff: str = "default"
     device: str = "auto"
     weights_dir: Path | None = None
@@ -53,11 +52,8 @@ class BatchPlan:
         return {
             "method": self.method,
             "encoder": self.encoder,
-            "refine": self.refine,
-            "scale": self.scale,
-            "threshold": self.threshold,
-            "several_frames": self.several_frames,
-            "switches": list(self.switches),
+            "refiner": self.refiner,
+            "options": dict(self.options),
             "stuff": self.stuff,
             "classes": [list(names) for names in self.vocabulary.classes],
             "other": list(self.vocabulary.other),
@@ -90,25 +86,21 @@ def prepare(plan: BatchPlan) -> Answerer:
         ValueError: for an unknown name, a setting out of range, or weights that are missing; one sentence.
     """
     engine = Engine(plan.device, weights_dir=plan.weights_dir, offline=plan.offline, cache_bytes=CACHE_BYTES)
-    preset = engine.preset(plan.method, plan.encoder).changed(
-        scale=plan.scale, threshold=plan.threshold, several_frames=plan.several_frames
-    )
 
     def row(photo: Photo, photo_id: str, path: str) -> Row:
-        return row_of(_ask(engine, plan, preset, photo), photo_id, path, plan.stuff)
+        return row_of(_ask(engine, plan, photo), photo_id, path, plan.stuff)
 
     probe = Photo(np.full((*_PROBE_SIZE, 3), 127, np.uint8))
-    header = header_of(_ask(engine, plan, preset, probe), plan.settings)
+    header = header_of(_ask(engine, plan, probe), plan.settings)
     return Answerer(header, row, on_gpu=engine.compute.device.type != "cpu")
 
 
-def _ask(engine: Engine, plan: BatchPlan, preset: Preset, photo: Photo) -> Result:
+def _ask(engine: Engine, plan: BatchPlan, photo: Photo) -> Result:
     return engine.segment(
         photo,
         plan.vocabulary,
         method=plan.method,
         encoder=plan.encoder,
-        refine=plan.refine,
-        preset=preset,
-        switches=plan.switches,
+        refiner=plan.refiner,
+        options=plan.options,
     )

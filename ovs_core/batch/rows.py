@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ovs_core.engine import Result
+from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.export.pictures import label_png
 from ovs_core.export.segments import instance_document
-from ovs_core.types import MaskProposals, Result
 from ovs_core.version import VERSION
 from ovs_core.vocabulary import thing_labels
 
@@ -124,6 +125,7 @@ def header_of(result: Result, settings: Mapping[str, Any]) -> dict[str, Any]:
         "version": VERSION,
         "settings": dict(settings),
         "preset": asdict(result.preset),
+        "options": dict(result.options),
         "weights": dict(result.weights),
     }
 
@@ -138,7 +140,7 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the first thing that differs.
     """
-    for part in ("schema", "settings", "preset", "weights"):
+    for part in ("schema", "settings", "preset", "options", "weights"):
         if part not in new:
             continue
         before, now = _plain(old.get(part)), _plain(new[part])
@@ -175,7 +177,7 @@ def _class_areas(result: Result) -> tuple[ClassArea, ...]:
 
 def _instance_masks(result: Result, stuff: str) -> tuple[InstanceMask, ...] | None:
     """Objects of a result with masks; None for one without."""
-    if not isinstance(result.segmentation.score_map, MaskProposals):
+    if not isinstance(result.evidence, MaskProposals):
         return None
     found = instance_document(result, thing_labels(result.vocabulary, stuff), "")["annotations"]
     return tuple(

@@ -19,9 +19,15 @@ from ovs_core.batch.rows import check_same_run
 from ovs_core.batch.sources import Source, find_sources, shard_of, without
 from ovs_core.batch.tables import done_ids, read_header, row_files
 from ovs_core.batch.unpack import UNPACKED, unpack
-from ovs_core.build import DEFAULT_METHOD, METHODS
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, add_method_options, say
+from ovs_core.cli.options import (
+    EXIT_SOME_FAILED,
+    add_machine_options,
+    add_method_options,
+    chosen_options,
+    say,
+)
+from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.vocabulary import read_vocabulary
 
 
@@ -53,14 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, metavar="DIR", help="folder to write into, or a URI of one")
     add("--classes", help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
-    add_method_options(parser, "only one here")
-    add(
-        "--switch",
-        action="append",
-        default=[],
-        choices=sorted({name for spec in METHODS.values() for name in spec.switches}),
-        help="optional part of the method; may be repeated",
-    )
+    add_method_options(parser, None, "only one here")
     add("--stuff", default="default", metavar="TEXT", help="classes that instances do not count, or none")
     add("--recursive", action="store_true", help="folders within the folder too")
     add("--resume", action="store_true", help="go on where an earlier run with the same settings ended")
@@ -112,11 +111,8 @@ def _plan(arguments: argparse.Namespace) -> BatchPlan:
         vocabulary,
         method=methods[0],
         encoder=arguments.encoder,
-        refine=arguments.refine,
-        scale=arguments.scale,
-        threshold=arguments.threshold,
-        several_frames=arguments.several_frames,
-        switches=tuple(sorted(arguments.switch)),
+        refiner=arguments.refine,
+        options=chosen_options(arguments, None, methods)[methods[0]],
         stuff=arguments.stuff,
         device=arguments.device,
         weights_dir=arguments.weights_dir,

@@ -185,9 +185,9 @@ def test_the_embedded_model_makes_rows(tmp_path):
     ("change", "sentence"),
     [
         ({"method": "nothing"}, "nothing"),
-        ({"threshold": 2.0}, "threshold must lie in"),
+        ({"options": {"threshold": 2.0}}, "threshold"),
         ({"device": "tpu"}, "device must be one of"),
-        ({"switches": ("nothing",)}, "nothing"),
+        ({"options": {"nothing": True}}, "nothing"),
     ],
 )
 def test_what_is_wrong_is_told_before_any_work(change, sentence):

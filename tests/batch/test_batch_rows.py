@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from batch_toys import PLAN, same_rows
-from hand_made import make_mask_result, make_proposals, make_result
+from batch_toys import PLAN, make_mask_result, make_result, same_rows
 from PIL import Image
 
 from ovs_core.batch.rows import check_same_run, error_row, header_of, row_of
@@ -26,7 +25,7 @@ def mask_result():
     masks = np.zeros((2, 4, 6))
     masks[0, :2, :3] = 1  # a dog of 2 x 3 pixels at the upper left
     masks[1, :, :] = 1
-    return make_mask_result(make_proposals(masks, [[0.9, 0.05], [0.05, 0.9]]))
+    return make_mask_result(masks, [[0.9, 0.05], [0.05, 0.9]])
 
 
 def test_a_row_counts_the_pixels_of_each_class_that_won_some():
