@@ -1,4 +1,4 @@
-"""The one command: `ovs-lens app | segment | evaluate | train | weights | batch`.
+"""The one command: `ovs-lens app | segment | evaluate | train | weights | batch | selfcheck`.
 
 A subcommand NAME is the module `ovs_core.cli.NAME`, which also runs alone: `python -m ovs_core.cli.NAME`.
 """
@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "batch": "label very many photos into Parquet files, on this machine or on Ray",
         "evaluate": "measure methods on labelled photos",
         "train": "train heads and the embedded model",
+        "selfcheck": "every method on a device beside the CPU, as a table",
         "weights": "list, fetch, add and check weights",
     }
 )
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<11}{what}" for name, what in COMMANDS.items()]
     return "\n".join(
         ["usage: ovs-lens COMMAND ...", "", *lines, "", "ovs-lens COMMAND --help says more; --version."]
     )
