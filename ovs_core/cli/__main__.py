@@ -1,4 +1,4 @@
-"""The one command: `ovs-lens app | segment | video | evaluate | train | weights`.
+"""The one command: `ovs-lens app | segment | video | batch | evaluate | train | selfcheck | weights`.
 
 A subcommand NAME is the module `ovs_core.cli.NAME`, which also runs alone: `python -m ovs_core.cli.NAME`.
 """
@@ -19,8 +19,10 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "app": "open the app in the browser",
         "segment": "label photos and folders of photos",
         "video": "label clips and folders of frames",
+        "batch": "label very many photos into Parquet files, on this machine or on Ray",
         "evaluate": "measure methods on labelled photos",
         "train": "train heads and the embedded model",
+        "selfcheck": "every method on a device beside the CPU, as a table",
         "weights": "list, fetch, add and check weights",
     }
 )
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<11}{what}" for name, what in COMMANDS.items()]
     return "\n".join(
         ["usage: ovs-lens COMMAND ...", "", *lines, "", "ovs-lens COMMAND --help says more; --version."]
     )
