@@ -157,7 +157,7 @@ def test_quotation_marks_hold_a_name_together(text, classes, literal):
         ("coco.json", '{"categories": [{"id": 2, "name": "sky"}]}', (("sky",),), (2,)),
         ("lvis.json", '[{"id": 2, "name": "sky", "synonyms": ["air"]}]', (("sky", "air"),), (2,)),
         ("config.json", '{"model": "x", "id2label": {"0": "sky", "1": "trees"}}', SKY_TREES, (0, 1)),
-        ("meta.json", '{"classes": [{"title": "sky", "shape": "bitmap"}, {"title": "trees"}]}', SKY_TREES, ()),
+        ("meta.json", '{"classes": [{"title": "sky", "shape": "x"}, {"title": "trees"}]}', SKY_TREES, ()),
         ("info.json", '{"default": {"features": {"label": {"names": ["sky", "trees"]}}}}', SKY_TREES, ()),
         ("map.pbtxt", "item {\n id: 3\n name: 'sky'\n}\nitem { id: 4 name: \"trees\" }", SKY_TREES, (3, 4)),
         ("map.pbtxt", 'item { id: 4 name: "/m/1" display_name: "trees" }', (("trees",),), (4,)),
