@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ovs_core.class_lists import file_classes, typed_classes
 from ovs_core.class_tables import ClassList, Entry, Name, VocabularyError
+from ovs_core.shipped_files import shipped_folder
 from ovs_core.spelling import (
     Lexicon,
     asked_form,
@@ -41,7 +42,7 @@ MAX_NAME_LENGTH = 200
 MAX_NAMES = 2000
 MAX_FILE_BYTES = 4_000_000
 
-_LISTS = Path(__file__).resolve().parents[1] / "assets" / "vocabularies"
+_LISTS = shipped_folder("assets") / "vocabularies"
 _BENCHMARK_NAMES = (
     "voc20",
     "voc21",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from conftest import random_photo
 
+from ovs_core.encoders.near_words import with_near_words
 from ovs_core.engine import Engine
-from ovs_core.near_words import with_near_words
 from ovs_core.render.palette import colors_for
 from ovs_core.vocabulary import default_background, parse_vocabulary, read_vocabulary, thing_labels
 
@@ -185,3 +185,13 @@ def test_an_answer_does_not_depend_on_the_spelling(tmp_path):
     assert np.array_equal(plain.labels, spelled.labels)
     assert [summary.names[0] for summary in spelled.classes[:2]] == ["Sky.", "palm_tree"]
     assert "palm_tree as palm tree" in " ".join(spelled.vocabulary.notes)
+
+
+def test_an_answer_remembered_for_a_word_is_not_that_of_its_letters(tmp_path):
+    engine, photo = Engine("cpu", offline=True, text_dir=tmp_path), random_photo(96, 128)
+    engine.segment(photo, "sky.; palm_tree", background="none")
+    letters = engine.segment(photo, '"sky."; "palm_tree"', background="none")
+    alone = Engine("cpu", offline=True, text_dir=tmp_path).segment(
+        photo, '"sky."; "palm_tree"', background="none"
+    )
+    assert np.array_equal(letters.confidence, alone.confidence)
