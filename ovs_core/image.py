@@ -53,11 +53,13 @@ class Photo:
         pixels: (H, W, 3) uint8 RGB, upright (EXIF orientation applied).
         name: file name without its ending, "photo" if unknown; exports are named after it.
         notes: what reading changed, one sentence each, to be shown to the user.
+        file_name: name of the file with its ending, "" if it came from none.
     """
 
     pixels: NDArray[np.uint8]
     name: str = "photo"
     notes: tuple[str, ...] = ()
+    file_name: str = ""
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape

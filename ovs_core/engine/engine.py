@@ -329,6 +329,7 @@ class Engine:
             options=used.options,
             views=answer.views,
             notes=_memory_notes(settings.preset, used.preset),
+            source=request.photo.file_name,
         )
 
     def _evidence(

@@ -36,6 +36,7 @@ class Result:
         options: value of every option that was declared, by name.
         views: intermediate quantities that were asked for.
         notes: what was out of the ordinary in answering, one sentence each, to be shown to the user.
+        source: file name of the photo with its ending, "" if it had none; files are named after it.
     """
 
     image: NDArray[np.uint8]
@@ -53,6 +54,7 @@ class Result:
     options: Options = field(default_factory=dict)
     views: tuple[View, ...] = ()
     notes: tuple[str, ...] = ()
+    source: str = ""
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
@@ -70,6 +72,11 @@ class Result:
         """Names of the switches that were on."""
         return tuple(sorted(name for name, value in self.options.items() if value is True))
 
-    def save(self, folder: str | Path, stem: str = "photo", formats: Iterable[str] = ()) -> tuple[Path, ...]:
-        """Write label map, overlay and report, and `formats`; see `ovs_core.export.files.save_result`."""
+    def save(
+        self, folder: str | Path, stem: str | None = None, formats: Iterable[str] = ()
+    ) -> tuple[Path, ...]:
+        """Write label map, overlay and report, and `formats`, named after the photo unless `stem` says how.
+
+        See `ovs_core.export.files.save_result`.
+        """
         return save_result(self, folder, stem, formats)
