@@ -31,6 +31,7 @@ MAY_SEE = {
     "stream": frozenset({"types", "devices"}),
     "image": GROUND,
     "templates": GROUND,
+    "picture_kinds": GROUND,
     "spelling": GROUND,
     "class_tables": GROUND,
     "class_lists": GROUND | {"class_tables"},

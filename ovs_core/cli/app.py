@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, OneLineParser
 from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES
 from ovs_core.engine import Engine
 
@@ -63,4 +64,5 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

@@ -18,6 +18,7 @@ from ovs_core.cli.options import (
     chosen_options,
     say,
 )
+from ovs_core.cli.streams import lasting_output
 from ovs_core.engine import Engine
 from ovs_core.evaluation.datasets import DATASETS, Dataset, open_dataset
 from ovs_core.evaluation.metrics import Interval
@@ -189,4 +190,5 @@ def _cell(one: Interval | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())
