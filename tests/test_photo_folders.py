@@ -73,8 +73,8 @@ def test_other_files_are_counted_and_named(engine, folder, capsys):
     assert code == 0
     assert sources == {"a": "a.jpg"}
     assert said == [
-        f"Left out of {folder}: 2 files that are no pictures (notes.txt, table.csv); 1 hidden file (.secret.jpg); "
-        "1 folder, which --recursive looks into (deeper)."
+        f"Left out of {folder}: 2 files that are no pictures (notes.txt, table.csv); "
+        "1 hidden file (.secret.jpg); 1 folder, which --recursive looks into (deeper)."
     ]
 
 
