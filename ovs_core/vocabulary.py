@@ -23,6 +23,7 @@ from ovs_core.spelling import (
 )
 from ovs_core.templates import TEMPLATES
 from ovs_core.types import Vocabulary
+from ovs_core.user_folders import without_tilde
 
 __all__ = [
     "BENCHMARKS",
@@ -120,7 +121,7 @@ def read_vocabulary(
         return parse_vocabulary(spec, background)
     name = spec.strip()[1:].strip()
     benchmark = BENCHMARKS.get(name.casefold())
-    path = benchmark or _user_path(name)
+    path = benchmark or without_tilde(name)
     listed = file_classes(_read_text(path), path.suffix.lower())
     return _vocabulary(listed, background, typed=False, benchmark=benchmark is not None)
 
@@ -184,14 +185,6 @@ def _given(classes: object) -> ClassList:
             raise VocabularyError(f"{hint}; the list holds {type(item).__name__}.")
         entries.append(Entry(tuple(map(Name, names))))
     return ClassList(tuple(entries))
-
-
-def _user_path(name: str) -> Path:
-    """Path of a class list, `~` meaning the user's home where there is one."""
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:
-        return Path(name)
 
 
 def _read_text(path: Path) -> str:

@@ -16,7 +16,7 @@ RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))  # how weights are made
 LONGEST_FILE = 500
 LONGEST_APP = 60
 
-GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "version"})
+GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "user_folders", "version"})
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
@@ -24,7 +24,8 @@ ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
     "types": frozenset(),
-    "shipped_files": frozenset(),
+    "user_folders": frozenset(),
+    "shipped_files": frozenset({"user_folders"}),
     "version": frozenset(),
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),

@@ -30,6 +30,7 @@ from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
+from ovs_core.user_folders import without_tilde
 
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
@@ -227,7 +228,7 @@ def _folders(pairs: Sequence[str], recipe: _Recipe) -> dict[str, Path]:
         name, separator, folder = pair.partition("=")
         if not separator or name not in recipe.data:
             raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(recipe.data)}.")
-        folders[name] = Path(folder).expanduser()
+        folders[name] = without_tilde(folder)
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
     missing = [name for name in recipe.needed if name not in folders]
