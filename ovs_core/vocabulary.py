@@ -31,6 +31,7 @@ __all__ = [
     "MAX_NAME_LENGTH",
     "TEMPLATES",
     "VocabularyError",
+    "background_names",
     "default_background",
     "default_stuff",
     "parse_vocabulary",
@@ -232,7 +233,7 @@ def _vocabulary(
     if background == "default" and (own or benchmark):
         other = _hidden([name.text for name in own], queries)
     else:
-        other = _background(background, queries)
+        other = background_names(queries, background)
     left_out = [f"Left out, for they name nothing to look for: {_some(fillers)}."] if fillers else []
     return Vocabulary(
         classes,
@@ -341,12 +342,20 @@ class _Reading:
         return tuple(notes)
 
 
-def _background(background: str | None, asked: Sequence[Sequence[str]]) -> tuple[str, ...]:
-    """Names of "everything else" as wished, without those that the classes ask for."""
+def background_names(classes: Sequence[Sequence[str]], background: str | None = "default") -> tuple[str, ...]:
+    """Hidden names of "everything else", without those that the classes ask for.
+
+    Args:
+        classes: names of each class, as they are asked.
+        background: as for `parse_vocabulary`.
+
+    Raises:
+        VocabularyError: if a name is too long or there are too many.
+    """
     wanted = (background or "none").strip() or "none"
     if wanted.casefold() == "none":
         return ()
-    return _hidden(default_background() if wanted == "default" else _typed_names(wanted), asked)
+    return _hidden(default_background() if wanted == "default" else _typed_names(wanted), classes)
 
 
 def _hidden(names: Iterable[str], asked: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from ovs_core.vocabulary import (
     MAX_NAMES,
     TEMPLATES,
     VocabularyError,
+    background_names,
     default_background,
     default_stuff,
     parse_vocabulary,
@@ -111,6 +112,12 @@ def test_what_is_typed_leaves_the_default_background(typed, gone):
 )
 def test_the_background_can_be_chosen(background, other):
     assert parse_vocabulary("dog", background).other == other
+
+
+def test_hidden_names_of_classes_that_were_never_typed():
+    assert background_names([("a; b", "wall-other"), ("sky|x",)], "wall; sky; floor") == ("sky", "floor")
+    assert background_names([("dog",)]) == default_background()
+    assert background_names([("dog",)], None) == ()
 
 
 def things(text, stuff="default"):
