@@ -84,11 +84,16 @@ def _from_16_bits(values: NDArray[np.uint16]) -> tuple[Levels, Notes]:
     """Scale colours by the depth that holds the largest of them, alpha (of four channels) by its own."""
     colors = values[..., :3] if values.ndim == 3 and values.shape[2] == 4 else values
     white, notes = _white_of(int(colors.max()))
-    levels = _round(np.minimum(values, white).astype(np.float32) * (255 / white))
+    levels = _levels_up_to(white)[values]
     if colors is not values:
         opaque, _ = _white_of(int(values[..., 3].max()))
-        levels[..., 3] = _round(values[..., 3].astype(np.float32) * (255 / opaque))
+        levels[..., 3] = _levels_up_to(opaque)[values[..., 3]]
     return levels, notes
+
+
+def _levels_up_to(white: int) -> Levels:
+    """Level of every 16-bit value (65536,) where `white` is 255."""
+    return _round(np.minimum(np.arange(65536), white) * (255 / white))
 
 
 def _white_of(highest: int) -> tuple[int, Notes]:

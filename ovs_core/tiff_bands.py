@@ -144,7 +144,9 @@ def read_bands(stream: IO[bytes]) -> Bands:
         rows, columns = min(height, layout.height - top), min(layout.chunk[1], layout.width - left)
         target = values[top : top + rows, left : left + columns]
         if band is None:
-            target[...] = block[:rows, :columns, take]
+            target[..., :shown] = block[:rows, :columns, :shown]
+            if with_alpha:
+                target[..., -1] = block[:rows, :columns, -1]
         else:
             target[..., take.index(band)] = block[:rows, :columns, 0]
     if with_alpha:
