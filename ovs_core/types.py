@@ -21,6 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+OTHER = 0
+"""The only label with a meaning of its own: nothing the user typed. "Not known" is a mask, never a label."""
+
+Color = tuple[int, int, int]
+"""(R, G, B) in 0..255."""
+OTHER_COLOR: Color = (128, 128, 128)
+"""Label 0: neutral grey, never given to a class."""
+
 ViewKind = Literal[
     "similarity",
     "attention",
@@ -373,6 +381,84 @@ class Preset:
             short_side=self.short_side if short_side is None else short_side,
             frames=SEVERAL_FRAMES if several_frames else self.frames,
         )
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """What one number of a label map means.
+
+    Attributes:
+        id: the number, from 1.
+        names: synonyms, first one shown.
+        color: in every picture.
+    """
+
+    id: int
+    names: tuple[str, ...]
+    color: Color
+
+    def __post_init__(self) -> None:
+        if self.id < 0 or not self.names:
+            raise ValueError(f"a class needs an id of 0 or more and a name, got {self.id} and {self.names}")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """A number for every pixel: an answer, ground truth, or either edited by hand.
+
+    Attributes:
+        labels: (H, W) uint8 or uint16; 0 = other, else the id of a class.
+        classes: what the numbers mean, ids different and rising; `other` is not among them.
+        known: (H, W), False where nobody knows the label; None where all are known. Ground truth only.
+        instances: (H, W), number of the object a pixel belongs to, 0 = none; None where objects are not told
+            apart.
+    """
+
+    labels: NDArray[np.integer]
+    classes: tuple[LabelClass, ...]
+    known: NDArray[np.bool_] | None = None
+    instances: NDArray[np.integer] | None = None
+
+    def __post_init__(self) -> None:
+        ids = [entry.id for entry in self.classes]
+        if ids != sorted(set(ids)) or (ids and ids[0] < 1):
+            raise ValueError(f"ids of classes must be different, rising and 1 or more; got {ids}")
+        if self.labels.ndim != 2 or not np.issubdtype(self.labels.dtype, np.integer):
+            raise ValueError(f"labels must be whole numbers (H, W), got {self.labels.dtype}{self.labels.shape}")
+        for name in ("known", "instances"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.labels.shape:
+                raise ValueError(f"{name} must be {self.labels.shape}, got {value.shape}")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        height, width = self.labels.shape
+        return height, width
+
+    @property
+    def other(self) -> LabelClass:
+        """What label 0 is called and looks like."""
+        return LabelClass(OTHER, ("other",), OTHER_COLOR)
+
+    @property
+    def color_table(self) -> NDArray[np.uint8]:
+        """Colour of every label, (largest id + 1, 3); numbers without a class are grey."""
+        table = np.full((max((entry.id for entry in self.classes), default=0) + 1, 3), OTHER_COLOR, np.uint8)
+        for entry in self.classes:
+            table[entry.id] = entry.color
+        return table
+
+    def class_of(self, label: int) -> LabelClass:
+        """The class of a label; `other` for 0.
+
+        Raises:
+            ValueError: for a number that means nothing here.
+        """
+        for entry in (self.other, *self.classes):
+            if entry.id == label:
+                return entry
+        raise ValueError(f"label must be 0 or the id of a class, got {label}")
 
 
 @dataclass(frozen=True)

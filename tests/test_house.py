@@ -18,7 +18,7 @@ LONGEST_APP = 60
 GROUND = frozenset({"types", "devices", "cache", "stream"})
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
-ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
+ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", "edit"}
 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
@@ -39,6 +39,7 @@ MAY_SEE = {
     "methods": VALUES | {"checkpoints", "encoders", "decoders"},
     "refine": VALUES | {"checkpoints"},
     "render": GROUND | {"scores", "segments"},
+    "edit": GROUND | {"vocabulary"},
     "views": GROUND | {"scores"},
     "export": GROUND | {"scores", "segments", "vocabulary", "render"},
     "registry": MODELS,
