@@ -22,8 +22,8 @@ SamKind = Literal["vit_b", "vit_l", "vit_h", "vit_t"]
 
 IMAGE_SIZE = 1024  # side of the padded frame, in pixels
 EMBEDDING_SIDE = 64  # cells of the image embedding along a side
-_CHANNEL_MEAN = [123.675, 116.28, 103.53]  # of ImageNet, RGB in 0..255, as segment-anything has them
-_CHANNEL_DEVIATION = [58.395, 57.12, 57.375]
+_CHANNEL_MEAN = (123.675, 116.28, 103.53)  # of ImageNet, RGB in 0..255, as segment-anything has them
+_CHANNEL_DEVIATION = (58.395, 57.12, 57.375)
 _WIDTHS: Mapping[int, SamKind] = MappingProxyType({768: "vit_b", 1024: "vit_l", 1280: "vit_h"})
 _PATCH_EMBEDDING = "image_encoder.patch_embed.proj.weight"  # of the plain vision transformers
 _FIRST_CONVOLUTION = "image_encoder.patch_embed.seq.0.c.weight"  # of TinyViT
@@ -107,6 +107,6 @@ def build_mobile_sam(config: TinyViTConfig | None = None) -> Sam:
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         ),
-        pixel_mean=_CHANNEL_MEAN,
-        pixel_std=_CHANNEL_DEVIATION,
+        pixel_mean=list(_CHANNEL_MEAN),
+        pixel_std=list(_CHANNEL_DEVIATION),
     )

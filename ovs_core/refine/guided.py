@@ -1,0 +1,144 @@
+"""Guided filter: evidence follows the photo's colours, a linear model of them in every small square.
+
+Papers: He, Sun and Tang, "Guided Image Filtering" (TPAMI 2013), equations 19 to 21 for a colour guide; "Fast
+Guided Filter" (arXiv 1505.00996): the models are fitted on a coarse grid, and only they are enlarged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ovs_core.devices import Cancel, Report, advance
+from ovs_core.image import to_frame
+
+RADIUS = 8  # cells of the coarse grid from the middle of a square to its edge
+SMOOTHNESS = 1e-3  # epsilon: colour variance, of [0, 1] squared, below which a square counts as flat
+_CHUNK_BYTES = 16 << 20
+
+
+def guided_rows(
+    rows: Tensor,
+    pixels: NDArray[np.uint8],
+    *,
+    max_side: int = 512,
+    coarse_side: int = 256,
+    radius: int = RADIUS,
+    smoothness: float = SMOOTHNESS,
+    progress: Report = None,
+    cancel: Cancel = None,
+) -> Tensor:
+    """Evidence of every row, guided by the photo it belongs to.
+
+    Args:
+        rows: (S, h, w) on a grid that covers the photo.
+        pixels: the photo, (H, W, 3) uint8 RGB.
+        max_side: longer side of the answer, in pixels; not above the photo's, not below the grid's.
+        coarse_side: longer side of the grid that models are fitted on.
+        radius: of a square, in cells of that grid.
+        smoothness: see `SMOOTHNESS`.
+        progress: told (rows done, rows in all) after every chunk.
+        cancel: looked at before every chunk.
+
+    Returns:
+        (S, H', W') float32.
+
+    Raises:
+        Cancelled: if `cancel` was set.
+    """
+    rows = rows.to(torch.float32)
+    fine = _size(pixels.shape[:2], rows.shape[1:], max_side)
+    coarse = _size(fine, rows.shape[1:], coarse_side)
+    guide = to_frame(pixels, fine).to(rows.device)  # (3, H', W')
+    seen = guide_statistics(F.interpolate(guide[None], coarse, mode="area")[0], radius, smoothness)
+    count = max(1, _CHUNK_BYTES // (16 * fine[0] * fine[1]))
+    answer = rows.new_empty(len(rows), *fine)
+    advance(0, len(rows), progress, cancel)
+    for start in range(0, len(rows), count):
+        part = F.interpolate(
+            rows[None, start : start + count], size=coarse, mode="bilinear", align_corners=False
+        )[0]
+        answer[start : start + count] = _applied(*local_models(part, seen), guide)
+        advance(min(start + count, len(rows)), len(rows), progress, cancel)
+    return answer
+
+
+def guided_filter(rows: Tensor, guide: Tensor, radius: int, smoothness: float) -> Tensor:
+    """The plain filter: rows (S, H, W) and a guide (3, H, W) of one size, (S, H, W)."""
+    if rows.ndim != 3 or guide.ndim != 3 or rows.shape[1:] != guide.shape[1:]:
+        raise ValueError(
+            f"expected (S, H, W) and (3, H, W), got {tuple(rows.shape)} and {tuple(guide.shape)}"
+        )
+    return _applied(*local_models(rows, guide_statistics(guide, radius, smoothness)), guide)
+
+
+@dataclass(frozen=True, eq=False)
+class GuideStatistics:
+    """What the models of all squares of one guide share.
+
+    Attributes:
+        guide: (C, h, w) colours in [0, 1].
+        radius: pixels from a square's middle to its edge; squares are cut at the photo's border.
+        mean: (C, h, w) of every square.
+        inverse: (h, w, C, C) of the covariance of colours in every square.
+    """
+
+    guide: Tensor
+    radius: int
+    mean: Tensor
+    inverse: Tensor
+
+
+def guide_statistics(guide: Tensor, radius: int, smoothness: float) -> GuideStatistics:
+    """Means and inverse covariances of a guide (C, h, w); `smoothness` is added to every variance."""
+    mean = _box_mean(guide, radius)
+    products = _box_mean((guide[:, None] * guide[None]).flatten(0, 1), radius)
+    channels = len(guide)
+    covariance = products.view(channels, channels, *guide.shape[1:]) - mean[:, None] * mean
+    covariance = covariance.permute(2, 3, 0, 1).double()  # (h, w, C, C)
+    steady = covariance + smoothness * torch.eye(channels, dtype=torch.float64, device=guide.device)
+    return GuideStatistics(guide, radius, mean, torch.linalg.inv(steady).to(guide.dtype))
+
+
+def local_models(rows: Tensor, seen: GuideStatistics) -> tuple[Tensor, Tensor]:
+    """Slopes (S, C, h, w) and offsets (S, h, w) of rows (S, h, w), averaged over the squares of a pixel."""
+    mean = _box_mean(rows, seen.radius)
+    mixed = rows[:, None] * seen.guide[None]  # (S, C, h, w)
+    mixed = _box_mean(mixed.flatten(0, 1), seen.radius).view_as(mixed)
+    covariance = mixed - mean[:, None] * seen.mean[None]
+    slopes = torch.einsum("hwcd,sdhw->schw", seen.inverse, covariance)
+    offsets = mean - (slopes * seen.mean[None]).sum(1)
+    return _box_mean(slopes.flatten(0, 1), seen.radius).view_as(slopes), _box_mean(offsets, seen.radius)
+
+
+def _applied(slopes: Tensor, offsets: Tensor, guide: Tensor) -> Tensor:
+    """Linear models of a coarser or equal grid at every pixel of a guide (C, H, W): (S, H, W)."""
+    size = (guide.shape[1], guide.shape[2])
+    answer = _enlarged(offsets, size)
+    for channel, color in enumerate(guide):
+        answer.addcmul_(_enlarged(slopes[:, channel], size), color[None])
+    return answer
+
+
+def _enlarged(rows: Tensor, size: tuple[int, int]) -> Tensor:
+    """Rows (S, h, w) at another size; a copy."""
+    return F.interpolate(rows[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _box_mean(rows: Tensor, radius: int) -> Tensor:
+    """Mean of rows (S, h, w) over the square around each pixel, cut at the border."""
+    for size, padding in (((1, 2 * radius + 1), (0, radius)), ((2 * radius + 1, 1), (radius, 0))):
+        rows = F.avg_pool2d(rows[None], size, stride=1, padding=padding, count_include_pad=False)[0]
+    return rows
+
+
+def _size(image_size: tuple[int, ...] | torch.Size, grid: torch.Size, max_side: int) -> tuple[int, int]:
+    """(H, W) of a working grid: smaller than the photo where it must be, never coarser than the evidence."""
+    scale = min(1.0, max_side / max(image_size))
+    height, width = (max(cells, round(side * scale)) for side, cells in zip(image_size, grid, strict=True))
+    return height, width
