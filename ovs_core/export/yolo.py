@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovs_core.export.outlines import outlines
+from ovs_core.export.outlines import TOLERANCE, outlines
 from ovs_core.types import Result
 
 
-def yolo_lines(result: Result) -> str:
-    """One line per region: class index from 0, then x y of each corner as shares of width and height."""
+def yolo_lines(result: Result, tolerance: float = TOLERANCE) -> str:
+    """One line per region: class index from 0, then x y of each corner as shares of width and height.
+
+    Args:
+        result: what to describe.
+        tolerance: of polygons, in pixels (`ovs_core.export.outlines`).
+    """
     height, width = result.labels.shape
     lines = []
     for k in np.unique(result.labels).tolist():
         if k:
-            for ring in outlines(result.labels == k):
+            for ring in outlines(result.labels == k, tolerance):
                 shares = (ring / (width, height)).ravel()
                 lines.append(" ".join([str(k - 1), *(f"{share:.6f}" for share in shares.tolist())]))
     return "".join(f"{line}\n" for line in lines)
