@@ -16,7 +16,7 @@ LONGEST_FILE = 500
 LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream"})
-VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
+VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments", "boxes", "exemplars"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", "edit"}
 
@@ -26,6 +26,8 @@ MAY_SEE = {
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),
     "stream": frozenset({"types", "devices"}),
+    "boxes": frozenset(),
+    "exemplars": GROUND | {"boxes", "image"},
     "image": GROUND,
     "vocabulary": GROUND,
     "near_words": GROUND | {"vocabulary"},

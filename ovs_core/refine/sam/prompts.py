@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,10 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
+from ovs_core.boxes import Box, check_box
 from ovs_core.refine.sam.embedding import SamEmbedding
 
 MAX_POINTS = 100
-Box = tuple[float, float, float, float]
-"""(left, top, right, bottom) in pixels of the photo."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +59,6 @@ def check_prompt(embedding: SamEmbedding, clicks: Sequence[Click], box: Box | No
             raise ValueError(f"The point ({click.x:g}, {click.y:g}) lies outside {photo}.")
     if box is not None:
         check_box(box, embedding.image_size)
-
-
-def check_box(box: Box, image_size: tuple[int, int]) -> None:
-    """Refuse a box that holds no part of a photo of (H, W) pixels, or reaches out of it.
-
-    Raises:
-        ValueError: in one sentence.
-    """
-    left, top, right, bottom = box
-    height, width = image_size
-    if not all(map(math.isfinite, box)) or not (left < right and top < bottom):
-        raise ValueError(f"The box {_written(box)} has no area; draw it from one corner to the opposite one.")
-    if left < 0 or top < 0 or right > width or bottom > height:
-        raise ValueError(f"The box {_written(box)} reaches out of the photo of {width} x {height} pixels.")
 
 
 @torch.no_grad()
@@ -187,8 +171,3 @@ def on_mask_grid(sam: Sam, embedding: SamEmbedding, values: Tensor, padding: flo
     )
     grid[: inside[0], : inside[1]] = resized[0, 0]
     return grid
-
-
-def _written(box: Box) -> str:
-    """A box for a sentence."""
-    return "(" + ", ".join(f"{number:g}" for number in box) + ")"
