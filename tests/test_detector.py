@@ -11,8 +11,8 @@ from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.detector import CspStage, Detector, Found, at_sixteenth
 from ovs_core.encoders.mini import ConvStem, build_mini, fitting, with_small_table, with_whole_table
 from ovs_core.encoders.mini_pyramid import pyramid_channels, stem_maps
-from ovs_core.training.mini_image import DETECTOR_TRUST, join_detector
-from ovs_core.training.teachers import DETECTOR_MEAN, DETECTOR_STD, start_detector
+from recipes.mini.image import DETECTOR_TRUST, join_detector
+from recipes.mini.teachers import DETECTOR_MEAN, DETECTOR_STD, start_detector
 
 WITH_DETECTOR = {**CONFIG, "stem": {**CONFIG["stem"], "detector_names": 3}}
 

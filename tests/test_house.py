@@ -12,10 +12,11 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = REPOSITORY / "ovs_core"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))  # how weights are made: sees all, nothing sees it
 LONGEST_FILE = 500
 LONGEST_APP = 60
 
-GROUND = frozenset({"types", "devices", "cache", "stream"})
+GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "version"})
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments", "boxes", "exemplars"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", "edit"}
@@ -23,6 +24,8 @@ ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
     "types": frozenset(),
+    "shipped_files": frozenset(),
+    "version": frozenset(),
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),
     "stream": frozenset({"types", "devices"}),
@@ -58,7 +61,9 @@ MAY_SEE = {
     },  # of render, the palette: a class has one colour everywhere
     "evaluation": ANSWERS,
     "ui": ANSWERS,
-    "cli": ANSWERS | {"evaluation", "training"},  # cli/train.py is how training starts; nothing else sees it
+    # cli/app.py serves the page; cli/train.py is how training starts, nothing else sees it
+    "cli": ANSWERS | {"evaluation", "training", "batch", "ui"},
+    "batch": ANSWERS,
     "training": MODELS,
     "": ANSWERS,  # ovs_core/__init__.py
 }
@@ -210,6 +215,19 @@ def test_imports_go_one_way(room):
     assert _offenders(lambda tree: wrong_way_imports(room, tree), files) == {}
 
 
+def test_nothing_that_is_installed_sees_the_recipes():
+    assert _offenders(lambda tree: imports_of("recipes", tree)) == {}
+
+
+def test_recipes_keep_the_rules_too():
+    assert _offenders(hooks, RECIPES) == {}
+    assert _offenders(module_state, RECIPES) == {}
+    assert _offenders(weight_reads, RECIPES) == {}
+    inner = [path for path in RECIPES if path.name != "__main__.py"]
+    assert _offenders(lambda tree: imports_of("argparse", tree), inner) == {}
+    assert _offenders(lambda tree: imports_of("gradio", tree), RECIPES) == {}
+
+
 def test_only_the_ui_knows_gradio():
     assert _offenders(lambda tree: imports_of("gradio", tree), _outside("ui")) == {}
 
@@ -233,7 +251,7 @@ def test_modules_hold_no_state():
 def test_files_stay_readable():
     lengths = {
         str(path.relative_to(REPOSITORY)): len(path.read_text(encoding="utf-8").splitlines())
-        for path in SOURCES
+        for path in [*SOURCES, *RECIPES]
     }
     assert {path: lines for path, lines in lengths.items() if lines >= LONGEST_FILE} == {}
 

@@ -15,23 +15,21 @@ from typing import Any
 
 import torch
 
-from ovs_core.build import ENCODERS, LoadedModel, Tower, build_tower, lookup
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.devices import DEVICES, Compute
-from ovs_core.encoders.contexts import load_contexts
-from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.methods.mvp_seg.contexts import load_contexts
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
+from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
-from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
-from ovs_core.training.mask_plans import plan_from_json as plan_from_values
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
-from ovs_core.training.mini import Sources, plan_from_json, train_mini
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
 
-_ROOT = Path(__file__).resolve().parents[2]
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
 
@@ -105,13 +103,6 @@ def _device(asked: str, method: str) -> str:
     return "cpu"
 
 
-def _prepare_mini(
-    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
-) -> Callable[[Path], Path]:
-    sources, plan = Sources(vocabularies=_ROOT / "assets" / "vocabularies", **folders), plan_from_json(values)
-    return lambda out: train_mini(_ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, out)
-
-
 def _prepare_mvp_seg(
     values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
@@ -136,13 +127,14 @@ def _prepare_plus(
     tower, _ = _tower(encoder, place)
     contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
     method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
-    return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
+    text = ContextText(tower.text, contexts)
+    return lambda out: train_mvp_seg_plus(tower.vision, method, text, photos, plan, out)
 
 
 def _prepare_fc_clip(
     values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
-    plan = plan_from_values(FcClipPlan(), values)
+    plan = plan_from_json(FcClipPlan(), values)
     sources, start = _mask_folders(folders)
     tower = _mask_tower(place)
     return lambda out: train_fc_clip(tower, sources, plan, out, start=start, processes=place.processes)
@@ -151,7 +143,7 @@ def _prepare_fc_clip(
 def _prepare_maft_plus(
     values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
 ) -> Callable[[Path], Path]:
-    plan = plan_from_values(TuningPlan(), values)
+    plan = plan_from_json(TuningPlan(), values)
     sources, _ = _mask_folders(folders)
     start, tower = folders["head"] / _HEAD, _mask_tower(place)
     return lambda out: train_maft_plus(tower, sources, start, plan, out, processes=place.processes)
@@ -168,22 +160,6 @@ _MASK_DATA = ("head", "coco", "pets", "camvid")
 _HEAD = "fc_clip.safetensors"  # in the folder "head"
 _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
     {
-        "mini": _Recipe(
-            (
-                "pretrained",
-                "wordnet",
-                "coco",
-                "camvid",
-                "pets",
-                "caltech",
-                "imagenet",
-                "salience",
-                "detector",
-            ),
-            ("pretrained", "wordnet", "coco"),
-            (),
-            _prepare_mini,
-        ),
         "mvp-seg": _Recipe(_PHOTOS, (), _PHOTOS, _prepare_mvp_seg),
         "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
         "fc-clip": _Recipe(_MASK_DATA, ("coco",), (), _prepare_fc_clip, anywhere=True),
@@ -193,27 +169,24 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.train", description="Make the weights that are shipped."
-    )
+    parser = OneLineParser(prog="ovs-lens train", description="Make the weights that are shipped.")
     add = parser.add_argument
     add(
         "method",
         choices=tuple(_RECIPES),
-        help="what to train: mini is the embedded dual encoder, mvp-seg its learned contexts, "
-        "mvp-seg-plus their student, fc-clip its mask head, maft-plus the tower tuned for that head",
+        help="what to train: mvp-seg learned contexts, mvp-seg-plus their student, fc-clip a mask head, "
+        "maft-plus the tower tuned for that head; `python -m recipes.mini` makes the towers themselves",
     )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
     known = "; ".join(f"{name}: {', '.join(recipe.data)}" for name, recipe in _RECIPES.items())
-    needed = ", ".join(_RECIPES["mini"].needed)
     add(
         "--data",
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help=f"once per folder; names of {known}; mini needs {needed}, mvp-seg one data set, "
-        "which also names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the "
-        "folder of fc_clip.safetensors, which fc-clip may start from",
+        help=f"once per folder; names of {known}; mvp-seg needs one data set, which also "
+        "names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the folder of "
+        "fc_clip.safetensors, which fc-clip may start from",
     )
     add(
         "--out",

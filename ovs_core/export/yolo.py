@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ovs_core.export.outlines import TOLERANCE, outlines
-from ovs_core.types import Result
+from ovs_core.types import Labelled
 
 
-def yolo_lines(result: Result, tolerance: float = TOLERANCE) -> str:
+def yolo_lines(result: Labelled, tolerance: float = TOLERANCE) -> str:
     """One line per region: class index from 0, then x y of each corner as shares of width and height.
 
     Args:
@@ -25,6 +25,6 @@ def yolo_lines(result: Result, tolerance: float = TOLERANCE) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def yolo_names(result: Result) -> str:
+def yolo_names(result: Labelled) -> str:
     """The class names by index, one a line."""
     return "".join(f"{' '.join(name.split())}\n" for name in result.vocabulary.names)

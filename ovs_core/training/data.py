@@ -6,9 +6,7 @@ caption or a teacher speaks, and for tiles of photos with one known object only 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -34,40 +32,9 @@ CAMVID_NAMES = (
 )
 CAMVID_VOID = 11
 PET, PET_GROUND = 1, 2  # values of a trimap; 3 is the unsure edge
-SKY, PLANTS = 1, 2  # values of a teacher's map; 0 is unsure
-PLANT_NAMES = ("tree", "grass", "plants", "bush", "hill", "mountain")
-LEAST_OUTDOOR = 0.02  # share of a photo from which the teacher's word counts
-SYNONYM_CHANCE = 0.4
 PASTE_SIDES = (0.2, 0.8)  # longer side of a pasted thing, of the photo's shorter side
 LARGEST_PASTE_GAIN = 2.0  # a small thing is not blown up to a blur
 MID_GREY = 128
-
-# Stuff that captions name, with the words that tell of it. COCO's own masks call all of it background.
-CAPTION_STUFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "grass": ("grass", "grassy", "lawn", "field", "pasture", "meadow"),
-        "sky": ("sky", "skies"),
-        "snow": ("snow", "snowy", "ski", "skiing", "skier", "snowboarder"),
-        "sand": ("sand", "sandy", "beach"),
-        "water": ("water", "ocean", "sea", "lake", "river", "wave", "waves", "pond"),
-        "road": ("road", "street", "highway"),
-        "tree": ("tree", "trees", "forest", "woods"),
-        "building": ("building", "buildings", "house", "houses", "city"),
-        "mountain": ("mountain", "mountains", "hill", "hills"),
-        "floor": ("floor", "rug", "carpet"),
-        "wall": ("wall", "walls", "bathroom", "bedroom", "kitchen"),
-        "rock": ("rock", "rocks", "stones"),
-        "fence": ("fence",),
-        "window": ("window", "windows"),
-        "table": ("table", "desk", "counter"),
-        "plate": ("plate", "plates"),
-        "sidewalk": ("sidewalk", "pavement"),
-        "flowers": ("flowers", "flower"),
-        "cloud": ("clouds", "cloudy"),
-        "bridge": ("bridge",),
-        "runway": ("runway", "tarmac"),
-    }
-)
 SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "person": ("person", "people"),
@@ -115,6 +82,9 @@ class Sample:
     focus: tuple[float, float] | None = None
 
 
+Sampler = Callable[[np.random.Generator], Sample]  # a picture drawn at random
+
+
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Pixels (H, W, 3) uint8."""
     with Image.open(path) as image:
@@ -125,135 +95,6 @@ def read_mask(path: Path) -> NDArray[np.int16]:
     """Label picture (H, W)."""
     with Image.open(path) as image:
         return np.asarray(image, dtype=np.int16)
-
-
-def coco_names(root: Path) -> tuple[str, ...]:
-    """Names of a folder's classes, background left out."""
-    lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
-
-
-class Coco:
-    """COCO photos with masks of things; captions and a teacher speak of what lies between them."""
-
-    def __init__(
-        self, root: Path, outdoor: Mapping[str, NDArray[np.int8]], hidden: AbstractSet[str] = frozenset()
-    ) -> None:
-        """Read the index of `root` (images/train2017, masks/train2017, captions.json, classes.txt).
-
-        Args:
-            root: dataset folder; a mask value is the number of a line of `classes.txt`, 0 background.
-            outdoor: photo stem -> (h, w) int8 map of SKY, PLANTS and 0 for unsure.
-            hidden: classes held out: their pixels are IGNORE, their names are never said.
-        """
-        self.names = coco_names(root)
-        self.photos = tuple(sorted((root / "images" / "train2017").glob("*.jpg")))
-        self.masks, self.outdoor = root / "masks" / "train2017", outdoor
-        self.hidden = frozenset(k for k, name in enumerate(self.names, start=1) if name in hidden)
-        self.having: dict[int, list[Path]] = {}
-        for path in self.photos:
-            for k in np.unique(read_mask(self.masks / f"{path.stem}.png")):
-                if 0 < k <= len(self.names) and k not in self.hidden:
-                    self.having.setdefault(int(k), []).append(path)
-        self.found = tuple(sorted(self.having))
-        captions = json.loads((root / "captions.json").read_text(encoding="utf-8"))["annotations"]
-        self.captions: dict[int, set[str]] = {}
-        for entry in captions:
-            words = entry["caption"].lower().replace(".", " ").replace(",", " ").split()
-            self.captions.setdefault(int(entry["image_id"]), set()).update(words)
-
-    def sample(self, rng: np.random.Generator, rare_share: float = 0.0, paste_share: float = 0.0) -> Sample:
-        """A whole photo with masks; the caller crops.
-
-        Args:
-            rng: draws the photo and its words.
-            rare_share: how often the class is drawn first and a photo that has it second, in [0, 1]; then the
-                crop holds a pixel of that class. mIoU counts rare classes like common ones.
-            paste_share: how often a thing of a class drawn evenly, from another photo, is pasted into it, in
-                [0, 1] (copy-paste, arXiv 2012.07177); then the crop holds a pixel of that thing.
-        """
-        path, wanted = self._draw(rng, rare_share)
-        pixels, mask = read_rgb(path), read_mask(self.masks / f"{path.stem}.png")
-        if self.found and paste_share and rng.random() < paste_share:
-            pixels, mask, wanted = self._paste(pixels, mask, rng)
-        present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names) and k not in self.hidden]
-        groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
-        labels = np.where(mask == 0, OTHER, IGNORE).astype(np.int16)
-        for i, k in enumerate(present):
-            labels[mask == k] = i
-        hints = self._hints(path)
-        self._mark_outdoor(path, labels, groups)
-        unsaid = self.hidden.union(present)
-        absent = tuple(name for k, name in enumerate(self.names, start=1) if k not in unsaid)
-        focus = None
-        if wanted:
-            rows, columns = np.nonzero(mask == wanted)
-            at = rng.integers(len(rows))
-            focus = (rows[at] / mask.shape[0], columns[at] / mask.shape[1])
-        return Sample(pixels, labels, tuple(groups), absent, hints, focus=focus)
-
-    def _paste(
-        self, pixels: NDArray[np.uint8], mask: NDArray[np.int16], rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int16], int]:
-        """A photo and its mask with all of one class of another photo pasted somewhere, and that class."""
-        path, wanted = self._draw(rng, 1.0)
-        theirs, found = read_rgb(path), read_mask(self.masks / f"{path.stem}.png") == wanted
-        box, size = box_and_size(found, mask.shape, rng)
-        thing = np.asarray(Image.fromarray(theirs[box]).resize(size, Image.Resampling.BILINEAR))
-        where = np.asarray(Image.fromarray(found[box]).resize(size, Image.Resampling.NEAREST))
-        place = somewhere(size, mask.shape, rng)
-        pixels, mask = pixels.copy(), mask.copy()
-        pixels[place][where], mask[place][where] = thing[where], wanted
-        return pixels, mask, wanted if where.any() else 0
-
-    def _draw(self, rng: np.random.Generator, rare_share: float) -> tuple[Path, int]:
-        """A photo, and the class that its crop must show (0 = any)."""
-        if rng.random() >= rare_share:
-            return self.photos[rng.integers(len(self.photos))], 0
-        wanted = self.found[rng.integers(len(self.found))]
-        having = self.having[wanted]
-        return having[rng.integers(len(having))], wanted
-
-    def _hints(self, path: Path) -> tuple[str, ...]:
-        words = self.captions.get(int(path.stem), set())
-        return tuple(name for name, signs in CAPTION_STUFF.items() if words & set(signs))
-
-    def _mark_outdoor(self, path: Path, labels: NDArray[np.int16], groups: list[tuple[str, ...]]) -> None:
-        """Give pixels without a mask to sky or plants where the teacher is sure; changes both arguments."""
-        teacher = self.outdoor.get(path.stem)
-        if teacher is None:
-            return
-        size = (labels.shape[1], labels.shape[0])
-        wide = np.asarray(Image.fromarray(teacher.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
-        for value, names in ((SKY, ("sky",)), (PLANTS, PLANT_NAMES)):
-            where = (labels == OTHER) & (wide == value)
-            if where.mean() > LEAST_OUTDOOR:
-                labels[where] = len(groups)
-                groups.append(names)
-
-
-def box_and_size(
-    found: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator
-) -> tuple[tuple[slice, slice], tuple[int, int]]:
-    """Where a thing is in its photo, and the size (width, height) it is pasted at into a photo of `shape`."""
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    height, width = found[box].shape
-    factor = min(rng.uniform(*PASTE_SIDES) * min(shape) / max(height, width), LARGEST_PASTE_GAIN)
-    return box, (max(1, round(width * factor)), max(1, round(height * factor)))
-
-
-def somewhere(size: tuple[int, int], shape: tuple[int, ...], rng: np.random.Generator) -> tuple[slice, slice]:
-    """A place of `size` (width, height) in a photo of `shape` (height, width)."""
-    top, left = rng.integers(shape[0] - size[1] + 1), rng.integers(shape[1] - size[0] + 1)
-    return slice(top, top + size[1]), slice(left, left + size[0])
-
-
-def _word(name: str, rng: np.random.Generator) -> str:
-    """The class name, or now and then another word for it."""
-    words = SYNONYMS.get(name, (name,))
-    # The word is drawn only when it is used: the condition comes first.
-    return words[rng.integers(len(words))] if rng.random() < SYNONYM_CHANCE else name
 
 
 class CamVid:

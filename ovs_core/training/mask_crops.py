@@ -19,11 +19,10 @@ from torch import Tensor
 
 from ovs_core.devices import quick_bfloat16
 from ovs_core.encoders.mini_pyramid import coarsest, stem_maps
-from ovs_core.training.data import OTHER, CamVid, Pets, Sample, crop_sample
+from ovs_core.training.data import OTHER, CamVid, Pets, Sample, Sampler, crop_sample
 from ovs_core.training.losses import UNKNOWN, Target
 from ovs_core.training.mask_photos import CocoInstances, camvid_sample, paste, pet_sample
 from ovs_core.training.mask_plans import MaskCropPlan
-from ovs_core.training.mini_image import Sampler
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,238 @@
+"""The embedded model from nothing but given folders: text tower, image towers, and one file to ship.
+
+Nothing outside `out` is written. Each stage leaves a file there and is skipped when it is found, so a stopped
+run goes on where it was; `loop.fit` resumes within a stage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.model import CLIP
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ovs_core.checkpoints import load_strict, read_state
+from ovs_core.encoders.mini import build_mini, with_small_table, without_detector
+from ovs_core.encoders.prompts import clip_tokenizer
+from ovs_core.training.loop import Schedule, seed_torch
+from ovs_core.vocabulary import default_background
+from recipes.mini.coco import coco_names
+from recipes.mini.image import join_detector, start_image_tower, train_image
+from recipes.mini.losses import WordTable
+from recipes.mini.names import everyday_names, imagenet_names, voc_names
+from recipes.mini.near_words import write_near_words
+from recipes.mini.plan import ImagePlan, Member, MiniPlan
+from recipes.mini.sources import LABELS, Sources, caltech_photos, photo_sources
+from recipes.mini.teachers import VocTeacher
+from recipes.mini.text import PLAIN, encode_words, train_text
+from recipes.mini.text_space import fit_text_space
+
+log = logging.getLogger(__name__)
+
+
+def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Path:
+    """Train the embedded dual encoder.
+
+    Args:
+        config: `mini.json`, the architecture.
+        sources: folders.
+        plan: the recipe.
+        out: working folder; `mini.safetensors` (fp16) and its dictionary `near_words.tsv` end there.
+
+    Returns:
+        Path of the weights.
+
+    Raises:
+        FileExistsError: if `out` holds a run of another recipe.
+        CheckpointError: if a teacher's file is missing or wrong.
+        ValueError: if the recipe has a stage with a detector and no folder of it, or holds names out too.
+    """
+    if plan.detect_steps and sources.detector is None:
+        raise ValueError("a recipe with detect_steps needs --data detector=DIR")
+    if plan.detect_steps and plan.hold_out:
+        raise ValueError("the detector has seen all of COCO's names: with hold_out, detect_steps must be 0")
+    out.mkdir(parents=True, exist_ok=True)
+    _keep_recipe(plan, out / "recipe.json")
+    architecture = json.loads(config.read_text(encoding="utf-8"))
+    refined = out / "refined.safetensors"
+    if not refined.exists():
+        _learn_tokens(without_detector(architecture), sources, plan, refined)
+    if plan.detect_steps and sources.detector is not None:
+        state = _detect(architecture, refined, sources, plan, sources.detector)
+    else:
+        state = read_state(refined)
+    learnt = {name for names in imagenet_names(sources.pretrained / LABELS) for name in names}
+    learnt.update(name for photo in caltech_photos(sources) for name in photo.names)
+    words = (coco_names(sources.coco), learnt, default_background())
+    write_near_words(out / "near_words.tsv", sources.wordnet, *words)
+    return _save(with_small_table(state), out / "mini.safetensors")
+
+
+def _learn_tokens(architecture: Mapping[str, Any], sources: Sources, plan: MiniPlan, path: Path) -> None:
+    """Train both towers without a detector: all stages but the last, in the folder of `path`."""
+    out = path.parent
+    torch.manual_seed(plan.seed)
+    model = build_mini(architecture)
+    everyday = everyday_names(sources.pretrained, sources.vocabularies)
+    _stage(
+        model, out / "1-text.safetensors", lambda: _learn_text(model, everyday, sources, plan, out / "text")
+    )
+    mean = out / "members.safetensors"
+    if not mean.exists():
+        _learn_members(model, sources, plan, mean)
+    refined = [_refine(model, mean, seed, sources, plan, out) for seed in plan.refine_seeds]
+    _save(_mean_in_halves([read_state(one) for one in (mean, *refined)]), path)
+
+
+def _detect(
+    architecture: Mapping[str, Any], start: Path, sources: Sources, plan: MiniPlan, detector: Path
+) -> dict[str, Tensor]:
+    """Join the detector to the model of `start` and train it on; its state in half precision."""
+    out = start.parent
+    before = build_mini(without_detector(architecture))
+    state = {name: value.float() for name, value in read_state(start).items()}
+    load_strict(before, state, source=start.name)
+    words = word_table(before)
+    model = build_mini(architecture)
+    join_detector(model, state, detector, words(coco_names(sources.coco)), start.name)
+    joined = {name: value.clone() for name, value in model.state_dict().items()}
+    schedule = Schedule(steps=plan.detect_steps, warmup=20, ema=0.99, seed=plan.seed + 20, save_every=50)
+    photos = photo_sources(sources, plan.detect, out, plan.hold_out)
+    teacher = VocTeacher(sources.pretrained) if plan.detect.belief_weight else None
+    path = out / "detected.safetensors"
+    recipe = _having(plan.detect, photos)
+    _stage(model, path, lambda: train_image(model, words, photos, recipe, schedule, out / "detect", teacher))
+    share, trained = plan.detect_share, model.state_dict()
+    return _mean_in_halves([{name: value.lerp(trained[name], share) for name, value in joined.items()}])
+
+
+def _learn_members(model: CLIP, sources: Sources, plan: MiniPlan, mean: Path) -> None:
+    """Train every member and write the mean of their weights."""
+    words = word_table(model)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    tuned: list[Path] = []
+    for number, member in enumerate(plan.members, start=1):
+        model.load_state_dict(start)
+        folder = mean.parent / f"member-{number}"
+        folder.mkdir(exist_ok=True)
+        tuned.append(_learn_images(model, words, member, sources, plan, folder))
+    _save(_mean_in_halves([read_state(path) for path in tuned]), mean)
+
+
+def _refine(model: CLIP, mean: Path, seed: int, sources: Sources, plan: MiniPlan, out: Path) -> Path:
+    """Train the mean of the members on; a file of `out`."""
+
+    def learn() -> None:
+        load_strict(model, read_state(mean), source=mean.name)
+        schedule = Schedule(steps=plan.refine_steps, warmup=20, ema=0.99, seed=seed, save_every=50)
+        photos = photo_sources(sources, plan.refine, out, plan.hold_out)
+        teacher = VocTeacher(sources.pretrained) if plan.refine.belief_weight else None
+        recipe, words = (
+            _having(plan.refine, photos),
+            word_table(model),
+        )  # the mean's own words, rounded like it
+        train_image(model, words, photos, recipe, schedule, out / f"refine-{seed}", teacher)
+
+    path = out / f"refined-{seed}.safetensors"
+    _stage(model, path, learn)
+    return path
+
+
+def _learn_images(
+    model: CLIP, words: WordTable, member: Member, sources: Sources, plan: MiniPlan, folder: Path
+) -> Path:
+    """Train one member's image tower, in `model` and as a file of `folder`."""
+
+    def first() -> None:
+        # Where the text stage leaves the generator: a run that skips that stage must draw the same numbers.
+        seed_torch(plan.seed, plan.text_steps - 1)
+        start_image_tower(model, sources.pretrained, *_head_words(sources.pretrained, words))
+        schedule = Schedule(steps=member.image_steps, ema=0.995, seed=member.seed)
+        photos = photo_sources(sources, member.image, folder.parent, plan.hold_out)
+        train_image(model, words, photos, _having(member.image, photos), schedule, folder / "image")
+
+    def second() -> None:
+        schedule = Schedule(steps=member.tune_steps, warmup=20, ema=0.99, seed=member.seed + 1, save_every=50)
+        photos = photo_sources(sources, member.tune, folder.parent, plan.hold_out)
+        train_image(model, words, photos, _having(member.tune, photos), schedule, folder / "tune")
+
+    _stage(model, folder / "2-image.safetensors", first)
+    _stage(model, folder / "3-tune.safetensors", second)
+    return folder / "3-tune.safetensors"
+
+
+def _mean_in_halves(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of the members' weights, in half precision; members differ in their image towers only."""
+    names = [name for name in states[0] if name != "attn_mask"]
+    return {name: torch.stack([state[name].float() for state in states]).mean(dim=0).half() for name in names}
+
+
+def _keep_recipe(plan: MiniPlan, path: Path) -> None:
+    """Write the recipe beside what it makes, once."""
+    text = json.dumps(dataclasses.asdict(plan), indent=2) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise FileExistsError(f"{path.parent} holds a run of another recipe; choose another or empty it.")
+    path.write_text(text, encoding="utf-8")
+
+
+def _save(state: Mapping[str, Tensor], path: Path) -> Path:
+    """Write tensors; a write that is cut leaves no file of that name."""
+    partial = path.with_suffix(".part")
+    save_file({name: value.detach().clone().contiguous() for name, value in state.items()}, partial)
+    return partial.replace(path)
+
+
+def _stage(model: CLIP, path: Path, learn: Callable[[], None]) -> None:
+    """Run `learn` unless its result is already there; afterwards `model` holds it either way."""
+    if path.exists():
+        log.info("%s is there, stage skipped", path.name)
+        load_strict(model, read_state(path), source=path.name)
+        return
+    learn()
+    _save(model.state_dict(), path)
+
+
+def _learn_text(model: CLIP, everyday: tuple[str, ...], sources: Sources, plan: MiniPlan, out: Path) -> None:
+    tables = sources.pretrained / "clip_text_tables" / "vitb32_detic"
+    space = fit_text_space(tables, everyday, model.text_projection.shape[1])
+    schedule = Schedule(steps=plan.text_steps, warmup=100, weight_decay=0.01, ema=0.998, seed=plan.seed)
+    train_text(model, space, everyday, sources.wordnet, schedule, plan.text_batch, out)
+
+
+def word_table(model: CLIP) -> WordTable:
+    """Unit embeddings (S, D) of names by the trained text tower, each computed once."""
+    known: dict[str, Tensor] = {}
+    tokenize = clip_tokenizer(model.context_length)
+
+    def words(names: tuple[str, ...]) -> Tensor:
+        for name in names:
+            if name not in known:
+                # One at a time: a batch rounds otherwise than its parts, and resumed runs meet other batches.
+                known[name] = encode_words(model, [name], PLAIN, tokenize)[0]
+        return torch.stack([known[name] for name in names])
+
+    return words
+
+
+def _head_words(pretrained: Path, words: WordTable) -> tuple[Tensor, Tensor]:
+    """Text embeddings of the two heads' outputs; "background", their output 0, gets zeros."""
+    imagenet = imagenet_names(pretrained / LABELS)
+    rows = torch.stack([F.normalize(words(names).mean(dim=0), dim=0) for names in imagenet])
+    voc = words(voc_names(pretrained / "pascal_voc_segmentation_labels.txt")).clone()
+    rows[0], voc[0] = 0, 0
+    return rows, voc
+
+
+def _having(plan: ImagePlan, photos: Mapping[str, object]) -> ImagePlan:
+    """The plan without sources that were not given."""
+    return dataclasses.replace(
+        plan, shares=tuple((name, share) for name, share in plan.shares if name in photos)
+    )

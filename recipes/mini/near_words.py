@@ -1,0 +1,105 @@
+"""Which words stand in for which: a dictionary for `ovs_core.encoders.near_words`, made from WordNet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from ovs_core.training.data import CAMVID_NAMES, SYNONYMS
+from recipes.mini.words import (
+    PHYSICAL_ENTITY,
+    Senses,
+    Synsets,
+    descendants,
+    read_wordnet,
+    tagged_senses,
+)
+
+PERSON = "00007846"  # WordNet 3.0 offset of `person`: what people are called is no dictionary's business here
+LEVELS = 2  # up: a lorry is a truck, a skyscraper a building; three levels up is another thing
+SENSES = 4  # of a word whose senses were never counted
+# Drawn names that stand for too much to show what a rarer word means.
+TOO_WIDE = frozenset({
+    "vehicle", "furniture", "ground", "metal", "wood", "plastic", "paper", "cloth", "sign", "stone",
+    "background", "people", "person", "pedestrian", "cyclist", "bicyclist",
+})  # fmt: skip
+_WORD = re.compile(r"[a-z][a-z' -]+")
+HEAD = (
+    "# Rare words, a tab, better-known words. Made by recipes.mini.near_words from WordNet 3.0,\n"
+    "# Copyright 2006 by Princeton University; see LICENSE.wordnet\n"
+)
+
+
+def drawn_names(coco: Iterable[str], background: Iterable[str]) -> frozenset[str]:
+    """Names whose pixels the tower was shown, lower case: COCO's, CamVid's, their synonyms, hidden ones."""
+    names = {*coco, *background, *(word for words in SYNONYMS.values() for word in words)}
+    names.update(word for words in CAMVID_NAMES for word in words)
+    return frozenset(name.lower() for name in names) - TOO_WIDE
+
+
+def nearest_drawn(
+    synsets: Synsets,
+    senses: Senses,
+    tagged: Mapping[str, int],
+    drawn: Collection[str],
+    known: Collection[str],
+) -> dict[str, tuple[str, ...]]:
+    """For each rare word the drawn names that mean the same, or what it is a kind of, up to two levels up.
+
+    Looked at are the senses that were met in WordNet's tagged texts or, of a word that was not met at all,
+    the first four; physical things only, and no people.
+
+    Args:
+        synsets: from `read_wordnet`.
+        senses: the same.
+        tagged: from `tagged_senses`.
+        drawn: names that may stand in for others.
+        known: further names that the tower learnt from photos; they need no help.
+    """
+    physical = descendants(synsets, PHYSICAL_ENTITY) - descendants(synsets, PERSON)
+    table = {}
+    for word, offsets in senses.items():
+        if word in drawn or word in known or not _WORD.fullmatch(word):
+            continue
+        met = tagged.get(word, 0)
+        looked_at = offsets[:met] if met else offsets[:SENSES]
+        if met and offsets[0] not in physical:  # mostly said of something no photo shows
+            continue
+        found = [name for offset in looked_at for name in _drawn_above(synsets, physical, offset, drawn)]
+        if found:
+            table[word] = tuple(dict.fromkeys(found))
+    return table
+
+
+def write_near_words(
+    path: Path, wordnet: Path, coco: Iterable[str], known: Collection[str], background: Iterable[str]
+) -> None:
+    """Write the dictionary.
+
+    Args:
+        path: the file.
+        wordnet: folder of `data.noun` and `index.noun`.
+        coco: COCO's names.
+        known: further names that were learnt from photos.
+        background: the hidden "everything else" names.
+    """
+    synsets, senses = read_wordnet(wordnet)
+    table = nearest_drawn(synsets, senses, tagged_senses(wordnet), drawn_names(coco, background), known)
+    lines = [f"{word}\t{','.join(near)}\n" for word, near in sorted(table.items())]
+    path.write_text(HEAD + "".join(lines), encoding="utf-8")
+
+
+def _drawn_above(
+    synsets: Synsets, physical: Collection[str], offset: str, drawn: Collection[str]
+) -> list[str]:
+    """Drawn names of a sense, or of the nearest sense above it that has some."""
+    at: str | None = offset
+    for _ in range(1 + LEVELS):
+        if at is None or at not in physical or any(name[0].isupper() for name in synsets[at].names):
+            return []
+        names = [name.lower() for name in synsets[at].names if name.lower() in drawn]
+        if names:
+            return names
+        at = synsets[at].above
+    return []
