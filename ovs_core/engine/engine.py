@@ -22,7 +22,7 @@ from ovs_core.devices import choose_compute, is_out_of_memory
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.labelling import label, resized
-from ovs_core.engine.loaded import Loaded
+from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.menus import (
     EncoderInfo,
     MethodInfo,
@@ -286,6 +286,8 @@ class Engine:
         reason = self._why_not(method, encoder)
         if reason:
             raise ValueError(reason)
+        if refiner.load is not None:
+            refiner_file(refiner, self.store)
         return settings_of(request, method, encoder, refiner, self.compute.device)
 
     def _run_all(
@@ -321,7 +323,11 @@ class Engine:
             classes=classes,
             method=request.method,
             encoder=request.encoder,
-            weights={**tower.weights, **bound.weights},
+            weights={
+                **tower.weights,
+                **bound.weights,
+                **refiner_weights(self._refiner(request.refiner), self.store),
+            },
             preset=used.preset,
             refiner=request.refiner,
             seconds=dict(job.seconds),
@@ -336,7 +342,7 @@ class Engine:
     ) -> tuple[Answer, Settings]:
         """Evidence, and the settings it was made with: smaller windows than asked if memory ran out."""
         method, encoder = self._method(request.method), self._encoder(request.encoder)
-        refiner = self._refiner(request.refiner)
+        refiner = self._loaded.refiner(self._refiner(request.refiner), self.store, job)
         while True:
             pipeline = Pipeline(request, settings, bound, refiner, self.cache, self.compute, job)
             try:

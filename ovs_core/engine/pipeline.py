@@ -116,21 +116,29 @@ class Pipeline:
         if look is None or refine is None:
             return evidence
         photo, options = self.request.photo, self.settings.options
-        h, w = evidence.rows.shape[1:]
+        refiner = (self.refiner.name, self.refiner.model)
+        h, w = evidence.rows.shape[1:] if self.refiner.needs_rows else (0, 0)  # else its look needs no grid
 
         def sharpened() -> Evidence:
             looked = self._cached(
                 "features",
-                (photo.key, self.refiner.name, (h, w), self.settings.refining, str(self.compute.device)),
+                (photo.key, refiner, (h, w), self.settings.refining, str(self.compute.device)),
                 "refine",
-                lambda: look(photo.pixels, (h, w), options, self.compute.device, None, self.job.cancel),
+                lambda: look(
+                    photo.pixels,
+                    (h, w),
+                    options,
+                    self.compute.device,
+                    self.job.steps("refine"),
+                    self.job.cancel,
+                ),
             )
             with self.job.on_device("refine", self.compute):
                 there = evidence.to(self.compute.device)
                 return refine(looked, there, options, self.job.steps("refine"), self.job.cancel).to(_CPU)
 
         frames = tuple(self._evidence_key(one, self.request) for one in self.settings.preset.single_scale)
-        key = (frames, self.refiner.name, self.settings.refining)
+        key = (frames, refiner, self.settings.refining)
         kept: Evidence | None = self.cache.get("scores", key)
         if kept is None:
             kept = sharpened()

@@ -14,67 +14,43 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.devices import Cancel, Report, advance
+from ovs_core.devices import Cancel, Report, advance, stop_if_cancelled
+from ovs_core.evidence.base import Evidence
 from ovs_core.image import to_frame
+from ovs_core.options import Option, Options
+from ovs_core.refine.spec import RefinerSpec
 
-RADIUS = 8  # cells of the coarse grid from the middle of a square to its edge
-SMOOTHNESS = 1e-3  # epsilon: colour variance, of [0, 1] squared, below which a square counts as flat
 _CHUNK_BYTES = 16 << 20
-
-
-def guided_rows(
-    rows: Tensor,
-    pixels: NDArray[np.uint8],
-    *,
-    max_side: int = 512,
-    coarse_side: int = 256,
-    radius: int = RADIUS,
-    smoothness: float = SMOOTHNESS,
-    progress: Report = None,
-    cancel: Cancel = None,
-) -> Tensor:
-    """Evidence of every row, guided by the photo it belongs to.
-
-    Args:
-        rows: (S, h, w) on a grid that covers the photo.
-        pixels: the photo, (H, W, 3) uint8 RGB.
-        max_side: longer side of the answer, in pixels; not above the photo's, not below the grid's.
-        coarse_side: longer side of the grid that models are fitted on.
-        radius: of a square, in cells of that grid.
-        smoothness: see `SMOOTHNESS`.
-        progress: told (rows done, rows in all) after every chunk.
-        cancel: looked at before every chunk.
-
-    Returns:
-        (S, H', W') float32.
-
-    Raises:
-        Cancelled: if `cancel` was set.
-    """
-    rows = rows.to(torch.float32)
-    fine = _size(pixels.shape[:2], rows.shape[1:], max_side)
-    coarse = _size(fine, rows.shape[1:], coarse_side)
-    guide = to_frame(pixels, fine).to(rows.device)  # (3, H', W')
-    seen = guide_statistics(F.interpolate(guide[None], coarse, mode="area")[0], radius, smoothness)
-    count = max(1, _CHUNK_BYTES // (16 * fine[0] * fine[1]))
-    answer = rows.new_empty(len(rows), *fine)
-    advance(0, len(rows), progress, cancel)
-    for start in range(0, len(rows), count):
-        part = F.interpolate(
-            rows[None, start : start + count], size=coarse, mode="bilinear", align_corners=False
-        )[0]
-        answer[start : start + count] = _applied(*local_models(part, seen), guide)
-        advance(min(start + count, len(rows)), len(rows), progress, cancel)
-    return answer
-
-
-def guided_filter(rows: Tensor, guide: Tensor, radius: int, smoothness: float) -> Tensor:
-    """The plain filter: rows (S, H, W) and a guide (3, H, W) of one size, (S, H, W)."""
-    if rows.ndim != 3 or guide.ndim != 3 or rows.shape[1:] != guide.shape[1:]:
-        raise ValueError(
-            f"expected (S, H, W) and (3, H, W), got {tuple(rows.shape)} and {tuple(guide.shape)}"
-        )
-    return _applied(*local_models(rows, guide_statistics(guide, radius, smoothness)), guide)
+_COARSE = 2  # fine pixels per cell of the grid that models are fitted on
+_RADIUS = Option(
+    "guided_radius",
+    "integer",
+    4,
+    "How far the guided filter looks, in cells of two pixels of its working grid.",
+    title="Guided filter radius",
+    low=1,
+    high=64,
+    slider=(1, 16, 1),
+)
+_SMOOTHNESS = Option(
+    "guided_smoothness",
+    "number",
+    1e-3,
+    "Colour variance, of [0, 1] squared, below which the guided filter takes a place for flat.",
+    title="Guided filter smoothness",
+    low=1e-6,
+    high=1.0,
+    slider=(1e-4, 1e-2, 1e-4),
+)
+_SIDE = Option(
+    "guided_side",
+    "integer",
+    512,
+    "Longer side in pixels of the grid that the guided filter works on.",
+    title="Guided filter working size",
+    low=16,
+    high=4096,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +68,84 @@ class GuideStatistics:
     radius: int
     mean: Tensor
     inverse: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedLook:
+    """What the filter keeps of a photo.
+
+    Attributes:
+        guide: (3, H', W') colours on the working grid.
+        coarse: statistics of a grid half as fine.
+    """
+
+    guide: Tensor
+    coarse: GuideStatistics
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        coarse = self.coarse
+        return sum(part.nbytes for part in (self.guide, coarse.guide, coarse.mean, coarse.inverse))
+
+
+def look(
+    pixels: NDArray[np.uint8],
+    grid: tuple[int, int],
+    options: Options,
+    device: torch.device,
+    progress: Report = None,
+    cancel: Cancel = None,
+) -> GuidedLook:
+    """Colours of a photo (H, W, 3) on the working grid, which is never coarser than evidence's (h, w)."""
+    side, radius, smoothness = (
+        options.get(option.name, option.default) for option in (_SIDE, _RADIUS, _SMOOTHNESS)
+    )
+    stop_if_cancelled(cancel)
+    fine = _working_size(pixels.shape[:2], grid, int(str(side)))
+    coarse = _working_size(fine, grid, max(1, max(fine) // _COARSE))
+    guide = to_frame(pixels, fine).to(device)  # (3, H', W')
+    shrunk = F.interpolate(guide[None], coarse, mode="area")[0]
+    return GuidedLook(guide, guide_statistics(shrunk, int(str(radius)), float(str(smoothness))))
+
+
+def refine(
+    looked: GuidedLook, evidence: Evidence, options: Options, progress: Report = None, cancel: Cancel = None
+) -> Evidence:
+    """The same rows on the working grid, each guided by the photo's own colours.
+
+    Args:
+        looked: from `look`.
+        evidence: with a row per name.
+        options: those of `SPEC`.
+        progress: told (rows done, rows in all) after every chunk.
+        cancel: looked at before every chunk.
+
+    Raises:
+        Cancelled: if `cancel` was set.
+        ValueError: for evidence without rows.
+    """
+    rows = evidence.rows.to(looked.guide.device, torch.float32)
+    fine, coarse = looked.guide.shape[1:], looked.coarse.guide.shape[1:]
+    count = max(1, _CHUNK_BYTES // (16 * fine[0] * fine[1]))
+    answer = rows.new_empty(len(rows), *fine)
+    advance(0, len(rows), progress, cancel)
+    for start in range(0, len(rows), count):
+        part = F.interpolate(
+            rows[None, start : start + count], size=coarse, mode="bilinear", align_corners=False
+        )[0]
+        answer[start : start + count] = _applied(*local_models(part, looked.coarse), looked.guide)
+        advance(min(start + count, len(rows)), len(rows), progress, cancel)
+    return evidence.with_rows(answer)
+
+
+def guided_filter(rows: Tensor, guide: Tensor, radius: int, smoothness: float) -> Tensor:
+    """The plain filter: rows (S, H, W) and a guide (3, H, W) of one size, (S, H, W)."""
+    if rows.ndim != 3 or guide.ndim != 3 or rows.shape[1:] != guide.shape[1:]:
+        raise ValueError(
+            f"expected (S, H, W) and (3, H, W), got {tuple(rows.shape)} and {tuple(guide.shape)}"
+        )
+    return _applied(*local_models(rows, guide_statistics(guide, radius, smoothness)), guide)
 
 
 def guide_statistics(guide: Tensor, radius: int, smoothness: float) -> GuideStatistics:
@@ -137,8 +191,19 @@ def _box_mean(rows: Tensor, radius: int) -> Tensor:
     return rows
 
 
-def _size(image_size: tuple[int, ...] | torch.Size, grid: torch.Size, max_side: int) -> tuple[int, int]:
+def _working_size(image_size: tuple[int, ...], grid: tuple[int, int], max_side: int) -> tuple[int, int]:
     """(H, W) of a working grid: smaller than the photo where it must be, never coarser than the evidence."""
     scale = min(1.0, max_side / max(image_size))
     height, width = (max(cells, round(side * scale)) for side, cells in zip(image_size, grid, strict=True))
     return height, width
+
+
+SPEC = RefinerSpec(
+    "guided",
+    "Guided filter",
+    "Evidence follows the photo's colours in every small square of it (1505.00996).",
+    look,
+    refine,
+    options=(_RADIUS, _SMOOTHNESS, _SIDE),
+    needs_rows=True,
+)

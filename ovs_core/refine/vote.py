@@ -10,6 +10,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.options import Option
+
+MAJORITY = Option(
+    "region_majority",
+    "number",
+    0.7,
+    "Least part of a region that its most frequent class must have to take all of it.",
+    title="Region majority",
+    low=0.0,
+    high=1.0,
+    slider=(0.0, 1.0, 0.05),
+)
+
 
 def region_vote(
     labels: NDArray[np.integer], regions: NDArray[np.integer], *, majority: float = 0.5
@@ -41,3 +54,34 @@ def region_vote(
     winner = present[votes.argmax(axis=1)].astype(labels.dtype)  # the first of equals
     answer: NDArray[np.integer] = np.where(clear[regions], winner[regions], labels)
     return answer
+
+
+def vote_with_confidence(
+    labels: NDArray[np.integer],
+    confidence: NDArray[np.float32],
+    regions: NDArray[np.integer],
+    *,
+    majority: float = 0.5,
+) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+    """`region_vote`, and how sure each pixel is: one that was outvoted is as sure as those that outvoted it.
+
+    Args:
+        labels: (H, W), from 0.
+        confidence: (H, W) in [0, 1].
+        regions: (H, W), number of the region from 1; 0 = no region.
+        majority: see `region_vote`.
+
+    Raises:
+        ValueError: for sizes that differ or a majority out of range.
+    """
+    if confidence.shape != labels.shape:
+        raise ValueError(f"confidence must be {labels.shape}, got {confidence.shape}")
+    voted = region_vote(labels, regions, majority=majority)
+    stayed, outvoted = voted == labels, voted != labels
+    if not outvoted.any():
+        return voted, confidence
+    rows = int(regions.max()) + 1
+    count = np.bincount(regions[stayed], minlength=rows)
+    mean = np.bincount(regions[stayed], confidence[stayed], minlength=rows) / count.clip(min=1)
+    answer = np.where(outvoted, mean[regions], confidence).astype(np.float32)
+    return voted, answer

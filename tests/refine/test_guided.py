@@ -8,8 +8,22 @@ import torch
 import torch.nn.functional as F
 
 from ovs_core.devices import Cancelled
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.refine import guided as module
-from ovs_core.refine.guided import guided_filter, guided_rows
+from ovs_core.refine.guided import guided_filter, look, refine
+from ovs_core.types import Vocabulary
+
+CPU = torch.device("cpu")
+
+
+def guided_rows(rows, pixels, progress=None, cancel=None, **options):
+    """Rows as the two halves leave them."""
+    vocabulary = Vocabulary(tuple((f"name {number}",) for number in range(len(rows))))
+    evidence = ScoreMap(rows, vocabulary, pixels.shape[:2])
+    options = {f"guided_{name}": value for name, value in options.items()}
+    looked = look(pixels, tuple(rows.shape[1:]), options, CPU)
+    assert looked.nbytes > 0
+    return refine(looked, evidence, options, progress, cancel).rows
 
 
 def noise(*shape, seed=0):
@@ -92,7 +106,7 @@ def test_rows_do_not_see_each_other_and_chunks_give_the_same(monkeypatch):
     [((30, 44), (3, 4), (20, 29)), ((1, 1), (2, 3), (2, 3)), ((1, 400), (1, 25), (1, 29))],
 )
 def test_the_working_size_is_capped(image_size, grid, expected):
-    answer = guided_rows(noise(2, *grid), np.zeros((*image_size, 3), np.uint8), max_side=29)
+    answer = guided_rows(noise(2, *grid), np.zeros((*image_size, 3), np.uint8), side=29)
     assert answer.shape == (2, *expected)
     assert bool(answer.isfinite().all())
 
