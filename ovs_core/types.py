@@ -75,12 +75,14 @@ class Vocabulary:
         other: hidden "everything else" names; empty means the paper's plain argmax over `classes`.
         notes: what parsing dropped or changed, one sentence each, to be shown to the user.
         literal: names meant to the letter: no better-known word is asked beside them.
+        guards: those of `other` that win only by a clear margin (`ovs_core.encoders.lone_word`).
     """
 
     classes: tuple[tuple[str, ...], ...]
     other: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     literal: frozenset[str] = frozenset()
+    guards: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.classes or any(not names for names in self.classes):

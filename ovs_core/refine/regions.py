@@ -2,6 +2,8 @@
 
 The regions are catchment basins of the colour gradient (watershed, by `scipy.ndimage.watershed_ift`), one for
 each of its smallest values in a small square.
+Not among `REFINERS`: on COCO val with the embedded model (100 photos, paired) it takes 0.33 [0.00, 0.67] off
+the mean IoU, and larger regions or smaller majorities take more.
 """
 
 from __future__ import annotations
