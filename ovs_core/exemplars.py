@@ -1,9 +1,13 @@
 """Find this, too: a box on a photo becomes one more vector next to the words.
 
-A box is the mean of the unit tokens inside it, of the same tower and method that words are compared with; for
-methods that pool masks it is the pooled mask. Boxes of one name are averaged. Under the name of a typed class
-a box is one more synonym of it, under another name a class of its own, and under "other" it joins "everything
-else": that is what is *not* meant.
+A box is the mean of the unit tokens inside it, in the space of text, less the mean token of its whole photo:
+what all tokens share says nothing about the thing. Boxes of one name are averaged. Under the name of a typed
+class a box leans the class's words towards it, under another name it is a class of its own, and under "other"
+it joins "everything else": that is what is *not* meant.
+
+Measured with the embedded model on 50 photos of COCO val, their own classes asked, one box of each class on a
+train photo: the word alone 41.1 mean IoU, the box alone 30.3, both 41.0, with three boxes each 42.0. Where a
+word is weak (22 classes below 20): 5.8, 6.9, 9.3 and 11.5.
 """
 
 from __future__ import annotations
@@ -20,12 +24,16 @@ from torch import Tensor
 from ovs_core.boxes import Box, box_coverage, check_box
 from ovs_core.image import Photo
 from ovs_core.types import TextBank, Vocabulary
+from ovs_core.vocabulary import parse_vocabulary
 
 OTHER_NAME = "other"
 """The name of boxes that join "everything else"."""
 MAX_EXEMPLARS = 100
+_BOX = " (box)"
 _SPEC = re.compile(r"(?P<name>[^=]*)=(?P<photo>.+):(?P<box>[^:]*)")
 _NUMBERS = 4  # of a box
+LEAN = 0.2  # weight of a box beside a word; of 0.2, 0.3 and 0.4 the best
+CONTRAST = 0.75  # times the mean token of a box's photo that is taken off it
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,17 +95,18 @@ def parse_exemplar(text: str) -> ExemplarSpec:
 
 
 def box_vector(tokens: Tensor, box: Box, image_size: tuple[int, int]) -> Tensor:
-    """Mean unit token inside a box, itself of unit length, (D,); cells at the edge count by what is covered.
+    """What a box holds and its photo does not, (D,): mean unit token inside less the photo's, 2 at most long.
 
     Args:
         tokens: (D, h, w) in the space of text, any length.
-        box: in pixels of the photo.
+        box: in pixels of the photo; cells at its edge count by what is covered.
         image_size: (H, W) of the photo.
 
     Raises:
         ValueError: for a box of no area or outside the photo.
     """
-    return pooled_vector(tokens, box_coverage(box, image_size, (tokens.shape[1], tokens.shape[2])))
+    inside = pooled_vector(tokens, box_coverage(box, image_size, (tokens.shape[1], tokens.shape[2])))
+    return inside - CONTRAST * F.normalize(tokens.float(), dim=0).mean((1, 2))
 
 
 def pooled_vector(tokens: Tensor, weights: Tensor) -> Tensor:
@@ -114,67 +123,73 @@ def pooled_vector(tokens: Tensor, weights: Tensor) -> Tensor:
     return F.normalize((unit * weights.to(unit)).sum((1, 2)), dim=0)
 
 
-def with_exemplars(bank: TextBank, found: Sequence[tuple[str, Tensor]]) -> TextBank:
-    """The bank with boxes as further rows.
+def exemplar_vocabulary(vocabulary: Vocabulary | None, names: Sequence[str], background: str) -> Vocabulary:
+    """What is asked once boxes of these names are added.
+
+    A name that was typed adds nothing; "other" adds a hidden name, every other one a class. Their rows are
+    called after the name with "(box)" behind it, so that no word is mistaken for them.
 
     Args:
-        bank: of the typed words.
-        found: name and unit vector (D,) of each box, in the order they were drawn.
+        vocabulary: what was typed; None where nothing was.
+        names: of the boxes, in the order they were drawn.
+        background: hidden names where nothing was typed; see `ovs_core.vocabulary.parse_vocabulary`.
 
     Raises:
-        ValueError: for too many boxes, or vectors of another width.
+        ValueError: for too many boxes, or where neither a word nor a box says what to look for.
     """
-    if len(found) > MAX_EXEMPLARS:
-        raise ValueError(f"Up to {MAX_EXEMPLARS} boxes can be asked at once; these are {len(found)}.")
-    if not found:
-        return bank
-    vectors = averaged(found)
+    if len(names) > MAX_EXEMPLARS:
+        raise ValueError(f"Up to {MAX_EXEMPLARS} boxes can be asked at once; these are {len(names)}.")
+    drawn = tuple(dict.fromkeys(_written_names(names)))
+    typed = () if vocabulary is None else vocabulary.classes
+    known = {name.casefold() for group in typed for name in group}
+    new = [name for name in drawn if name.casefold() not in {*known, OTHER_NAME}]
+    classes = (*typed, *((_row_name(name),) for name in new))
+    if not classes:
+        raise ValueError("Type a class name, or draw a box around what to look for.")
+    if vocabulary is None:
+        vocabulary = parse_vocabulary(";".join(f'"{names[0]}"' for names in classes), background)
+    not_meant = [name for name in drawn if name.casefold() == OTHER_NAME and OTHER_NAME not in known]
+    other = (*vocabulary.other, *map(_row_name, not_meant))
+    return replace(vocabulary, classes=classes, other=other)
+
+
+def with_exemplars(bank: TextBank, found: Sequence[tuple[str, Tensor]]) -> TextBank:
+    """The bank of an `exemplar_vocabulary` with what boxes hold in it.
+
+    Args:
+        bank: every row embedded as a word, rows of boxes too.
+        found: name and vector (D,) of each box, in the order of `exemplar_vocabulary`.
+
+    Raises:
+        ValueError: for vectors of another width.
+    """
     width = bank.embeddings.shape[-1]
-    if any(vector.shape != (width,) for vector in vectors.values()):
+    if any(vector.shape != (width,) for _, vector in found):
         raise ValueError(f"exemplars must be of width {width}; they were made by another tower")
-    vocabulary = exemplar_vocabulary(bank.vocabulary, tuple(vectors))
-    places = {name: place for place, name in enumerate(bank.vocabulary.rows)}
-    rows = [
-        bank.embeddings[..., places[name], :]
-        if name in places
-        else vectors[_drawn_name(name)].to(bank.embeddings).expand(*bank.embeddings.shape[:-2], width)
-        for name in vocabulary.rows
-    ]
-    return TextBank(vocabulary, torch.stack(rows, dim=-2))
-
-
-def averaged(found: Sequence[tuple[str, Tensor]]) -> dict[str, Tensor]:
-    """Unit vector of each name, the mean of its boxes; boxes without a name are called by their number."""
+    names = _written_names([name for name, _ in found])
     groups: dict[str, list[Tensor]] = {}
+    for name, (_, vector) in zip(names, found, strict=True):
+        groups.setdefault(name.casefold(), []).append(vector.to(bank.embeddings))
+    means = {name: torch.stack(vectors).mean(0) for name, vectors in groups.items()}
+    rows = bank.embeddings.clone()
+    for place, row in enumerate(bank.vocabulary.rows):
+        if (own := means.get(row.casefold().removesuffix(_BOX))) is not None and row.endswith(_BOX):
+            rows[..., place, :] = own
+    for group in bank.vocabulary.classes:
+        for mean in [means[name.casefold()] for name in group if name.casefold() in means]:
+            for name in group:
+                place = bank.vocabulary.rows.index(name)
+                word = F.normalize(rows[..., place, :], dim=-1)
+                rows[..., place, :] = F.normalize((1 - LEAN) * word + LEAN * F.normalize(mean, dim=0), dim=-1)
+    return TextBank(bank.vocabulary, rows)
+
+
+def _written_names(names: Sequence[str]) -> list[str]:
+    """Names with white space collapsed, written as at first; boxes without one are called by their number."""
     shown: dict[str, str] = {}
-    for number, (name, vector) in enumerate(found, start=1):
-        written = " ".join(name.split()) or f"box {number}"
-        groups.setdefault(shown.setdefault(written.casefold(), written), []).append(vector)
-    return {name: F.normalize(torch.stack(vectors).mean(0), dim=0) for name, vectors in groups.items()}
-
-
-def exemplar_vocabulary(vocabulary: Vocabulary, names: Sequence[str]) -> Vocabulary:
-    """What is asked once boxes of these names are added: a synonym, a class or a hidden name for each.
-
-    A box's own row is called after its name with "(box)" behind it, so that no word is mistaken for it.
-    """
-    classes = list(vocabulary.classes)
-    places = {name.casefold(): place for place, group in enumerate(classes) for name in group}
-    other = list(vocabulary.other)
-    for name in names:
-        place = places.get(name.casefold())
-        if name.casefold() == OTHER_NAME and place is None:
-            other.append(_row_name(name))
-        elif place is None:
-            classes.append((_row_name(name),))
-        else:
-            classes[place] = (*classes[place], _row_name(name))
-    return replace(vocabulary, classes=tuple(classes), other=tuple(other))
+    written = [" ".join(name.split()) or f"box {number}" for number, name in enumerate(names, start=1)]
+    return [shown.setdefault(name.casefold(), name) for name in written]
 
 
 def _row_name(name: str) -> str:
-    return f"{name} (box)"
-
-
-def _drawn_name(row_name: str) -> str:
-    return row_name.removesuffix(" (box)")
+    return f"{name}{_BOX}"

@@ -21,8 +21,10 @@ from ovs_core.cli.options import (
     write_line,
 )
 from ovs_core.engine import Engine, NotEnoughMemory, Result
+from ovs_core.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.names import safe_name
+from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.image import ImageError, read_photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options
@@ -60,6 +62,8 @@ class _Task:
     formats: tuple[str, ...]
     out: Path
     stuff: str
+    exemplars: tuple[Exemplar, ...]
+    tolerance: float
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -77,10 +81,12 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     sources: list[_Source] = []
     try:
         sources = list(_sources(arguments.paths, arguments.recursive))
-        vocabulary = read_vocabulary(arguments.classes, arguments.background)
+        exemplars = tuple(map(_exemplar, arguments.exemplar))
+        vocabulary = _vocabulary(arguments, exemplars)
+        check_tolerance(arguments.tolerance)
         if engine is None:
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
-        task = _task(arguments, vocabulary, engine)
+        task = _task(arguments, vocabulary, exemplars, engine)
         say(*vocabulary.notes)
         told = set(vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
@@ -101,7 +107,15 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens segment", description="Segment photos by typed classes.")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
-    add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add("--classes", default="", help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add(
+        "--exemplar",
+        action="append",
+        default=[],
+        metavar="NAME=PHOTO:L,T,R,B",
+        help="a box on a photo, in pixels, to be found too; name it after a class to help its word, or "
+        '"other" for what is not meant; may be repeated',
+    )
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
     add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
@@ -111,6 +125,13 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
         default="default",
         metavar="TEXT",
         help='classes that panoptic and instances do not count, as "sky; grass", or none',
+    )
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="PIXELS",
+        help="of polygons in --export coco-polygons and yolo; 0 is exact; default: %(default)s",
     )
     add("--recursive", action="store_true", help="folders within folders too")
     add_machine_options(parser)
@@ -159,14 +180,48 @@ def _is_photo(file: Path) -> bool:
     return known and not _OWN_OUTPUT.search(file.name) and file.is_file()
 
 
-def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
+def _exemplar(text: str) -> Exemplar:
+    """The box that an argument describes, its photo read.
+
+    Raises:
+        ValueError: for another form, a photo that cannot be read, or a box that holds nothing of it.
+    """
+    spec = parse_exemplar(text)
+    return Exemplar(read_photo(spec.photo), spec.box, spec.name)
+
+
+def _vocabulary(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> Vocabulary:
+    """What is typed, and a class for every box of another name.
+
+    Raises:
+        ValueError: if nothing is asked for.
+    """
+    typed = None
+    if arguments.classes.strip() or not exemplars:
+        typed = read_vocabulary(arguments.classes, arguments.background)
+    if typed is not None and not exemplars:
+        return typed
+    return exemplar_vocabulary(typed, [exemplar.name for exemplar in exemplars], arguments.background)
+
+
+def _task(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, exemplars: tuple[Exemplar, ...], engine: Engine
+) -> _Task:
     """What the arguments ask for."""
     methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
     options = chosen_options(arguments, engine, methods)
     formats = tuple(arguments.export)
     _check_methods(formats, methods, arguments.encoder, engine)
     return _Task(
-        vocabulary, options, arguments.encoder, arguments.refine, formats, arguments.out, arguments.stuff
+        vocabulary,
+        options,
+        arguments.encoder,
+        arguments.refine,
+        formats,
+        arguments.out,
+        arguments.stuff,
+        exemplars,
+        arguments.tolerance,
     )
 
 
@@ -207,11 +262,12 @@ def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bo
                 encoder=task.encoder,
                 refiner=task.refiner,
                 options=options,
+                exemplars=task.exemplars,
             )
             new = [note for note in result.vocabulary.notes if note not in told]
             told.update(new)
             say(*new, *(f"{source.title}: {note}" for note in result.notes))
-            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
+            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance)
             write_line(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
         say(f"Skipped {source.path}: {error}")

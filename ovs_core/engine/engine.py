@@ -22,6 +22,7 @@ from ovs_core.devices import choose_compute, is_out_of_memory
 from ovs_core.encoders.lone_word import everyday_things, with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
+from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.labelling import label, resized
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.menus import (
@@ -45,6 +46,7 @@ from ovs_core.engine.request import (
 from ovs_core.engine.result import Result
 from ovs_core.engine.settings import Settings, declared_options, settings_of, with_preset
 from ovs_core.engine.stream import stream
+from ovs_core.exemplars import Exemplar
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.spec import MethodSpec
@@ -108,6 +110,7 @@ class Engine:
         background: str = "default",
         refiner: str = NO_REFINER,
         options: Options | None = None,
+        exemplars: Sequence[Exemplar] = (),
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -121,12 +124,13 @@ class Engine:
             refiner: registry name.
             options: values by name (`options` lists what there is); what is left out suits method and
                 encoder.
+            exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
 
         Raises:
             ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
                 one sentence each.
         """
-        request = make_request(image, classes, method, encoder, background, refiner, options)
+        request = make_request(image, classes, method, encoder, background, refiner, options, exemplars)
         return self._answer(request, self.check(request), Job(lambda _: None, None))
 
     def run(
@@ -289,6 +293,9 @@ class Engine:
             raise ValueError(reason)
         if refiner.load is not None:
             refiner_file(refiner, self.store)
+        if request.exemplars and not takes_exemplars(method):
+            able = ", ".join(spec.name for spec in self.method_specs.values() if takes_exemplars(spec))
+            raise ValueError(f"{method.title} cannot be asked by boxes; choose one of: {able}.")
         return settings_of(request, method, encoder, refiner, self.compute.device)
 
     def _run_all(

@@ -13,13 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ovs_core.cache import ByteCache
 from ovs_core.devices import Compute
 from ovs_core.encoders.lone_word import lowered
+from ovs_core.engine.exemplars import joint_tokens
 from ovs_core.engine.request import Job, Request
 from ovs_core.engine.settings import Settings
 from ovs_core.evidence.base import Evidence
+from ovs_core.exemplars import Exemplar, box_vector, with_exemplars
+from ovs_core.image import Photo
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.options import Preset
 from ovs_core.refine.spec import RefinerSpec
@@ -82,15 +86,15 @@ class Pipeline:
         kept: Answer | None = self.cache.get("scores", key)
         if kept is None:
             text = self._embed(preset)
-            features = self._look(preset)
+            features = self._look(preset, self.request.photo)
             with self.job.on_device("method", self.compute):
                 kept = ask()
             self.cache.put("scores", key, kept, kept.nbytes)
         # Notes of the same words may differ from question to question.
         return replace(kept, evidence=kept.evidence.for_vocabulary(self.request.vocabulary))
 
-    def _look(self, preset: Preset) -> Any:
-        image, photo = self.bound.image, self.request.photo
+    def _look(self, preset: Preset, photo: Photo) -> Any:
+        image = self.bound.image
         return self._cached(
             "features",
             (photo.key, image.features_identity(preset)),
@@ -113,7 +117,18 @@ class Pipeline:
                 cancel=self.job.cancel,
             ),
         )
-        return TextBank(vocabulary, bank.embeddings)
+        bank = TextBank(vocabulary, bank.embeddings)
+        if not self.request.exemplars:
+            return bank
+        return with_exemplars(bank, [self._box(one, preset, bank) for one in self.request.exemplars])
+
+    def _box(self, exemplar: Exemplar, preset: Preset, bank: TextBank) -> tuple[str, Tensor]:
+        """Name and vector of a box on its own photo, seen as the photo that is asked about is seen."""
+        features = self._look(preset, exemplar.photo)
+        width = bank.embeddings.shape[-1]
+        with self.job.on_device("method", self.compute):
+            tokens = joint_tokens(self.bound, features, width)
+            return exemplar.name, box_vector(tokens, exemplar.box, exemplar.photo.size)
 
     def _refined(self, evidence: Evidence) -> Evidence:
         look, refine = self.refiner.look, self.refiner.refine
@@ -165,6 +180,7 @@ class Pipeline:
             (request.photo.key, self.bound.image.features_identity(preset)),
             (self.bound.text.identity, preset.templates, vocabulary.classes, vocabulary.other),
             vocabulary.guards,
+            tuple((one.photo.key, one.box, one.name) for one in request.exemplars),
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),
             (request.views, request.point if request.views else None),
         )

@@ -16,6 +16,7 @@ from ovs_core.evidence.segments import require_proposals, segments_of
 from ovs_core.export.answered import Answered
 from ovs_core.export.coco import coco_document
 from ovs_core.export.names import safe_name
+from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.export.pictures import label_png, mask_pngs, png
 from ovs_core.export.report import report
 from ovs_core.export.segments import instance_document, panoptic_document, segment_ids
@@ -41,6 +42,7 @@ def save_result(
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> tuple[Path, ...]:
     """Write a result into folder `out` (made if missing) as `<stem>.<method>.*`; returns the files written.
 
@@ -53,13 +55,14 @@ def save_result(
         formats: any of `FORMATS`, besides label map, overlay and report.
         source: file name of the photo, for the report and COCO.
         stuff: classes that are not counted (`ovs_core.vocabulary.thing_labels`), for `MASK_FORMATS`.
+        tolerance: of polygons, in pixels of the photo; 0 is exact (`ovs_core.export.outlines`).
 
     Raises:
         ValueError: for an unknown format, one of `MASK_FORMATS` of a result without masks, or where the
             folder cannot be written.
     """
     folder = Path(out)
-    files = result_files(result, stem, formats, source, stuff)
+    files = result_files(result, stem, formats, source, stuff, tolerance)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tuple(_write(folder / name, content) for name, content in files)
@@ -74,6 +77,7 @@ def zip_result(
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> Path:
     """Write the files that `save_result` would write into one ZIP file at `path`; returns `path`.
 
@@ -81,7 +85,7 @@ def zip_result(
     """
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in result_files(result, stem, formats, source, stuff):
+        for name, content in result_files(result, stem, formats, source, stuff, tolerance):
             # PNG and NPZ are compressed already.
             method = zipfile.ZIP_STORED if name.endswith((".png", ".npz")) else zipfile.ZIP_DEFLATED
             archive.writestr(name, content, method)
@@ -99,12 +103,14 @@ def result_files(
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file of a result, made one at a time; arguments as for `save_result`."""
     asked = _checked(formats)
+    check_tolerance(tolerance)
     if not asked.isdisjoint(MASK_FORMATS):
         require_proposals(result.evidence)
-    return _contents(result, safe_name(stem, 120, dots=True), asked, source, stuff)
+    return _contents(result, safe_name(stem, 120, dots=True), asked, source, stuff, tolerance)
 
 
 def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
@@ -124,7 +130,7 @@ def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
 
 
 def _contents(
-    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str
+    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str, tolerance: float
 ) -> Iterator[tuple[str, bytes]]:
     """As `result_files`, with a safe stem and formats that the result can be written as."""
     start = f"{stem}.{safe_name(result.method, 40, dots=True)}"
@@ -134,9 +140,10 @@ def _contents(
     if "coco" in formats:
         yield f"{start}.coco.json", _json(coco_document(result, source or stem))
     if "coco-polygons" in formats:
-        yield f"{start}.coco-polygons.json", _json(coco_document(result, source or stem, polygons=True))
+        polygons = coco_document(result, source or stem, polygons=True, tolerance=tolerance)
+        yield f"{start}.coco-polygons.json", _json(polygons)
     if "yolo" in formats:
-        yield f"{start}.yolo.txt", yolo_lines(result).encode()
+        yield f"{start}.yolo.txt", yolo_lines(result, tolerance).encode()
         yield f"{start}.yolo.names.txt", _text(yolo_names(result))
     if "npz" in formats:
         yield f"{start}.npz", _arrays(result)
