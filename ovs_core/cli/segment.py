@@ -20,14 +20,16 @@ from ovs_core.cli.options import (
     say,
     write_line,
 )
+from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, NotEnoughMemory, Result
+from ovs_core.engine.saved import SavedRequest, read_saved
 from ovs_core.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.names import safe_name
 from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.image import ImageError, read_photo
 from ovs_core.methods import DEFAULT_METHOD
-from ovs_core.options import Options
+from ovs_core.options import Options, lookup
 from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import read_vocabulary
@@ -64,6 +66,7 @@ class _Task:
     stuff: str
     exemplars: tuple[Exemplar, ...]
     tolerance: float
+    edits: tuple[Edit, ...]
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -82,11 +85,12 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     try:
         sources = list(_sources(arguments.paths, arguments.recursive))
         exemplars = tuple(map(_exemplar, arguments.exemplar))
-        vocabulary = _vocabulary(arguments, exemplars)
+        saved = None if arguments.settings is None else _saved(arguments, exemplars)
+        vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
         check_tolerance(arguments.tolerance)
         if engine is None:
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
-        task = _task(arguments, vocabulary, exemplars, engine)
+        task = _task(arguments, vocabulary, exemplars, saved, engine)
         say(*vocabulary.notes)
         told = set(vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
@@ -108,6 +112,13 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
     add("--classes", default="", help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="a <stem>.<method>.json of an earlier answer: its question, refinement and edits by hand are "
+        "done again; flags of single options go before it",
+    )
     add(
         "--exemplar",
         action="append",
@@ -204,12 +215,40 @@ def _vocabulary(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) ->
     return exemplar_vocabulary(typed, [exemplar.name for exemplar in exemplars], arguments.background)
 
 
+def _saved(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> SavedRequest:
+    """What a settings file asks; the arguments then name its encoder and refiner.
+
+    Raises:
+        ValueError: for a file that is none, or arguments that ask something else.
+    """
+    saved = read_saved(arguments.settings)
+    if arguments.classes.strip() or arguments.method:
+        raise ValueError("--settings says which classes and method; leave out --classes and --method.")
+    if tuple(exemplar.name for exemplar in exemplars) != saved.exemplars:
+        names = ", ".join(f'"{name}"' for name in saved.exemplars) or "none"
+        raise ValueError(f"These settings go with boxes called: {names}. Name them in order with --exemplar.")
+    arguments.method, arguments.encoder, arguments.refine = [saved.method], saved.encoder, saved.refiner
+    return saved
+
+
 def _task(
-    arguments: argparse.Namespace, vocabulary: Vocabulary, exemplars: tuple[Exemplar, ...], engine: Engine
+    arguments: argparse.Namespace,
+    vocabulary: Vocabulary,
+    exemplars: tuple[Exemplar, ...],
+    saved: SavedRequest | None,
+    engine: Engine,
 ) -> _Task:
     """What the arguments ask for."""
     methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
+    for what, registry, name in (
+        ("method", engine.method_specs, methods[0]),
+        ("encoder", engine.encoder_specs, arguments.encoder),
+        ("refiner", engine.refiner_specs, arguments.refine),
+    ):
+        lookup(what, registry, name)  # a settings file may name anything
     options = chosen_options(arguments, engine, methods)
+    if saved is not None:
+        options = {method: {**saved.options, **given} for method, given in options.items()}
     formats = tuple(arguments.export)
     _check_methods(formats, methods, arguments.encoder, engine)
     return _Task(
@@ -222,6 +261,7 @@ def _task(
         arguments.stuff,
         exemplars,
         arguments.tolerance,
+        () if saved is None else saved.edits,
     )
 
 
@@ -264,6 +304,7 @@ def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bo
                 options=options,
                 exemplars=task.exemplars,
             )
+            result = result.edited(task.edits) if task.edits else result
             new = [note for note in result.vocabulary.notes if note not in told]
             told.update(new)
             say(*new, *(f"{source.title}: {note}" for note in result.notes))

@@ -346,6 +346,7 @@ class Engine:
             options=used.options,
             views=answer.views,
             notes=_memory_notes(settings.preset, used.preset),
+            exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
         )
 
     def _evidence(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ovs_core.edit.record import edits_to_json
 from ovs_core.export.answered import Answered
 
 SCHEMA = "ovs-lens/result/1"
@@ -33,7 +34,11 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
         "vocabulary": {
             "classes": [list(names) for names in result.vocabulary.classes],
             "other": list(result.vocabulary.other),
+            "literal": sorted(result.vocabulary.literal),
+            "guards": sorted(result.vocabulary.guards),
         },
+        "exemplars": [{"name": name, "photo_sha256": digest} for name, digest in result.exemplars],
+        "edits": edits_to_json(result.edits),
         "classes": [
             {
                 "id": summary.label,
