@@ -25,6 +25,8 @@ from ovs_core.pixels import ImageError, array_to_rgb, bands_to_rgb, pil_to_rgb, 
 from ovs_core.png_repair import PNG_START, shallow_colors, without_metadata
 from ovs_core.tiff_bands import TiffError, is_camera_raw, read_bands, tiff_size
 
+__all__ = ["MAX_PIXELS", "ImageError", "Photo", "display_copy", "frame_size", "read_photo", "to_frame"]
+
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused from their header, before any pixel is unpacked."""
 

@@ -78,6 +78,7 @@ class Vocabulary:
         queries: what is compared and encoded for each name, in the same places as in `classes`
             (`ovs_core.spelling`); empty where all are asked as they stand there.
         ids: numbers that the class list gives its classes, for files; empty where it gives none.
+        guards: those of `other` that win only by a clear margin (`ovs_core.encoders.lone_word`).
     """
 
     classes: tuple[tuple[str, ...], ...]
@@ -86,6 +87,7 @@ class Vocabulary:
     literal: frozenset[str] = frozenset()
     queries: tuple[tuple[str, ...], ...] = ()
     ids: tuple[int, ...] = ()
+    guards: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.classes or any(not names for names in self.classes):

@@ -127,6 +127,13 @@ def read_vocabulary(
     return _vocabulary(listed, background, typed=False, benchmark=benchmark is not None)
 
 
+def common_words() -> Vocabulary:
+    """First names of COCO's things, ADE's 847 classes and COCO-Stuff, each a class asked to the letter."""
+    lists = (read_vocabulary(f"@{name}", "none").names for name in ("cocoobject80", "ade847", "cocostuff171"))
+    names = tuple(dict.fromkeys(name for names in lists for name in names))
+    return Vocabulary(tuple((name,) for name in names), literal=frozenset(names))
+
+
 def default_background() -> tuple[str, ...]:
     """The hidden "everything else" names, "background" first (assets/vocabularies/everything_else.txt)."""
     text = (_LISTS / "everything_else.txt").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from ovs_core.export.files import result_files, save_result, zip_result
 from ovs_core.export.pictures import label_png
 from ovs_core.export.report import report
 from ovs_core.export.yolo import yolo_lines, yolo_names
-from ovs_core.types import Vocabulary
+from ovs_core.types import LabelClass, LabelMap, Vocabulary
 
 
 def bits(content):
@@ -93,6 +93,20 @@ def test_numbers_of_the_list_are_those_of_coco_and_yolo():
     assert yolo_names(result).splitlines()[6] == "unused 6"
     assert report(result)["vocabulary"]["numbers"] == [0, 5, 10]
     assert [entry["id"] for entry in report(result)["classes"]] == [1, 2, 3, 0]  # of labels.png
+
+
+def test_a_class_added_by_hand_gets_a_number_behind_those_of_the_list():
+    result = numbered([[0, 1, 2]], (0, 5), ("a", "b"))
+    more = LabelMap(
+        np.array([[3, 1, 2]], np.uint8), (*result.label_map.classes, LabelClass(3, ("c",), (1, 2, 3)))
+    )
+    document = coco_document(replace(result, label_map=more), "x.jpg")
+    assert [(entry["id"], entry["name"]) for entry in document["categories"]] == [
+        (0, "a"),
+        (5, "b"),
+        (6, "c"),
+    ]
+    assert [entry["category_id"] for entry in document["annotations"]] == [0, 5, 6]
 
 
 def test_numbers_too_large_for_a_list_of_names_are_counted_anew():

@@ -19,7 +19,7 @@ LONGEST_APP = 60
 GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "user_folders", "version"})
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
-ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
+ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", "edit"}
 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
@@ -30,6 +30,8 @@ MAY_SEE = {
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),
     "stream": frozenset({"types", "devices"}),
+    "boxes": frozenset(),
+    "exemplars": GROUND | {"boxes", "image", "vocabulary"},
     "pixels": GROUND,
     "png_repair": GROUND,
     "tiff_bands": GROUND,
@@ -51,8 +53,9 @@ MAY_SEE = {
     "methods": VALUES | {"checkpoints", "encoders", "decoders"},
     "refine": VALUES | {"checkpoints"},
     "render": GROUND | {"scores", "segments"},
+    "edit": GROUND | {"vocabulary"},
     "views": GROUND | {"scores"},
-    "export": GROUND | {"scores", "segments", "vocabulary", "render"},
+    "export": GROUND | {"edit", "scores", "segments", "vocabulary", "render"},
     "registry": MODELS,
     "build": MODELS | {"registry"},
     "requests": VALUES | {"build"},

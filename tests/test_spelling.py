@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from conftest import random_photo
 
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.engine import Engine
+from ovs_core.engine.saved import read_saved
+from ovs_core.exemplars import LEAN, exemplar_vocabulary, with_exemplars
 from ovs_core.render.palette import colors_for
+from ovs_core.types import TextBank
 from ovs_core.vocabulary import default_background, parse_vocabulary, read_vocabulary, thing_labels
 
 AROUND_SKY = (
@@ -195,3 +200,30 @@ def test_an_answer_remembered_for_a_word_is_not_that_of_its_letters(tmp_path):
         photo, '"sky."; "palm_tree"', background="none"
     )
     assert np.array_equal(letters.confidence, alone.confidence)
+
+
+def test_boxes_lean_the_word_that_is_asked():
+    typed = parse_vocabulary("0: sky.; 4: cat", "wall")
+    vocabulary = exemplar_vocabulary(typed, ["sky", "lamp"], "none")
+    assert vocabulary.classes == (("sky.",), ("cat",), ("lamp (box)",))
+    assert vocabulary.rows == ("sky", "cat", "lamp (box)", "wall")
+    assert vocabulary.ids == (0, 4, 5)
+    rows = F.normalize(torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), dim=-1)
+    boxes = [("sky", torch.tensor([1.0, 0, 0])), ("lamp", torch.tensor([0.0, 1, 0]))]
+    found = with_exemplars(TextBank(vocabulary, rows), boxes).embeddings
+    leaning = F.normalize((1 - LEAN) * rows[0] + LEAN * boxes[0][1], dim=0)
+    torch.testing.assert_close(found[0], leaning)
+    torch.testing.assert_close(found[[1, 3]], rows[[1, 3]])
+    torch.testing.assert_close(found[2], boxes[1][1])
+    alone = exemplar_vocabulary(None, ["a; b", "lamp"], "none")
+    assert alone.classes == (("a; b (box)",), ("lamp (box)",))
+
+
+def test_a_saved_question_is_asked_again_as_it_was(tmp_path):
+    engine, photo = Engine("cpu", offline=True, text_dir=tmp_path), random_photo(96, 128)
+    result = engine.segment(photo, "3: Sky.; 9: palm_tree")
+    result.save(tmp_path)
+    saved = read_saved(tmp_path / "photo.naclip.json")
+    assert saved.vocabulary == result.vocabulary
+    assert saved.vocabulary.ids == (3, 9)
+    assert np.array_equal(engine.segment(photo, saved.vocabulary).labels, result.labels)

@@ -21,11 +21,15 @@ from ovs_core.cli.options import (
 )
 from ovs_core.cli.photos import Source, collect_photos
 from ovs_core.cli.streams import lasting_output
+from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, NotEnoughMemory, Result
+from ovs_core.engine.saved import SavedRequest, read_saved
+from ovs_core.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
+from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.image import ImageError, read_photo
 from ovs_core.methods import DEFAULT_METHOD
-from ovs_core.options import Options
+from ovs_core.options import Options, lookup
 from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import read_vocabulary
@@ -44,6 +48,9 @@ class _Task:
     formats: tuple[str, ...]
     out: Path
     stuff: str
+    exemplars: tuple[Exemplar, ...]
+    tolerance: float
+    edits: tuple[Edit, ...]
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -62,10 +69,13 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     try:
         found = collect_photos(arguments.paths, arguments.recursive)
         sources = found.sources
-        vocabulary = read_vocabulary(arguments.classes, arguments.background)
+        exemplars = tuple(map(_exemplar, arguments.exemplar))
+        saved = None if arguments.settings is None else _saved(arguments, exemplars)
+        vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
+        check_tolerance(arguments.tolerance)
         if engine is None:
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
-        task = _task(arguments, vocabulary, engine)
+        task = _task(arguments, vocabulary, exemplars, saved, engine)
         say(*found.notes, *vocabulary.notes)
         told = set(vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
@@ -86,7 +96,22 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens segment", description="Segment photos by typed classes.")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
-    add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add("--classes", default="", help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="a <stem>.<method>.json of an earlier answer: its question, refinement and edits by hand are "
+        "done again; flags of single options go before it",
+    )
+    add(
+        "--exemplar",
+        action="append",
+        default=[],
+        metavar="NAME=PHOTO:L,T,R,B",
+        help="a box on a photo, in pixels, to be found too; name it after a class to help its word, or "
+        '"other" for what is not meant; may be repeated',
+    )
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
     add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
@@ -97,19 +122,89 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
         metavar="TEXT",
         help='classes that panoptic and instances do not count, as "sky; grass", or none',
     )
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="PIXELS",
+        help="of polygons in --export coco-polygons and yolo; 0 is exact; default: %(default)s",
+    )
     add("--recursive", action="store_true", help="folders within folders too")
     add_machine_options(parser)
     return parser
 
 
-def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
+def _exemplar(text: str) -> Exemplar:
+    """The box that an argument describes, its photo read.
+
+    Raises:
+        ValueError: for another form, a photo that cannot be read, or a box that holds nothing of it.
+    """
+    spec = parse_exemplar(text)
+    return Exemplar(read_photo(spec.photo), spec.box, spec.name)
+
+
+def _vocabulary(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> Vocabulary:
+    """What is typed, and a class for every box of another name.
+
+    Raises:
+        ValueError: if nothing is asked for.
+    """
+    typed = None
+    if arguments.classes.strip() or not exemplars:
+        typed = read_vocabulary(arguments.classes, arguments.background)
+    if typed is not None and not exemplars:
+        return typed
+    return exemplar_vocabulary(typed, [exemplar.name for exemplar in exemplars], arguments.background)
+
+
+def _saved(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> SavedRequest:
+    """What a settings file asks; the arguments then name its encoder and refiner.
+
+    Raises:
+        ValueError: for a file that is none, or arguments that ask something else.
+    """
+    saved = read_saved(arguments.settings)
+    if arguments.classes.strip() or arguments.method:
+        raise ValueError("--settings says which classes and method; leave out --classes and --method.")
+    if tuple(exemplar.name for exemplar in exemplars) != saved.exemplars:
+        names = ", ".join(f'"{name}"' for name in saved.exemplars) or "none"
+        raise ValueError(f"These settings go with boxes called: {names}. Name them in order with --exemplar.")
+    arguments.method, arguments.encoder, arguments.refine = [saved.method], saved.encoder, saved.refiner
+    return saved
+
+
+def _task(
+    arguments: argparse.Namespace,
+    vocabulary: Vocabulary,
+    exemplars: tuple[Exemplar, ...],
+    saved: SavedRequest | None,
+    engine: Engine,
+) -> _Task:
     """What the arguments ask for."""
     methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
+    for what, registry, name in (
+        ("method", engine.method_specs, methods[0]),
+        ("encoder", engine.encoder_specs, arguments.encoder),
+        ("refiner", engine.refiner_specs, arguments.refine),
+    ):
+        lookup(what, registry, name)  # a settings file may name anything
     options = chosen_options(arguments, engine, methods)
+    if saved is not None:
+        options = {method: {**saved.options, **given} for method, given in options.items()}
     formats = tuple(arguments.export)
     _check_methods(formats, methods, arguments.encoder, engine)
     return _Task(
-        vocabulary, options, arguments.encoder, arguments.refine, formats, arguments.out, arguments.stuff
+        vocabulary,
+        options,
+        arguments.encoder,
+        arguments.refine,
+        formats,
+        arguments.out,
+        arguments.stuff,
+        exemplars,
+        arguments.tolerance,
+        () if saved is None else saved.edits,
     )
 
 
@@ -150,11 +245,13 @@ def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> boo
                 encoder=task.encoder,
                 refiner=task.refiner,
                 options=options,
+                exemplars=task.exemplars,
             )
+            result = result.edited(task.edits) if task.edits else result
             new = [note for note in result.vocabulary.notes if note not in told]
             told.update(new)
             say(*new, *(f"{source.title}: {note}" for note in result.notes))
-            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
+            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance)
             write_line(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
         say(f"Skipped {source.path}: {error}")

@@ -18,10 +18,12 @@ from typing import Any
 from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute, is_out_of_memory
+from ovs_core.encoders.lone_word import everyday_things, with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
+from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.labelling import label, resized
-from ovs_core.engine.loaded import Loaded
+from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.menus import (
     EncoderInfo,
     MethodInfo,
@@ -43,6 +45,7 @@ from ovs_core.engine.request import (
 from ovs_core.engine.result import Result
 from ovs_core.engine.settings import Settings, declared_options, settings_of, with_preset
 from ovs_core.engine.stream import stream
+from ovs_core.exemplars import Exemplar
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.spec import MethodSpec
@@ -109,6 +112,7 @@ class Engine:
         background: str = "default",
         refiner: str = NO_REFINER,
         options: Options | None = None,
+        exemplars: Sequence[Exemplar] = (),
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -122,12 +126,13 @@ class Engine:
             refiner: registry name.
             options: values by name (`options` lists what there is); what is left out suits method and
                 encoder.
+            exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
 
         Raises:
             ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
                 one sentence each.
         """
-        request = make_request(image, classes, method, encoder, background, refiner, options)
+        request = make_request(image, classes, method, encoder, background, refiner, options, exemplars)
         return self._answer(request, self.check(request), Job(lambda _: None, None))
 
     def run(
@@ -288,6 +293,11 @@ class Engine:
         reason = self._why_not(method, encoder)
         if reason:
             raise ValueError(reason)
+        if refiner.load is not None:
+            refiner_file(refiner, self.store)
+        if request.exemplars and not takes_exemplars(method):
+            able = ", ".join(spec.name for spec in self.method_specs.values() if takes_exemplars(spec))
+            raise ValueError(f"{method.title} cannot be asked by boxes; choose one of: {able}.")
         return settings_of(request, method, encoder, refiner, self.compute.device)
 
     def _run_all(
@@ -305,7 +315,10 @@ class Engine:
         method, encoder = self._method(request.method), self._encoder(request.encoder)
         try:
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
-            request = replace(request, vocabulary=with_near_words(request.vocabulary, tower.near_words))
+            vocabulary = with_near_words(request.vocabulary, tower.near_words)
+            if tower.family == "mini" and method.head is None:  # where the margin was measured
+                vocabulary = with_guards(vocabulary, everyday_things())
+            request = replace(request, vocabulary=vocabulary)
             answer, used = self._evidence(request, settings, bound, job)
             image = request.photo.pixels
             with job.stage("decide"):
@@ -323,7 +336,11 @@ class Engine:
             classes=classes,
             method=request.method,
             encoder=request.encoder,
-            weights={**tower.weights, **bound.weights},
+            weights={
+                **tower.weights,
+                **bound.weights,
+                **refiner_weights(self._refiner(request.refiner), self.store),
+            },
             preset=used.preset,
             refiner=request.refiner,
             seconds=dict(job.seconds),
@@ -332,6 +349,7 @@ class Engine:
             views=answer.views,
             notes=_memory_notes(settings.preset, used.preset),
             source=request.photo.file_name,
+            exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
         )
 
     def _evidence(
@@ -339,7 +357,7 @@ class Engine:
     ) -> tuple[Answer, Settings]:
         """Evidence, and the settings it was made with: smaller windows than asked if memory ran out."""
         method, encoder = self._method(request.method), self._encoder(request.encoder)
-        refiner = self._refiner(request.refiner)
+        refiner = self._loaded.refiner(self._refiner(request.refiner), self.store, job)
         while True:
             pipeline = Pipeline(request, settings, bound, refiner, self.cache, self.compute, job)
             try:

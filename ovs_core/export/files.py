@@ -17,6 +17,7 @@ from ovs_core.export.answered import Answered
 from ovs_core.export.coco import coco_document
 from ovs_core.export.names import photo_stem
 from ovs_core.export.numbers import number_map
+from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.export.pictures import label_png, mask_pngs, png
 from ovs_core.export.report import pixels_sha256, report
 from ovs_core.export.segments import instance_document, panoptic_document, segment_ids
@@ -42,6 +43,7 @@ def save_result(
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> tuple[Path, ...]:
     """Write a result into folder `out` (made if missing) as `<stem>.<method>.*`; returns the files written.
 
@@ -55,6 +57,7 @@ def save_result(
         formats: any of `FORMATS`, besides label map, overlay and report.
         source: file name of the photo, for the report and COCO; "" takes the result's own.
         stuff: classes that are not counted (`ovs_core.vocabulary.thing_labels`), for `MASK_FORMATS`.
+        tolerance: of polygons, in pixels of the photo; 0 is exact (`ovs_core.export.outlines`).
 
     Raises:
         ValueError: for an unknown format, one of `MASK_FORMATS` of a result without masks, or where the
@@ -62,7 +65,7 @@ def save_result(
     """
     folder = Path(out)
     stem = _free_stem(result, folder) if stem is None else photo_stem(stem)
-    files = result_files(result, stem, formats, source, stuff)
+    files = result_files(result, stem, formats, source, stuff, tolerance)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return tuple(_write(folder / _place(name, result, stem), content) for name, content in files)
@@ -77,6 +80,7 @@ def zip_result(
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> Path:
     """Write the files that `save_result` would write into one ZIP file at `path`; returns `path`.
 
@@ -85,7 +89,7 @@ def zip_result(
     packed = io.BytesIO()
     stem = _own_stem(result) if stem is None else photo_stem(stem)
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in result_files(result, stem, formats, source, stuff):
+        for name, content in result_files(result, stem, formats, source, stuff, tolerance):
             # PNG and NPZ are compressed already.
             method = zipfile.ZIP_STORED if name.endswith((".png", ".npz")) else zipfile.ZIP_DEFLATED
             archive.writestr(_place(name, result, stem), content, method)
@@ -103,6 +107,7 @@ def result_files(
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> Iterator[tuple[str, bytes]]:
     """Name and content of every file of a result, made one at a time; arguments as for `save_result`.
 
@@ -110,12 +115,13 @@ def result_files(
     own, where they are called as the photo is.
     """
     asked = _checked(formats)
+    check_tolerance(tolerance)
     if not asked.isdisjoint(MASK_FORMATS):
         require_proposals(result.evidence)
     if "ids" in asked:
         number_map(result)
     stem = _own_stem(result) if stem is None else photo_stem(stem)
-    return _contents(result, stem, asked, source or result.source, stuff)
+    return _contents(result, stem, asked, source or result.source, stuff, tolerance)
 
 
 def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
@@ -135,7 +141,7 @@ def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
 
 
 def _contents(
-    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str
+    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str, tolerance: float
 ) -> Iterator[tuple[str, bytes]]:
     """As `result_files`, with a safe stem and formats that the result can be written as."""
     start = _start(result, stem)
@@ -145,9 +151,10 @@ def _contents(
     if "coco" in formats:
         yield f"{start}.coco.json", _json(coco_document(result, source or stem))
     if "coco-polygons" in formats:
-        yield f"{start}.coco-polygons.json", _json(coco_document(result, source or stem, polygons=True))
+        polygons = coco_document(result, source or stem, polygons=True, tolerance=tolerance)
+        yield f"{start}.coco-polygons.json", _json(polygons)
     if "yolo" in formats:
-        yield f"{start}.yolo.txt", yolo_lines(result).encode()
+        yield f"{start}.yolo.txt", yolo_lines(result, tolerance).encode()
         yield f"{start}.yolo.names.txt", _text(yolo_names(result))
     if "npz" in formats:
         yield f"{start}.npz", _arrays(result)

@@ -15,9 +15,12 @@ LARGEST_YOLO_INDEX = 9999
 
 def class_numbers(result: Labelled) -> Mapping[int, int]:
     """Label -> number of its class in files: the class list's own, else the label itself."""
-    labels = [entry.id for entry in result.label_map.classes]
     ids = result.vocabulary.ids
-    return dict(zip(labels, ids if len(ids) == len(labels) else labels, strict=True))
+    labels = [entry.id for entry in result.label_map.classes]
+    if not ids:
+        return {label: label for label in labels}
+    # A class that was added by hand has no number in the list, and gets one behind all of them.
+    return {label: ids[label - 1] if label <= len(ids) else max(ids) + label - len(ids) for label in labels}
 
 
 def yolo_indices(result: Labelled) -> Mapping[int, int]:

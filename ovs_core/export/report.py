@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ovs_core.edit.record import edits_to_json
 from ovs_core.export.answered import Answered
 
 SCHEMA = "ovs-lens/result/1"
@@ -37,8 +38,13 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
             "classes": [list(names) for names in result.vocabulary.classes],
             "asked": [list(names) for names in result.vocabulary.asked],
             "numbers": list(result.vocabulary.numbers),
+            "ids": list(result.vocabulary.ids),
             "other": list(result.vocabulary.other),
+            "literal": sorted(result.vocabulary.literal),
+            "guards": sorted(result.vocabulary.guards),
         },
+        "exemplars": [{"name": name, "photo_sha256": digest} for name, digest in result.exemplars],
+        "edits": edits_to_json(result.edits),
         "classes": [
             {
                 "id": summary.label,

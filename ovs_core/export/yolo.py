@@ -5,18 +5,23 @@ from __future__ import annotations
 import numpy as np
 
 from ovs_core.export.numbers import yolo_indices
-from ovs_core.export.outlines import outlines
+from ovs_core.export.outlines import TOLERANCE, outlines
 from ovs_core.types import Labelled
 
 
-def yolo_lines(result: Labelled) -> str:
-    """One line per region: index of the class, then x y of each corner in parts of width and height."""
+def yolo_lines(result: Labelled, tolerance: float = TOLERANCE) -> str:
+    """One line per region: index of the class, then x y of each corner in parts of width and height.
+
+    Args:
+        result: what to describe.
+        tolerance: of polygons, in pixels (`ovs_core.export.outlines`).
+    """
     height, width = result.labels.shape
     indices = yolo_indices(result)
     lines = []
     for k in np.unique(result.labels).tolist():
         if k:
-            for ring in outlines(result.labels == k):
+            for ring in outlines(result.labels == k, tolerance):
                 shares = (ring / (width, height)).ravel()
                 lines.append(" ".join([str(indices[k]), *(f"{share:.6f}" for share in shares.tolist())]))
     return "".join(f"{line}\n" for line in lines)
