@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT
 from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.cli.streams import lasting_output
 from ovs_core.version import VERSION
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
@@ -35,7 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments; None takes the command line's.
     """
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    with lasting_output():
+        return _run((sys.argv[1:] if argv is None else argv) or ["--help"])
+
+
+def _run(argv: Sequence[str]) -> int:
+    """As `main`, with output that may be closed."""
+    name, *rest = argv
     if name in ("-h", "--help"):
         print(_help())
         return 0

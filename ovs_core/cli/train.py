@@ -18,6 +18,7 @@ import torch
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES, Compute
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.methods.ldvc.model import MethodName
@@ -35,6 +36,7 @@ from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
+from ovs_core.user_folders import without_tilde
 
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
@@ -267,7 +269,7 @@ def _folders(pairs: Sequence[str], recipe: _Recipe) -> dict[str, Path]:
         name, separator, folder = pair.partition("=")
         if not separator or name not in recipe.data:
             raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(recipe.data)}.")
-        folders[name] = Path(folder).expanduser()
+        folders[name] = without_tilde(folder)
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
     missing = [name for name in recipe.needed if name not in folders]
@@ -303,4 +305,5 @@ def _sha256(tower: Tower) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())
