@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ovs_core.UNKNOWN import preset_for
 
 from benchmarks import closed_set, embedded_model, wording
 from benchmarks.embedded_model import spec_of_file
@@ -38,7 +37,7 @@ from ovs_core.evaluation.records import PhotoRecord
 from ovs_core.evaluation.report import write_text
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate
 from ovs_core.evaluation.summary import differences, summarise
-from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.training.mask_plans import HELD_OUT
 
 RULES = ("clip", "maskclip", "sclip", "clearclip", "naclip")
@@ -264,7 +263,7 @@ def _job(options: argparse.Namespace) -> tuple[Job, Numbers]:
     folders = {name: getattr(options, name) for name in ("coco", "camvid", "pretrained")}
     asked = {
         "weights": dict(loaded.weights),
-        "presets": {name: asdict(preset_for(name, spec, torch.device("cpu"))) for name in RULES},
+        "presets": {name: asdict(METHODS[name].preset(spec, torch.device("cpu"))) for name in RULES},
         "photos": options.photos,
         "folders": {name: str(folder.resolve()) for name, folder in folders.items()},
     }

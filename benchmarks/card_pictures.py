@@ -21,7 +21,6 @@ from ovs_core.engine import Engine, Result
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.render.legend import percent, shrunk, with_legend
 from ovs_core.render.overlay import paint
-from ovs_core.render.palette import color_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOS = REPOSITORY / "assets" / "photos"
@@ -56,7 +55,8 @@ def side_by_side(result: Result, side: int = SIDE) -> NDArray[np.uint8]:
     """Photo and labelled photo, each at most `side` pixels long, and the legend below: (H, W, 3)."""
     image, labels = shrunk(result.image, result.labels, side)
     gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
-    return with_legend(np.hstack([image, gap, paint(image, labels, color_table(result))]), result.classes)
+    painted = paint(image, labels, result.label_map.color_table)
+    return with_legend(np.hstack([image, gap, painted]), result.classes)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,18 +18,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ovs_core.SCORES import mean_evidence, on_cpu
-from ovs_core.UNKNOWN import Ready, build_method, checked_head, preset_for
 
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Photos, Rule, open_photos, questions_about
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
 from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
-from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, LoadedModel, Tower, build_tower
 from ovs_core.evaluation.metrics import class_iou, confusion, interval, margins, mean_iou
 from ovs_core.evaluation.questions import Question
@@ -38,11 +36,11 @@ from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
 from ovs_core.methods import DEFAULT_METHOD, METHODS
-from ovs_core.methods.base import Method, expect_rows
-from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.base import BoundMethod
+from ovs_core.methods.heads import HeadFile, verified_head
 from ovs_core.methods.training_free.model import TrainingFree
 from ovs_core.options import Preset
-from ovs_core.types import Features, Pyramid, Vocabulary
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 SWEEP_METRICS = ("a", "b")
@@ -122,14 +120,14 @@ class Bench:
     compute: Compute
     heads: Mapping[str, HeadFile] = field(default_factory=dict)
 
-    def ready(self, name: str) -> Ready:
+    def ready(self, name: str) -> BoundMethod[Any]:
         """A method on the tower."""
-        return build_method(name, self.tower, head=self.heads.get(name))
+        return METHODS[name].bind(self.tower, self.heads.get(name))
 
-    def encode(self, ready: Ready, photo: Photo, preset: Preset) -> tuple[Features | Pyramid, float]:
+    def encode(self, ready: BoundMethod[Any], photo: Photo, preset: Preset) -> tuple[Any, float]:
         """What a method reads of a photo, and the seconds it took."""
         started = time.perf_counter()
-        features = ready.encoder.encode(photo.pixels, preset)
+        features = ready.image.encode(photo.pixels, preset)
         self.compute.wait()
         return features, time.perf_counter() - started
 
@@ -143,10 +141,10 @@ class Bench:
             questions = questions_about(photos.dataset, rules, truth)
             if not questions:
                 continue
-            encoded: dict[str, tuple[Features | Pyramid, float]] = {}
+            encoded: dict[str, tuple[Any, float]] = {}
             for name, preset in presets.items():
-                frames = [methods[name].encoder.features_identity(one) for one in preset.alone]
-                for frame, one in zip(frames, preset.alone, strict=True):
+                frames = [methods[name].image.features_identity(one) for one in preset.single_scale]
+                for frame, one in zip(frames, preset.single_scale, strict=True):
                     if frame not in encoded:
                         encoded[frame] = self.encode(methods[name], photo, one)
                 seconds = sum(encoded[frame][1] for frame in frames)
@@ -154,9 +152,8 @@ class Bench:
                 maps = _mean_maps(
                     [
                         score_maps(
-                            methods[name].method,
+                            methods[name],
                             encoded[frame][0],
-                            self.tower.text,
                             preset.templates,
                             questions,
                         )
@@ -165,7 +162,7 @@ class Bench:
                 )
                 for metric, question in questions.items():
                     threshold = preset.threshold if rules[metric].other else 0.0
-                    labels, _ = decide(maps[metric], (preset.scale, threshold))
+                    labels, _ = decide(maps[metric], preset.scale, threshold)
                     if metric == next(iter(questions)):
                         tallies[name].seconds.append(seconds + time.perf_counter() - started)
                     tallies[name].add(metric, question, labels, len(photos.dataset.names) + 1)
@@ -180,10 +177,10 @@ class Bench:
             truth = whole[::2, ::2]
             questions = questions_about(photos.dataset, rules, truth)
             features, _ = self.encode(ready, photo, preset)
-            maps = score_maps(ready.method, features, self.tower.text, preset.templates, questions)
+            maps = score_maps(ready, features, preset.templates, questions)
             for metric, question in questions.items():
                 for scale in SWEEP_SCALES:
-                    labels, share = decide(maps[metric], (scale, 0.0), truth.shape)
+                    labels, share = decide(maps[metric], scale, 0.0, truth.shape)
                     for threshold in SWEEP_THRESHOLDS:
                         kept = labels * (share >= np.float32(threshold))
                         tallies[threshold, scale].add(metric, question, kept, len(photos.dataset.names) + 1)
@@ -212,23 +209,23 @@ def spec_of_file(weights: Path) -> EncoderSpec:
 
 
 def score_maps(
-    method: Method,
-    features: Features | Pyramid,
-    text: TextEncoder,
+    bound: BoundMethod[Any],
+    features: Any,
     templates: str,
     questions: Mapping[str, Question],
 ) -> dict[str, Evidence]:
     """Evidence for each question, in one pass where a name's evidence does not depend on the other names."""
     asked = {metric: question.vocabulary for metric, question in questions.items()}
     prompts = TEMPLATES[templates]
-    if not _answers_names_alone(method):
-        found = {
-            key: method.segment(features, text.embed(one, prompts)).score_map for key, one in asked.items()
+    method, text = bound.method, bound.text
+    if not isinstance(method, TrainingFree):
+        return {
+            key: method.ask(features, text.embed(one, prompts), {}).to_cpu().evidence
+            for key, one in asked.items()
         }
-        return {key: on_cpu(one) for key, one in found.items()}
     names = tuple(dict.fromkeys(name for one in asked.values() for name in one.rows))
     bank = text.embed(Vocabulary(tuple((name,) for name in names)), prompts)
-    evidence = method.segment(features, bank).evidence.rows.float().cpu()  # (S, h, w)
+    evidence = method.ask(features, bank, {}).evidence.rows.float().cpu()  # (S, h, w)
     row = {name: index for index, name in enumerate(names)}
     return {
         key: ScoreMap(evidence[[row[name] for name in one.rows]], one, features.image_size)
@@ -271,7 +268,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         store = WeightStore(options.weights, offline=True)
         tower = build_tower(spec, spec.load(store), compute, None)
         heads = {
-            name: checked_head(store, spec.heads[name]) for name in options.methods if name in spec.heads
+            name: head
+            for name in options.methods
+            if (head := verified_head(store, METHODS[name], spec, METHODS, tower=tower.sha256))
         }
         presets = {name: _preset(options, name, compute) for name in dict.fromkeys(options.methods)}
         run = _run_sweep if options.sweep else _run_measurement
@@ -286,12 +285,7 @@ def _mean_maps(looks: Sequence[Mapping[str, Evidence]]) -> Mapping[str, Evidence
     """Evidence for each question from all frames of a photo."""
     if len(looks) == 1:
         return looks[0]
-    return {key: mean_evidence([expect_rows(look[key]) for look in looks]) for key in looks[0]}
-
-
-def _answers_names_alone(method: Method) -> bool:
-    """Whether a name's evidence is the same whatever else is asked: plain cosines are, refined ones not."""
-    return isinstance(method, TrainingFree) and method.denoise_floor is None and method.smooth_ceiling is None
+    return {key: one.mean([look[key] for look in looks[1:]]) for key, one in looks[0].items()}
 
 
 def _score(photos: NDArray[np.int64], names: Sequence[str]) -> Score:
@@ -316,10 +310,10 @@ def _markdown(lines: Sequence[Sequence[str]]) -> str:
 
 
 def _preset(options: argparse.Namespace, method: str, compute: Compute) -> Preset:
-    preset = preset_for(method, ENCODERS[options.encoder], compute.device)
+    preset = METHODS[method].preset(ENCODERS[options.encoder], compute.device)
     asked = {key: getattr(options, key) for key in ("short_side", "threshold", "scale")}
     preset = replace(preset, **{key: value for key, value in asked.items() if value is not None})
-    return preset.changed(several_frames=options.several_frames and not METHODS[method].masks)
+    return preset.with_overrides({"multi_scale": options.several_frames and not METHODS[method].masks})
 
 
 def _run_measurement(options: argparse.Namespace, bench: Bench, presets: Mapping[str, Preset]) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_spec
-from ovs_core.SCORES import mean_evidence
-from ovs_core.UNKNOWN import build_method, preset_for
 from PIL import Image
 
 from benchmarks import embedded_model
@@ -19,6 +17,7 @@ from ovs_core.devices import choose_compute
 from ovs_core.encoders.towers import build_tower
 from ovs_core.evaluation.metrics import mean_iou
 from ovs_core.evidence.decide import decide
+from ovs_core.methods import METHODS
 from ovs_core.vocabulary import TEMPLATES, default_background
 
 OTHERS = ("zebra", "umbrella")  # two classes that VOC lacks
@@ -140,37 +139,21 @@ def test_tally_means_over_both_photos(coco):
 def test_shared_evidence_is_what_each_question_alone_gives(bench, coco, name):
     photos = open_photos(coco, "val2017", None)
     photo, truth = next(photos.read())
-    preset = preset_for(name, tiny_spec("mini"), bench.compute.device)
+    preset = METHODS[name].preset(tiny_spec("mini"), bench.compute.device)
     ready = bench.ready(name)
-    method = ready.method
     features, _ = bench.encode(ready, photo, preset)
     questions = questions_about(photos.dataset, COCO_RULES, truth)
-    maps = score_maps(method, features, bench.tower.text, preset.templates, questions)
+    maps = score_maps(ready, features, preset.templates, questions)
     for metric, question in questions.items():
         text = bench.tower.text.embed(question.vocabulary, TEMPLATES[preset.templates])
-        alone = method.segment(features, text).score_map
+        alone = ready.method.ask(features, text, {}).evidence
         assert maps[metric].vocabulary == question.vocabulary
-        np.testing.assert_allclose(maps[metric].evidence, alone.evidence, atol=1e-6)
-
-
-def test_methods_that_weigh_names_are_asked_one_by_one(bench, coco):
-    photos = open_photos(coco, "val2017", None)
-    photo, truth = next(photos.read())
-    preset = preset_for("maskclip", tiny_spec("mini"), bench.compute.device)
-    ready = build_method("maskclip", bench.tower, frozenset({"prompt_denoising"}))
-    method = ready.method
-    features, _ = bench.encode(ready, photo, preset)
-    rules = {metric: COCO_RULES[metric] for metric in ("a_fg", "b_fg")}
-    questions = questions_about(photos.dataset, rules, truth)
-    maps = score_maps(method, features, bench.tower.text, preset.templates, questions)
-    # One name alone has probability 1 and stays; of 22, those that are best nowhere are taken out.
-    assert float(maps["a_fg"].evidence.min()) > -1
-    assert float(maps["b_fg"].evidence.min()) == -100
+        np.testing.assert_allclose(maps[metric].rows, alone.rows, atol=1e-6)
 
 
 def test_measure_counts_every_photo_where_it_belongs(bench, coco):
     photos = open_photos(coco, "val2017", None)
-    preset = preset_for("naclip", tiny_spec("mini"), bench.compute.device)
+    preset = METHODS["naclip"].preset(tiny_spec("mini"), bench.compute.device)
     tally = bench.measure(photos, COCO_RULES, {"naclip": preset})["naclip"]
     sizes = {metric: len(photos) for metric, photos in tally.photos.items()}
     assert sizes == {"a": 2, "a_fg": 2, "b": 3, "b_fg": 3, "c": 3}
@@ -187,22 +170,21 @@ def test_measure_counts_every_photo_where_it_belongs(bench, coco):
 
 def test_several_frames_are_measured_by_their_mean(bench, coco):
     photos = open_photos(coco, "val2017", None)
-    preset = replace(preset_for("naclip", tiny_spec("mini"), bench.compute.device), frames=(1.0, 0.5))
+    preset = replace(METHODS["naclip"].preset(tiny_spec("mini"), bench.compute.device), frames=(1.0, 0.625))
     tally = bench.measure(photos, {"b": COCO_RULES["b"]}, {"naclip": preset})["naclip"]
     ready, counted = bench.ready("naclip"), []
     for photo, truth in photos.read():
         questions = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)
         looks = [
             score_maps(
-                ready.method,
+                ready,
                 bench.encode(ready, photo, one)[0],
-                bench.tower.text,
                 preset.templates,
                 questions,
             )["b"]
-            for one in preset.alone
+            for one in preset.single_scale
         ]
-        labels = decide(mean_evidence(looks), (preset.scale, preset.threshold))[0]
+        labels = decide(looks[0].mean(looks[1:]), preset.scale, preset.threshold)[0]
         own = Tally()
         own.add("b", questions["b"], labels, len(NAMES) + 1)
         counted += own.photos["b"]
@@ -211,7 +193,7 @@ def test_several_frames_are_measured_by_their_mean(bench, coco):
 
 def test_sweep_is_what_deciding_anew_gives(bench, coco):
     photos = open_photos(coco, "val2017", None)
-    preset = preset_for("clip", tiny_spec("mini"), bench.compute.device)
+    preset = METHODS["clip"].preset(tiny_spec("mini"), bench.compute.device)
     values = bench.sweep(photos, "clip", preset)
     tally = Tally()
     ready = bench.ready("clip")
@@ -219,8 +201,8 @@ def test_sweep_is_what_deciding_anew_gives(bench, coco):
         truth = whole[::2, ::2]
         question = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)["b"]
         features, _ = bench.encode(ready, photo, preset)
-        maps = score_maps(ready.method, features, bench.tower.text, preset.templates, {"b": question})
-        tally.add("b", question, decide(maps["b"], (30.0, 0.05), truth.shape)[0], len(NAMES) + 1)
+        maps = score_maps(ready, features, preset.templates, {"b": question})
+        tally.add("b", question, decide(maps["b"], 30.0, 0.05, truth.shape)[0], len(NAMES) + 1)
     assert values["b"][0.05, 30.0] == pytest.approx(float(mean_iou(sum(tally.photos["b"]))))
     assert values["b"][0.0, 10.0] == values["b"][0.0, 40.0]  # without a threshold, scales agree
     assert set(values) == {"a", "b"}

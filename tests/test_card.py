@@ -8,7 +8,7 @@ import pytest
 from benchmarks import card, closed_set
 from benchmarks.card import BEGIN, END, Job, held_out_table, readme_line, replaced, results
 from benchmarks.card_pictures import CASES, GAP, PHOTOS, side_by_side
-from ovs_core.types import ClassSummary
+from ovs_core.types import ClassSummary, LabelClass, LabelMap
 
 HALF = {"value": 0.5, "low": 0.25, "high": 0.75}
 
@@ -127,20 +127,18 @@ def test_every_picture_has_its_photo_and_a_name_of_its_own():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-def test_pictures_are_photo_answer_and_legend(monkeypatch):
+def test_pictures_are_photo_answer_and_legend():
     """A white photo whose lower half is red: left white, right half tinted, then the legend."""
 
     class Answer:
         image = np.full((100, 300, 3), 255, np.uint8)
         labels = np.repeat([0, 1], 50).astype(np.uint8)[:, None].repeat(300, axis=1)
+        label_map = LabelMap(labels, (LabelClass(1, ("cat",), (200, 0, 0)),))
         classes = (
             ClassSummary(1, ("cat",), (200, 0, 0), 0.5, 0.9),
             ClassSummary(0, ("other",), (9, 9, 9), 0.5, None),
         )
 
-    monkeypatch.setattr(
-        "benchmarks.card_pictures.color_table", lambda result: np.array([[9, 9, 9], [200, 0, 0]])
-    )
     picture = side_by_side(Answer, side=300)
     assert picture.shape[1] == 300 + GAP + 300
     assert (picture[75, :308] == 255).all()

@@ -46,6 +46,7 @@ class Pipeline:
         cache: what is remembered.
         compute: where it is computed.
         job: whom to tell.
+        by_class: whether evidence depends on how names make classes; rows of names do not.
     """
 
     request: Request
@@ -55,6 +56,7 @@ class Pipeline:
     cache: ByteCache
     compute: Compute
     job: Job
+    by_class: bool = False
 
     def ask(self) -> Answer:
         """Evidence on the method's own grid, mean over all frames, and the views of the first one."""
@@ -140,7 +142,7 @@ class Pipeline:
 
         def sharpened() -> Evidence:
             looked = self._cached(
-                "features",
+                "looks",
                 (photo.key, refiner, (h, w), self.settings.refining, str(self.compute.device)),
                 "refine",
                 lambda: look(
@@ -176,9 +178,10 @@ class Pipeline:
     def _evidence_key(self, preset: Preset, request: Request) -> Hashable:
         """Everything that evidence of one frame depends on."""
         vocabulary = request.vocabulary
+        classes = vocabulary.classes if self.by_class or request.views or request.exemplars else None
         return (
             (request.photo.key, self.bound.image.features_identity(preset)),
-            (self.bound.text.identity, preset.templates, vocabulary.classes, vocabulary.other),
+            (self.bound.text.identity, preset.templates, vocabulary.rows, classes),
             vocabulary.guards,
             tuple((one.photo.key, one.box, one.name) for one in request.exemplars),
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),

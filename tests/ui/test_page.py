@@ -338,3 +338,15 @@ def test_objects_are_told_apart_where_a_method_gives_masks(
         expect(page.locator("#looks")).to_be_hidden()
         expect(page.locator("#formats").get_by_label("instances")).to_have_count(0)
         assert download(page, "overlay", tmp_path).name == "meadow.sclip.overlay.png"
+
+
+def test_closing_the_tab_stops_its_work(open_page: OpenPage, photo_file: Path, tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, delay=3)
+    with served(build_ui(engine)) as url:
+        page = open_page(url)
+        choose(page, photo_file, "dog")
+        page.click("#segment-start")
+        expect(page.locator("#segment-status")).to_contain_text("1 of", timeout=PATIENCE)
+        assert not engine.stopped.is_set()
+        page.close()
+        assert engine.stopped.wait(2.5 * engine.delay)  # the window that ran is finished, no other begins
