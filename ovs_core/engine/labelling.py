@@ -34,7 +34,7 @@ def label_again(
     size: tuple[int, int],
     edits: Sequence[Edit],
 ) -> tuple[LabelMap, NDArray[np.float16], tuple[ClassSummary, ...]]:
-    """As `label`, with edits by hand done again: in pixels of the photo (H, W), while the answer has `size`."""
+    """As `label`, with edits by hand done again: in pixels of the photo (H, W); `size` is the answer's."""
     if not edits:
         return label(evidence, preset, size)
     label_map, confidence, _ = label(evidence, preset, photo)
