@@ -124,19 +124,25 @@ def edit_panel(
                     back = gr.Button("Undo", size="sm", min_width=80, elem_id="edit-undo")
                     forth = gr.Button("Redo", size="sm", min_width=80, elem_id="edit-redo")
                 note = gr.HTML("", padding=False, elem_id="edit-note")
-        with gr.Row(equal_height=True):
-            into = gr.Dropdown([], label="Merge the class into", min_width=140, elem_id="edit-into")
-            merge = gr.Button("Merge", size="sm", min_width=90, elem_id="edit-merge")
-            name = gr.Textbox(label="New name of the class", max_lines=1, min_width=140, elem_id="edit-name")
-            rename = gr.Button("Rename", size="sm", min_width=90, elem_id="edit-rename")
-            delete = gr.Button("Delete the class", size="sm", min_width=120, elem_id="edit-delete")
-        with gr.Row(equal_height=True):
-            color = gr.ColorPicker(label="New colour of the class", min_width=140, elem_id="edit-color")
-            recolour = gr.Button("Recolour", size="sm", min_width=90, elem_id="edit-recolour")
-            least = gr.Number(100, label="Smallest area, in pixels", precision=0, minimum=1, min_width=140)
-            islands = gr.Button("Drop smaller areas", size="sm", min_width=120, elem_id="edit-islands")
-            own = gr.Slider(0, 1, 0.5, step=0.01, label="The class's own threshold", min_width=140)
-            threshold = gr.Button("Apply", size="sm", min_width=90, elem_id="edit-threshold")
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=200):
+                into = gr.Dropdown([], label="Merge the class into", elem_id="edit-into")
+                merge = gr.Button("Merge", size="sm", elem_id="edit-merge")
+            with gr.Column(min_width=200):
+                name = gr.Textbox(label="New name of the class", max_lines=1, elem_id="edit-name")
+                rename = gr.Button("Rename", size="sm", elem_id="edit-rename")
+            with gr.Column(min_width=200):
+                color = gr.ColorPicker(label="New colour of the class", elem_id="edit-color")
+                recolour = gr.Button("Recolour", size="sm", elem_id="edit-recolour")
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=200):
+                own = gr.Slider(0, 1, 0.5, step=0.01, label="The class's own threshold")
+                threshold = gr.Button("Apply the threshold", size="sm", elem_id="edit-threshold")
+            with gr.Column(min_width=200):
+                least = gr.Number(100, label="Smallest area, in pixels", precision=0, minimum=1)
+                islands = gr.Button("Drop smaller areas", size="sm", elem_id="edit-islands")
+            with gr.Column(min_width=200):
+                delete = gr.Button("Delete the class", size="sm", elem_id="edit-delete")
 
     picture_path = gr.State(None, time_to_live=STATE_SECONDS)
     own_outputs = [picture, picture_path, label, into, note]
