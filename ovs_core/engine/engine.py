@@ -22,7 +22,7 @@ from ovs_core.encoders.lone_word import everyday_things, with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.exemplars import takes_exemplars
-from ovs_core.engine.labelling import label, resized
+from ovs_core.engine.labelling import label, label_again, resized
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.menus import (
     EncoderInfo,
@@ -200,6 +200,8 @@ class Engine:
     ) -> Result:
         """Label a result's evidence anew with other options of the stage "decide"; no model runs.
 
+        What was put right by hand is put right again.
+
         Args:
             result: from this or any other engine.
             options: values by name; what is left out stays as it was.
@@ -220,7 +222,9 @@ class Engine:
         image = result.image if size is None else resized(result.image, size)
         started = time.perf_counter()
         evidence = spec.calibrate(result.evidence, values)
-        label_map, confidence, classes = label(evidence, preset, image.shape[:2])
+        label_map, confidence, classes = label_again(
+            evidence, preset, result.image.shape[:2], image.shape[:2], result.edits
+        )
         seconds = {"decide": time.perf_counter() - started}
         return replace(
             result,

@@ -19,7 +19,7 @@ from ovs_core.ui.http import http_endpoints
 from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
-from ovs_core.ui.offered import encoder_choices, encoder_update
+from ovs_core.ui.offered import encoder_choices, encoder_update, refiner_choices
 from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.plain import plain_routes
 from ovs_core.ui.runs import stop_work
@@ -63,7 +63,7 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
         header = gr.HTML(header_html(engine, choices[0][1]), elem_id="ovs-header", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
-                refiners = [(spec.title, name) for name, spec in engine.refiner_specs.items()]
+                refiners = refiner_choices(engine)
                 shown = encoder_update(engine)["visible"]
                 inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown)
             with gr.Column(scale=8, min_width=280), gr.Tabs():

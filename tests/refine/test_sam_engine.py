@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_photo
 from sam_toys import PaintedMasks, random_state, rectangle, small_sam
 
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.engine.request import Progress, Request
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.image import Photo
 from ovs_core.refine import REFINERS
 from ovs_core.refine.sam.refiners import PROMPTS, VOTE
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import parse_vocabulary
+
+
+def random_photo(height, width):
+    return Photo(np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8))
 
 
 @pytest.fixture(scope="module")
