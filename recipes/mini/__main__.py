@@ -13,7 +13,7 @@ from typing import Any
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from recipes.mini.chain import train_mini
 from recipes.mini.plan import plan_from_json
-from recipes.mini.sources import NEEDED, OPTIONAL, Sources
+from recipes.mini.sources import NEEDED, OPTIONAL, sources_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the clone: architecture and class lists lie there
 
@@ -24,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         plan = plan_from_json(_values(arguments.config))
-        sources = Sources(vocabularies=ROOT / "assets" / "vocabularies", **_folders(arguments.data))
-        print(train_mini(ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, arguments.out))
+        sources = sources_of(_folders(arguments.data), ROOT / "assets" / "vocabularies")
+        config = ROOT / "checkpoints" / "mini" / "mini.json"
+        print(train_mini(config, sources, plan, arguments.out, arguments.start))
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"mini: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -48,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f"once per folder; needed: {', '.join(NEEDED)}; others: {', '.join(OPTIONAL)}",
     )
     help_of_out = "working folder; a stopped run goes on where it was"
+    help_of_start = "weights of this recipe to go on from, instead of all stages but the last one"
+    parser.add_argument("--start", type=Path, metavar="FILE", help=help_of_start)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=help_of_out)
     return parser
 
