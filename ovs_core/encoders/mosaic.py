@@ -112,13 +112,13 @@ class Mosaic(nn.Module):
                 quarter = F.relu(self.quarter(hidden))
             if index == EIGHTH_BLOCK:
                 eighth = hidden
-        context = F.relu(self.context(self._context(F.relu(self.top(x)))))
-        wide = torch.cat([_stretched(context, 2, eighth), eighth], dim=1)
+        context = F.relu(self.context(self.around(F.relu(self.top(x)))))
+        wide = torch.cat([stretched(context, 2, eighth), eighth], dim=1)
         decoded = F.relu(self.eighth(wide))
         coarse = F.relu(self.decoder_pointwise(F.relu(self.decoder_depthwise(decoded))))
-        return Materials(context, decoded, quarter + _stretched(coarse, 2, quarter))
+        return Materials(context, decoded, quarter + stretched(coarse, 2, quarter))
 
-    def _context(self, x: Tensor) -> Tensor:
+    def around(self, x: Tensor) -> Tensor:
         """(B, 448, h, w) with what windows of three sizes say in front, (B, 832, h, w)."""
         parts: list[Tensor] = []
         convolutions = iter(zip(self.depthwise, self.pointwise, strict=True))
@@ -130,7 +130,7 @@ class Mosaic(nn.Module):
             for half in halves:
                 depthwise, pointwise = next(convolutions)
                 found.append(F.relu(pointwise(F.relu(depthwise(half)))))
-            parts.append(_stretched(torch.cat(found, dim=1), window, x))
+            parts.append(stretched(torch.cat(found, dim=1), window, x))
         return torch.cat([*parts, x], dim=1)
 
 
@@ -141,7 +141,7 @@ def _same(convolution: nn.Conv2d, x: Tensor) -> Tensor:
     return out
 
 
-def _stretched(x: Tensor, factor: int, like: Tensor) -> Tensor:
+def stretched(x: Tensor, factor: int, like: Tensor) -> Tensor:
     """`x` (B, C, h, w) interpolated to the sides of `like`: cell i of those takes after cell i / factor.
 
     So the first cells lie on each other and not the middles ("asymmetric" in ONNX's words), as in the network
