@@ -133,8 +133,8 @@ def join_materials(
     start_mosaic(stem.materials, folder)
     with torch.no_grad():
         stem.material_words.weight.copy_(words.T[..., None, None])
-        stem.material_gate.weight.zero_()
-        stem.material_gate.bias.zero_()
+        for value in stem.material_gate.parameters():
+            value.zero_()
     _join(model, state, MATERIAL_PARTS, MATERIAL_TRUST, source)
 
 

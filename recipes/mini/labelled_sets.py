@@ -6,7 +6,7 @@ known, and so does what its labellers were not sure of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -293,10 +293,12 @@ def split_photos(name: str, photos: Sequence[Path]) -> dict[Split, tuple[Path, .
         choose, train = in_blocks(rest, 4, 10, 5)
         return {"train": train, "choose": choose, "kept": kept}
     if name == "msrc":
-        rest = [photo for index, photo in enumerate(photos) if index % 5]
-        choose = rest[::10]
-        train = [photo for photo in rest if photo not in set(choose)]
-        return {"train": tuple(train), "choose": tuple(choose), "kept": tuple(photos[::5])}
+        others = [photo for index, photo in enumerate(photos) if index % 5]
+        return {
+            "train": tuple(photo for index, photo in enumerate(others) if index % 10),
+            "choose": tuple(others[::10]),
+            "kept": tuple(photos[::5]),
+        }
     if name == "coco128":
         return {
             "train": tuple(photo for index, photo in enumerate(photos) if index % 4),
@@ -323,7 +325,7 @@ WITHOUT_MATERIALS = frozenset({"coco128", "voc"})  # an unlabelled pixel may be 
 
 
 def labelled_samplers(
-    folders: Mapping[str, Path], ade: Path | None, out: Path, known: Sequence[str] = ()
+    folders: Mapping[str, Path], ade: Path | None, out: Path, known: Collection[str] = ()
 ) -> dict[str, Sampler]:
     """A sampler for each set that is there.
 
@@ -336,10 +338,8 @@ def labelled_samplers(
     """
     found: dict[str, Sampler] = {}
     for name, root in folders.items():
-        photos = [
-            path for path in sorted((root / "images").glob("*.jpg")) if path.stem not in frozenset(known)
-        ]
-        photos = split_photos(name, photos)["train"]
+        photos = split_photos(name, sorted((root / "images").glob("*.jpg")))["train"]
+        photos = tuple(photo for photo in photos if photo.stem not in known)
         names = DECLARED[name] if name in DECLARED else coco_declares(root)
         maps = {}
         if ade is not None and name in WITHOUT_MATERIALS:

@@ -113,7 +113,7 @@ def material_sources(sources: Sources, ade: Path, plan: ImagePlan, out: Path) ->
     named = (*_imagenet_photos(sources), *caltech_photos(sources))
     if named:
         found["mosaic"] = Mosaic(named, plan.side).sample
-    known = tuple(photo.stem for photo in photos)
+    known = frozenset(photo.stem for photo in photos)
     return {**found, **labelled_samplers(sources.labelled, ade, out, known)}
 
 
