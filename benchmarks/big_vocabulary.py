@@ -15,7 +15,9 @@ import sys
 import time
 
 from benchmarks.setting import make_engine, photo
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS, REFINERS
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS
+from ovs_core.methods import DEFAULT_METHOD, METHODS
+from ovs_core.refine import REFINERS
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes; getrusage counts in KiB but on macOS
 
@@ -43,7 +45,7 @@ def main() -> None:
 def _work(encoder: str, method: str, refine: str, size: tuple[int, int]) -> None:
     engine, weights = make_engine(encoder)
     result = engine.segment(photo(*size), "@ade847", method=method, encoder=encoder, refine=refine)
-    score_map = result.segmentation.score_map
+    score_map = result.evidence
     parts = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
     print(f"{weights}, {method}, refine {refine}, {size[0]} x {size[1]}")
     print(f"  {len(result.vocabulary.classes)} classes, {len(result.vocabulary.rows)} names; {parts}")

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.build import DEFAULT_METHOD, METHODS
-from ovs_core.engine import Engine
+from ovs_core.engine import Engine, Result
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.render.legend import percent, shrunk, with_legend
 from ovs_core.render.overlay import paint
 from ovs_core.render.palette import color_table
-from ovs_core.types import Result
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOS = REPOSITORY / "assets" / "photos"

@@ -21,11 +21,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS
 from ovs_core.encoders.mini import STRIDE, ConvStem, build_mini
+from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine
 from ovs_core.evaluation.metrics import Interval, confusion, interval, margins, mean_iou, paired_difference
 from ovs_core.image import frame_size, to_frame
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 from recipes.mini.teachers import start_stem
 
 CONFIG = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"

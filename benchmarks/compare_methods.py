@@ -13,8 +13,9 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.setting import make_engine, median_seconds, photo
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS
 from ovs_core.engine import Engine
+from ovs_core.methods import DEFAULT_METHOD
 
 CLASSES = "cat; eye; nose; ear; wall"
 

@@ -22,34 +22,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ovs_core.SCORES import mean_evidence, on_cpu
+from ovs_core.UNKNOWN import Ready, build_method, checked_head, preset_for
 
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, Photos, Rule, open_photos, questions_about
-from ovs_core.build import (
-    DEFAULT_ENCODER,
-    DEFAULT_METHOD,
-    ENCODERS,
-    METHODS,
-    EncoderSpec,
-    HeadFile,
-    LoadedModel,
-    Ready,
-    Tower,
-    build_method,
-    build_tower,
-    checked_head,
-    preset_for,
-)
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
 from ovs_core.devices import DEVICES, PRECISIONS, Compute, choose_compute
 from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, LoadedModel, Tower, build_tower
 from ovs_core.evaluation.metrics import class_iou, confusion, interval, margins, mean_iou
 from ovs_core.evaluation.questions import Question
+from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Method, expect_rows
-from ovs_core.methods.training_free import TrainingFree
-from ovs_core.scores import decide, mean_evidence, on_cpu
-from ovs_core.types import Evidence, Features, Preset, Pyramid, ScoreMap, Vocabulary
+from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.training_free.model import TrainingFree
+from ovs_core.options import Preset
+from ovs_core.types import Features, Pyramid, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 SWEEP_METRICS = ("a", "b")
@@ -235,7 +228,7 @@ def score_maps(
         return {key: on_cpu(one) for key, one in found.items()}
     names = tuple(dict.fromkeys(name for one in asked.values() for name in one.rows))
     bank = text.embed(Vocabulary(tuple((name,) for name in names)), prompts)
-    evidence = method.segment(features, bank).score_map.evidence.float().cpu()  # (S, h, w)
+    evidence = method.segment(features, bank).evidence.rows.float().cpu()  # (S, h, w)
     row = {name: index for index, name in enumerate(names)}
     return {
         key: ScoreMap(evidence[[row[name] for name in one.rows]], one, features.image_size)

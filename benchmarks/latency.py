@@ -18,9 +18,10 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.setting import make_engine, median_seconds, photo
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, METHODS
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS
 from ovs_core.engine import Engine
 from ovs_core.image import display_copy
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 
 CLASSES = "cat; eye; nose; ear; wall"
 APP = Path(__file__).resolve().parents[1] / "app.py"

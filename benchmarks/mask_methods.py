@@ -28,17 +28,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.setting import photo
-from ovs_core.build import build_open_clip
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS, ConvEncoder, conv_to_joint_space
 from ovs_core.encoders.prompts import clip_tokenizer, fill
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.methods.maft_plus import MaftPlus
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
-from ovs_core.methods.mask_method import propose_masks
-from ovs_core.scores import decide
-from ovs_core.types import MaskProposals, Preset, TextBank, Vocabulary
+from ovs_core.encoders.towers import build_open_clip
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.methods.mask_classification.frame import propose_masks
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.options import Preset
+from ovs_core.types import TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, read_vocabulary
 
 SIDE = 640
@@ -95,7 +97,7 @@ def _parts(architecture: str) -> tuple[torch.nn.Module, ConvEncoder, MaftPlus]:
     )
     encoder = ConvEncoder("random", "random", model.visual, CPU, torch.float32)
     to_joint_space = partial(conv_to_joint_space, model.visual)
-    return model, encoder, MaftPlus("maft_plus", MaskHead(config), to_joint_space, model.logit_scale)
+    return model, encoder, MaftPlus(MaskHead(config), to_joint_space, model.logit_scale)
 
 
 def _twenty() -> Vocabulary:

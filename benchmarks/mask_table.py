@@ -31,6 +31,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ovs_core.UNKNOWN import build_method, preset_for
 
 from benchmarks.mask_segments import (
     Counts,
@@ -40,11 +41,11 @@ from benchmarks.mask_segments import (
     true_segments,
 )
 from benchmarks.mvp_seg_table import zero_shot_scores
-from ovs_core.build import ENCODERS, Tower, build_method, build_tower, preset_for
 from ovs_core.checkpoints import WeightStore
 from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_map
+from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
 from ovs_core.evaluation.metrics import (
     Interval,
     confusion,
@@ -53,23 +54,24 @@ from ovs_core.evaluation.metrics import (
     paired_difference,
     panoptic_quality,
 )
-from ovs_core.methods.fc_clip import FcClip
-from ovs_core.methods.maft_plus import MaftPlus
-from ovs_core.methods.mask_head import Proposed, propose, to_proposals
-from ovs_core.methods.mask_heads_file import (
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.segments import panoptic
+from ovs_core.methods.mask_classification.fc_clip import FcClip
+from ovs_core.methods.mask_classification.head import Proposed, propose, to_proposals
+from ovs_core.methods.mask_classification.head_file import (
     TrainedHead,
     build_mask_method,
     load_mask_head,
     tuned_tower,
 )
-from ovs_core.scores import decide
-from ovs_core.segments import panoptic
+from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.options import Preset
 from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, MaskTower
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import HELD_OUT, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import TunedTower, train_maft_plus
-from ovs_core.types import Preset, Pyramid, TextBank, Vocabulary
+from ovs_core.types import Pyramid, TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 TRAIN, VAL = "train2017", "val2017"

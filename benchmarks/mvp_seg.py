@@ -20,7 +20,11 @@ import torch
 from torch import nn
 
 from benchmarks.setting import photo
-from ovs_core.build import (
+from ovs_core.checkpoints import CheckpointError, WeightStore
+from ovs_core.devices import choose_compute
+from ovs_core.encoders.prompts import clip_tokenizer, context_prompts
+from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.towers import (
     CLIP_MEAN,
     CLIP_STD,
     DEFAULT_ENCODER,
@@ -31,14 +35,11 @@ from ovs_core.build import (
     build_open_clip,
     build_tower,
 )
-from ovs_core.checkpoints import CheckpointError, WeightStore
-from ovs_core.devices import choose_compute
-from ovs_core.encoders.contexts import Contexts
-from ovs_core.encoders.prompts import clip_tokenizer, context_prompts
-from ovs_core.encoders.text import text_tower
-from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.methods.mvp_seg.contexts import Contexts
+from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, PromptLearner, batch_losses
-from ovs_core.types import Preset, Vocabulary
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 CLASSES = "cat; eye; nose; ear; wall"

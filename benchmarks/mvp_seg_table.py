@@ -30,19 +30,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from ovs_core.UNKNOWN import build_method
 from torch import Tensor
 
 from benchmarks.labelled_photos import open_photos as open_labelled
-from ovs_core.build import ENCODERS, LoadedModel, Tower, build_method, build_tower
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
-from ovs_core.encoders.contexts import Contexts, load_contexts
 from ovs_core.encoders.mini import STRIDE
+from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.evaluation.metrics import confusion, interval, margins, seen_unseen
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
 from ovs_core.methods.base import Method
-from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
-from ovs_core.scores import decide
+from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts
+from ovs_core.methods.mvp_seg.model import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
+from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos, spoken_name
 from ovs_core.training.mvp_seg_plus import (
@@ -53,7 +56,7 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
-from ovs_core.types import Preset, ScoreMap, Vocabulary
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
-from ovs_core.build import DEFAULT_METHOD, METHODS
 from ovs_core.engine import Engine
 from ovs_core.evaluation.metrics import (
     Interval,
@@ -31,6 +30,7 @@ from ovs_core.evaluation.metrics import (
     percentiles,
     totals,
 )
+from ovs_core.methods import DEFAULT_METHOD, METHODS
 
 SYNONYMS: Mapping[str, str] = MappingProxyType(
     {

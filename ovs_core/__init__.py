@@ -15,14 +15,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ovs_core.engine import Cancelled, Engine, Progress, Request
+    from ovs_core.engine import Cancelled, Engine, Progress, Request, Result
     from ovs_core.image import Photo, read_photo
-    from ovs_core.types import Preset, Result, Vocabulary
+    from ovs_core.options import Option, Preset
+    from ovs_core.types import LabelMap, Vocabulary
     from ovs_core.vocabulary import parse_vocabulary, read_vocabulary
 
 __all__ = [
     "Cancelled",
     "Engine",
+    "LabelMap",
+    "Option",
     "Photo",
     "Preset",
     "Progress",
@@ -36,9 +39,10 @@ __all__ = [
 
 _ROOMS = MappingProxyType(
     {
-        "engine": ("Cancelled", "Engine", "Progress", "Request"),
+        "engine": ("Cancelled", "Engine", "Progress", "Request", "Result"),
         "image": ("Photo", "read_photo"),
-        "types": ("Preset", "Result", "Vocabulary"),
+        "options": ("Option", "Preset"),
+        "types": ("LabelMap", "Vocabulary"),
         "vocabulary": ("parse_vocabulary", "read_vocabulary"),
     }
 )

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 from ovs_core.devices import stop_if_cancelled
 from ovs_core.download import DownloadError, Progress, discard, download
+from ovs_core.shipped_files import folder_for_new_weights, shipped_folder
 
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+CHECKPOINTS = shipped_folder("checkpoints")
 
 _MAX_LISTED_KEYS = 8
 _LOCK_POLL_SECONDS = 0.2
@@ -145,8 +146,7 @@ class WeightStore:
 
     Attributes:
         catalogue: name -> entry.
-        folders: where files are looked for, in this order.
-        folder: where new files go: `weights_dir` if there is one, else `root`.
+        folders, folder: where files are looked for, in this order, and where new ones go.
         offline: the network is never touched.
     """
 
@@ -154,9 +154,9 @@ class WeightStore:
         self, weights_dir: Path | None = None, offline: bool = False, root: Path = CHECKPOINTS
     ) -> None:
         self.catalogue = load_catalogue(root)
-        self.folder = weights_dir or root
+        self.folder = weights_dir or folder_for_new_weights(root)
         self.offline = offline
-        self.folders = (root,) if weights_dir is None else (weights_dir, root)
+        self.folders = tuple(dict.fromkeys((self.folder, folder_for_new_weights(root), root)))
         self._hashes: dict[tuple[Path, int, int], str] = {}
         self._fetching = threading.Lock()
 

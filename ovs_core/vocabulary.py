@@ -10,13 +10,14 @@ from types import MappingProxyType
 
 from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
 
+from ovs_core.shipped_files import shipped_folder
 from ovs_core.types import Vocabulary
 
 MAX_NAME_LENGTH = 200
 MAX_NAMES = 2000
 MAX_FILE_BYTES = 4_000_000
 
-_LISTS = Path(__file__).resolve().parents[1] / "assets" / "vocabularies"
+_LISTS = shipped_folder("assets") / "vocabularies"
 _BENCHMARK_NAMES = (
     "voc20",
     "voc21",

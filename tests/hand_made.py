@@ -5,16 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ovs_core.engine import Result
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.methods.base import Segmentation
+from ovs_core.options import Preset
 from ovs_core.render.palette import colors_for
-from ovs_core.types import (
-    ClassSummary,
-    MaskProposals,
-    Preset,
-    Result,
-    ScoreMap,
-    Segmentation,
-    Vocabulary,
-)
+from ovs_core.types import ClassSummary, Vocabulary
 
 
 def make_result(labels, image=None, names=("dog", "grass"), other=("sky",), method="naclip"):

@@ -13,8 +13,8 @@ from tiny_clip import randomise
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import conv_to_joint_space
-from ovs_core.methods.mask_checkpoints import our_name
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.official import our_name
 from ovs_core.types import Pyramid, TextBank, Vocabulary
 
 DATA = Path(__file__).parent / "data"

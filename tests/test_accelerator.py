@@ -18,6 +18,8 @@ from conftest import random_photo, tiny_spec
 from instance_toys import SMALL_HEAD, make_instances
 from mask_toys import conv_clip, random_head, random_text
 from open_clip.modified_resnet import ModifiedResNet
+from ovs_core.SCORES import on_cpu, share_map
+from ovs_core.UNKNOWN import PRESETS
 from test_embedded_heads import HEADS, WORDS, toy_contexts, toy_head, toy_model, toy_spec
 from test_mask_engine import FORMS, entry, toy_encoder, write_catalogue, write_file
 from test_mask_training import TWO, two_pictures
@@ -25,24 +27,28 @@ from test_mask_training import toy_tower as official_tower
 from tiny_clip import make_model, randomise
 from torch import nn
 
-from ovs_core.build import ENCODERS, METHODS, PRESETS, build_tower
 from ovs_core.checkpoints import WeightStore, read_state
 from ovs_core.cli import train
 from ovs_core.devices import Compute
 from ovs_core.encoders.clip_resnet import ResNetEncoder
-from ovs_core.encoders.contexts import save_contexts
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.towers import ENCODERS, build_tower
 from ovs_core.engine import Request
+from ovs_core.evidence.decide import decide, margin
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.evidence.segments import instances, panoptic
 from ovs_core.image import read_photo
-from ovs_core.methods.mask_heads_file import save_mask_head
-from ovs_core.methods.mvp_seg import build_mvp_seg
-from ovs_core.scores import decide, margin, on_cpu, share_map
-from ovs_core.segments import instances, panoptic
+from ovs_core.methods import METHODS
+from ovs_core.methods.mask_classification.head_file import save_mask_head
+from ovs_core.methods.mvp_seg.contexts import save_contexts
+from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.options import Preset
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import draw_from
 from ovs_core.training.maft_plus import MaftPlan, training_losses
 from ovs_core.training.processes import ALONE, Processes, add_up
-from ovs_core.types import MaskProposals, Preset, ScoreMap, Vocabulary
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import parse_vocabulary
 
 CPU = torch.device("cpu")
@@ -124,7 +130,7 @@ def everything(method, **more):
 
 def numbers(result):
     """Evidence of a result."""
-    found = result.segmentation.score_map
+    found = result.evidence
     if isinstance(found, MaskProposals):
         return found.masks.sigmoid(), found.scores, found.void
     return (found.evidence,)
@@ -136,10 +142,10 @@ def expect_equal(here, there):
     Masks are made in another way than on a CPU (`ovs_core.decoders.deformable`), and large random weights
     make more of what that rounds: 2e-5 was measured.
     """
-    masks = isinstance(here.segmentation.score_map, MaskProposals)
+    masks = isinstance(here.evidence, MaskProposals)
     for place, (one, other) in enumerate(zip(numbers(here), numbers(there), strict=True)):
         torch.testing.assert_close(one, other, atol=1e-4 if masks and not place else 1e-5, rtol=0)
-    shown, seen = here.segmentation.views, there.segmentation.views
+    shown, seen = here.views, there.views
     assert [view.kind for view in shown] == [view.kind for view in seen]
     for view, other in zip(shown, seen, strict=True):
         torch.testing.assert_close(view.maps, other.maps, atol=1e-4, rtol=0, msg=view.kind)
@@ -149,7 +155,7 @@ def expect_equal(here, there):
 
 def agreement(here, there):
     assert all(torch.isfinite(one).all() for one in numbers(there))
-    assert all(torch.isfinite(view.maps).all() for view in there.segmentation.views)
+    assert all(torch.isfinite(view.maps).all() for view in there.views)
     return (here.labels == there.labels).mean()
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from ovs_core.encoders.clip_vit import to_joint_space, tokens_before_last_block
 from ovs_core.methods import attention_rules
-from ovs_core.methods.attention_rules import (
+from ovs_core.methods.training_free.attention_rules import (
     RULES,
     Rule,
     attention_weights,

@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_spec
+from ovs_core.SCORES import mean_evidence
+from ovs_core.UNKNOWN import build_method, preset_for
 from PIL import Image
 
 from benchmarks import embedded_model
 from benchmarks.embedded_model import Bench, Report, Score, Tally, score_maps, sweep_table, table
 from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, VOC_IN_COCO, open_photos, questions_about
-from ovs_core.build import build_method, build_tower, preset_for
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
+from ovs_core.encoders.towers import build_tower
 from ovs_core.evaluation.metrics import mean_iou
-from ovs_core.scores import decide, mean_evidence
+from ovs_core.evidence.decide import decide
 from ovs_core.vocabulary import TEMPLATES, default_background
 
 OTHERS = ("zebra", "umbrella")  # two classes that VOC lacks

@@ -9,7 +9,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from safetensors.torch import load_file
 
 from ovs_core.encoders.clip_resnet import pyramid, value_path
-from ovs_core.methods.attention_rules import key_smoothing, prompt_denoising
+from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
 
 DATA = Path(__file__).parent / "data" / "parity_maskclip_rn50.safetensors"
 STEM = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}

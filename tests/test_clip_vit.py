@@ -20,8 +20,8 @@ from ovs_core.encoders.clip_vit import (
     tower_identity,
 )
 from ovs_core.image import to_frame
-from ovs_core.methods.attention_rules import RULES, leave_last_block
-from ovs_core.types import Preset
+from ovs_core.methods.training_free.attention_rules import RULES, leave_last_block
+from ovs_core.options import Preset
 
 
 def make_encoder(visual=None, **changes):

@@ -5,9 +5,10 @@ import pytest
 import torch
 from conftest import random_photo
 
-from ovs_core.build import METHODS
-from ovs_core.engine import Request
-from ovs_core.types import Preset, Result, Vocabulary
+from ovs_core.engine import Request, Result
+from ovs_core.methods import METHODS
+from ovs_core.options import Preset
+from ovs_core.types import Vocabulary
 
 WHOLE = Preset(scale=40, threshold=0.0, short_side=96, window=None, stride=0, templates="single1")
 WINDOWS = Preset(scale=40, threshold=0.1, short_side=96, window=64, stride=32, templates="single1")
@@ -38,7 +39,7 @@ def check(result, photo, vocabulary):
     for summary in result.classes:
         assert summary.area_share == pytest.approx((result.labels == summary.label).mean())
     assert sum(summary.area_share for summary in result.classes) == pytest.approx(1)
-    evidence = result.segmentation.score_map.evidence
+    evidence = result.evidence.rows
     assert evidence.shape[0] == len(vocabulary.rows)
     assert evidence.dtype == torch.float32
     assert torch.isfinite(evidence).all()
@@ -76,7 +77,7 @@ def test_grids_one_token_wide(engine, method, tokens):
     preset = Preset(40, 0.0, 16, None, 0, "single1")
     result = answer(engine, photo, method=method, preset=preset)
     check(result, photo, DOG_OR_GRASS)
-    assert tuple(result.segmentation.score_map.evidence.shape[1:]) == tokens
+    assert tuple(result.evidence.rows.shape[1:]) == tokens
 
 
 @EACH_METHOD
@@ -86,7 +87,7 @@ def test_one_class_with_other_can_lose(engine, method):
     result = answer(engine, photo, vocabulary, method)
     check(result, photo, vocabulary)
     assert [summary.label for summary in result.classes] == [1, 0]
-    rows = result.segmentation.score_map.evidence.flatten(1).argmax(dim=0)
+    rows = result.evidence.rows.flatten(1).argmax(dim=0)
     assert (rows > 0).any(), "a random tower prefers each of five names somewhere"
 
 
@@ -119,7 +120,7 @@ def test_no_hidden_state(make_engine, method, cache_bytes):
     again = answer(engine, a, method=method)
     fresh = answer(make_engine(), a, method=method)
     for result in (again, fresh):
-        assert torch.equal(first.segmentation.score_map.evidence, result.segmentation.score_map.evidence)
+        assert torch.equal(first.evidence.rows, result.evidence.rows)
         assert np.array_equal(first.labels, result.labels)
         assert first.classes == result.classes
     assert other.labels.shape == (90, 70)
@@ -130,9 +131,7 @@ def test_a_class_typed_with_others_keeps_its_evidence(engine, method):
     photo = random_photo(120, 200)
     alone = answer(engine, photo, Vocabulary((("dog",),)), method)
     among = answer(engine, photo, Vocabulary((("cat",), ("dog",)), ("sky",)), method)
-    torch.testing.assert_close(
-        alone.segmentation.score_map.evidence[0], among.segmentation.score_map.evidence[1], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(alone.evidence.rows[0], among.evidence.rows[1], atol=1e-6, rtol=0)
 
 
 @EACH_METHOD
@@ -140,12 +139,12 @@ def test_a_class_typed_with_others_keeps_its_evidence(engine, method):
 def test_views_are_outputs_and_change_nothing(engine, method, preset):
     photo = random_photo(120, 200)
     plain = answer(engine, photo, method=method, preset=preset)
-    assert plain.segmentation.views == ()
+    assert plain.views == ()
     both = frozenset({"similarity", "attention"})
     seen = answer(engine, photo, method=method, preset=preset, views=both, point=(0.25, 0.9))
-    grid = seen.segmentation.score_map.evidence.shape[1:]
-    assert torch.equal(plain.segmentation.score_map.evidence, seen.segmentation.score_map.evidence)
-    views = {view.kind: view for view in seen.segmentation.views}
+    grid = seen.evidence.rows.shape[1:]
+    assert torch.equal(plain.evidence.rows, seen.evidence.rows)
+    views = {view.kind: view for view in seen.views}
     assert set(views) == both
     assert views["similarity"].labels == ("dog", "grass")
     assert views["similarity"].maps.shape == (2, *grid)
@@ -159,13 +158,13 @@ def test_switches_are_optional_parts(engine, method, switch):
     plain = answer(engine, photo, method=method)
     switched = answer(engine, photo, method=method, switches=frozenset({switch}))
     check(switched, photo, DOG_OR_GRASS)
-    evidence = [result.segmentation.score_map.evidence for result in (plain, switched)]
+    evidence = [result.evidence.rows for result in (plain, switched)]
     assert not torch.equal(*evidence)
 
 
 def test_methods_differ(engine):
     photo = random_photo(120, 200)
-    maps = [answer(engine, photo, method=name).segmentation.score_map.evidence for name in HEADLESS]
+    maps = [answer(engine, photo, method=name).evidence.rows for name in HEADLESS]
     for index, one in enumerate(maps):
         for other in maps[:index]:
             assert (one - other).abs().max() > 1e-3

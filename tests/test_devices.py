@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from ovs_core.devices import Cancelled, advance
-from ovs_core.types import Preset
+from ovs_core.options import Preset
 
 PRESET = Preset(scale=20, threshold=0.2, short_side=512, window=None, stride=0, templates="single1")
 

@@ -13,20 +13,24 @@ from PIL import Image
 from test_mask_engine import entry, write_catalogue
 from training_toys import CONFIG
 
-from ovs_core.build import METHODS, EncoderSpec, LoadedModel, why_not
 from ovs_core.checkpoints import WeightStore
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
-from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.mini_pyramid import pyramid_channels
-from ovs_core.engine import Request
+from ovs_core.encoders.towers import EncoderSpec, LoadedModel, mini_pyramid
+from ovs_core.engine import Request, Result
+from ovs_core.engine.menus import why_not
 from ovs_core.evaluation.datasets import open_dataset
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
-from ovs_core.methods.mask_heads_file import TrainedHead, save_mask_head
-from ovs_core.registry.towers import mini_pyramid
-from ovs_core.types import MaskProposals, Preset, Result, ScoreMap, Vocabulary
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.methods import METHODS
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.head_file import TrainedHead, save_mask_head
+from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
+from ovs_core.options import Preset
+from ovs_core.types import Vocabulary
 
 PRESET = Preset(scale=20, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
 WORDS = Vocabulary((("dog", "puppy"), ("cat",)), ("wall",))
@@ -131,7 +135,7 @@ def test_all_methods_are_compared_on_one_photo(engine):
     results = {event.method: event for event in events if isinstance(event, Result)}
     assert list(results) == list(METHODS)
     assert all(result.labels.shape == (48, 80) for result in results.values())
-    kinds = {name: type(result.segmentation.score_map) for name, result in results.items()}
+    kinds = {name: type(result.evidence) for name, result in results.items()}
     assert {name for name, kind in kinds.items() if kind is MaskProposals} == {"fc_clip", "maft_plus"}
     # Tokens once for six methods, a pyramid of the tower for FC-CLIP, one of the tuned tower for MAFT+.
     assert engine.cache.stats("features").misses == 3
@@ -162,7 +166,7 @@ def test_no_hidden_state(make_head_engine, method):
     again, fresh = ask(engine, method), ask(make_head_engine(), method)
     for other in (again, fresh):
         assert np.array_equal(first.labels, other.labels)
-        one, two = first.segmentation.score_map, other.segmentation.score_map
+        one, two = first.evidence, other.evidence
         if isinstance(one, ScoreMap):
             assert torch.equal(one.evidence, two.evidence)
         else:
@@ -172,20 +176,20 @@ def test_no_hidden_state(make_head_engine, method):
 
 def test_switch_of_mvp_seg(engine):
     plain, switched = ask(engine, "mvp_seg"), ask(engine, "mvp_seg", switches=frozenset({"no_refining"}))
-    assert not torch.equal(plain.segmentation.score_map.evidence, switched.segmentation.score_map.evidence)
+    assert not torch.equal(plain.evidence.rows, switched.evidence.rows)
     assert switched.switches == ("no_refining",)
 
 
 def test_views_of_mvp_seg(engine):
     kinds = METHODS["mvp_seg"].views
     result = ask(engine, "mvp_seg", views=kinds)
-    assert {view.kind for view in result.segmentation.views} == kinds
+    assert {view.kind for view in result.views} == kinds
 
 
 def test_views_of_tuning(engine):
     """Features before tuning are those of the tower that FC-CLIP looks at."""
     kinds = METHODS["maft_plus"].views
-    tuned = ask(engine, "maft_plus", views=kinds).segmentation.views
+    tuned = ask(engine, "maft_plus", views=kinds).views
     views = {view.kind: view for view in tuned}
     assert set(views) == kinds
     assert views["frozen_and_tuned"].labels == ("dog, before", "dog, after", "cat, before", "cat, after")
@@ -219,7 +223,7 @@ def test_a_head_trained_again_answers_at_once(make_head_engine, files, tmp_path,
     second, fresh = ask(engine, method), ask(make_head_engine(folder=root), method)
     assert "method" in second.seconds
     assert second.weights == fresh.weights != first.weights
-    one, two, old = (result.segmentation.score_map for result in (second, fresh, first))
+    one, two, old = (result.evidence for result in (second, fresh, first))
     field = "evidence" if method == "mvp_seg" else "masks"
     assert torch.equal(getattr(one, field), getattr(two, field))
     assert not torch.equal(getattr(one, field), getattr(old, field))
@@ -293,7 +297,7 @@ def test_half_precision_on_a_pyramid(make_head_engine):
     engine.compute = replace(engine.compute, dtype=torch.bfloat16)
     engine._loaded._compute = engine.compute
     for method in ("fc_clip", "maft_plus"):
-        found = ask(engine, method).segmentation.score_map
+        found = ask(engine, method).evidence
         assert found.masks.dtype == found.scores.dtype == torch.float32
         assert torch.isfinite(found.masks).all()
 

@@ -12,25 +12,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_photo, tiny_spec
+from ovs_core.registry.methods import SMOOTHED_SCALE
+from ovs_core.UNKNOWN import PRESETS, build_method, runs_on
 from PIL import Image
 
 import ovs_core
-from ovs_core.build import (
-    ENCODERS,
-    METHODS,
-    PRESETS,
-    REFINERS,
-    build_method,
-    build_open_clip,
-    build_tower,
-    runs_on,
-)
 from ovs_core.checkpoints import CheckpointError, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.engine import SMALLEST_WINDOW, Engine, NotEnoughMemory, Progress, Request
-from ovs_core.registry.methods import SMOOTHED_SCALE
-from ovs_core.types import SEVERAL_FRAMES, Preset, Result, Vocabulary
+from ovs_core.encoders.towers import ENCODERS, build_open_clip, build_tower
+from ovs_core.engine import SMALLEST_WINDOW, Engine, NotEnoughMemory, Progress, Request, Result
+from ovs_core.methods import METHODS
+from ovs_core.options import SEVERAL_FRAMES, Preset
+from ovs_core.refine import REFINERS
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 WHOLE = Preset(scale=40, threshold=0.0, short_side=96, window=None, stride=0, templates="single1")
@@ -49,9 +44,7 @@ def results(events):
 
 
 def same(one, other):
-    return np.array_equal(one.labels, other.labels) and torch.equal(
-        one.segmentation.score_map.evidence, other.segmentation.score_map.evidence
-    )
+    return np.array_equal(one.labels, other.labels) and torch.equal(one.evidence.rows, other.evidence.rows)
 
 
 class TestSharing:
@@ -83,7 +76,7 @@ class TestSharing:
         *events, refined = engine.run(request(refine="pamr"))
         assert set(refined.seconds) == {"refine", "decide"}
         assert [event.done for event in events if event.stage == "refine"][-1] == 1
-        assert refined.segmentation.score_map.evidence.shape == (4, 96, 160)  # the photo's own size
+        assert refined.evidence.rows.shape == (4, 96, 160)  # the photo's own size
         assert refined.refine == "pamr"
         *_, again = engine.run(request(refine="pamr"))
         assert set(again.seconds) == {"decide"}
@@ -138,14 +131,14 @@ class TestSharing:
         photo = random_photo(96, 160)
         alone = [results(engine.run(request(preset=one, photo=photo)))[0] for one in preset.alone]
         assert [result.preset.short_side for result in alone] == [48, 96]
-        small, whole = (result.segmentation.score_map.evidence for result in alone)
+        small, whole = (result.evidence.rows for result in alone)
         *_, both = engine.run(request(preset=preset, photo=photo))
         assert set(both.seconds) == {"decide"}  # both looks are remembered
         wide = F.interpolate(small[None], size=whole.shape[1:], mode="bilinear", align_corners=False)[0]
-        torch.testing.assert_close(both.segmentation.score_map.evidence, (wide + whole) / 2)
+        torch.testing.assert_close(both.evidence.rows, (wide + whole) / 2)
         assert both.preset == preset
         *_, seen = engine.run(request(preset=preset, photo=photo, views=views))
-        assert seen.segmentation.views[0].maps.shape[1:] == small.shape[1:]  # of the first frame
+        assert seen.views[0].maps.shape[1:] == small.shape[1:]  # of the first frame
 
     def test_refined_answers_of_one_and_several_frames_are_told_apart(self, engine, make_engine):
         list(engine.run(request(refine="pamr")))
@@ -175,12 +168,12 @@ class TestSharing:
         joined, apart = Vocabulary((("cat", "dog"),)), Vocabulary((("cat",), ("dog",)))
         *_, first = engine.run(request(photo=photo, vocabulary=joined, views=views))
         *_, second = engine.run(request(photo=photo, vocabulary=apart, views=views))
-        assert first.segmentation.views[0].labels == ("cat",)
-        assert second.segmentation.views[0].labels == ("cat", "dog")
+        assert first.views[0].labels == ("cat",)
+        assert second.views[0].labels == ("cat", "dog")
 
     def test_cache_stays_within_its_budget(self, make_engine):
         *_, probe = make_engine().run(request())
-        one = probe.segmentation.score_map.nbytes
+        one = probe.evidence.nbytes
         engine = make_engine(cache_bytes=20 * one)
         for seed in range(6):
             for method in HEADLESS:
@@ -360,7 +353,7 @@ def with_memory_for(monkeypatch):
             pass
 
         Encoder.limit = limit
-        monkeypatch.setattr("ovs_core.registry.towers.VisionEncoder", Encoder)
+        monkeypatch.setattr("ovs_core.encoders.towers.VisionEncoder", Encoder)
 
     return use
 
@@ -583,7 +576,7 @@ class TestRegistry:
             bank = tower.text.embed(WORDS, TEMPLATES["single1"])
             assert bank.embeddings.dtype == torch.float32
             for name in HEADLESS:
-                found = build_method(name, tower).method.segment(features, bank).score_map.evidence
+                found = build_method(name, tower).method.segment(features, bank).evidence.rows
                 assert found.dtype == torch.float32
                 evidence[name, dtype] = found
         for name in HEADLESS:
@@ -595,7 +588,7 @@ class TestRegistry:
         tower = build_tower(spec, spec.load(None), choose_compute("cpu"), None)
         bank = tower.text.embed(WORDS, TEMPLATES["single1"])
         features = tower.vision.encode(random_photo(40, 60).pixels, WHOLE)
-        evidence = build_method("clip", tower).method.segment(features, bank).score_map.evidence
+        evidence = build_method("clip", tower).method.segment(features, bank).evidence.rows
         assert bank.embeddings.shape == (4, 24)
         assert evidence.shape == (4, *features.grid)
         assert tower.vision.identity.startswith("mini:")

@@ -16,7 +16,7 @@ RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))  # how weights are made
 LONGEST_FILE = 500
 LONGEST_APP = 60
 
-GROUND = frozenset({"types", "devices", "cache", "stream"})
+GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "version"})
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
@@ -24,6 +24,8 @@ ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
     "types": frozenset(),
+    "shipped_files": frozenset(),
+    "version": frozenset(),
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),
     "stream": frozenset({"types", "devices"}),
@@ -56,7 +58,9 @@ MAY_SEE = {
     },  # of render, the palette: a class has one colour everywhere
     "evaluation": ANSWERS,
     "ui": ANSWERS,
-    "cli": ANSWERS | {"evaluation", "training"},  # cli/train.py is how training starts; nothing else sees it
+    # cli/app.py serves the page; cli/train.py is how training starts, nothing else sees it
+    "cli": ANSWERS | {"evaluation", "training", "batch", "ui"},
+    "batch": ANSWERS,
     "training": MODELS,
     "": ANSWERS,  # ovs_core/__init__.py
 }

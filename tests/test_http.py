@@ -11,8 +11,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from ovs_core.build import METHODS, EncoderSpec
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
+from ovs_core.methods import METHODS
 from ovs_core.ui.app import build_ui, launch
 
 SIZE = (40, 64)  # H, W

@@ -13,14 +13,16 @@ from mask_toys import (
     random_text,
 )
 
-from ovs_core.build import build_open_clip
 from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS
-from ovs_core.methods.fc_clip import FcClip
-from ovs_core.methods.maft_plus import MaftPlus
-from ovs_core.methods.mask_checkpoints import (
+from ovs_core.encoders.towers import build_open_clip
+from ovs_core.methods.mask_classification.fc_clip import FcClip
+from ovs_core.methods.mask_classification.frame import propose_masks
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.methods.mask_classification.official import (
     build_method,
     clip_state,
     head_state,
@@ -28,8 +30,6 @@ from ovs_core.methods.mask_checkpoints import (
     load_head,
     recognise,
 )
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
-from ovs_core.methods.mask_method import propose_masks
 
 ARCHITECTURES = {"base": "convnext_base_w_320", "large": "convnext_large_d_320"}
 

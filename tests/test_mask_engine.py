@@ -8,17 +8,20 @@ import pytest
 import torch
 from conftest import random_photo, tiny_spec
 from mask_toys import conv_clip, official_state, random_head
+from ovs_core.UNKNOWN import PRESETS
 
-from ovs_core.build import ENCODERS, METHODS, PRESETS, EncoderSpec, LoadedModel, checked_file
 from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
-from ovs_core.engine import Engine, Request
-from ovs_core.methods.mask_checkpoints import load_clip
-from ovs_core.methods.mask_method import propose_masks
-from ovs_core.registry.towers import conv_pyramid
-from ovs_core.scores import decide
-from ovs_core.segments import instances, panoptic
-from ovs_core.types import MaskProposals, Preset, Result, Vocabulary
+from ovs_core.encoders.towers import ENCODERS, EncoderSpec, LoadedModel, checked_file, conv_pyramid
+from ovs_core.engine import Engine, Request, Result
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.segments import instances, panoptic
+from ovs_core.methods import METHODS
+from ovs_core.methods.mask_classification.frame import propose_masks
+from ovs_core.methods.mask_classification.official import load_clip
+from ovs_core.options import Preset
+from ovs_core.types import Vocabulary
 
 PRESET = Preset(scale=1, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
 WORDS = Vocabulary((("cat", "kitten"), ("grass",)), ("sky", "wall"))
@@ -113,7 +116,7 @@ def ask(engine, method, photo=None, vocabulary=WORDS, preset=PRESET, **more):
 
 
 def same(one, other):
-    first, second = one.segmentation.score_map, other.segmentation.score_map
+    first, second = one.evidence, other.evidence
     return (
         np.array_equal(one.labels, other.labels)
         and torch.equal(first.masks, second.masks)
@@ -130,15 +133,16 @@ def test_labels_have_the_photos_size(engine, method, size):
     assert set(np.unique(result.labels)) <= {0, 1, 2}
     assert [summary.names for summary in result.classes] == [("cat", "kitten"), ("grass",), ("other",)]
     assert sum(summary.area_share for summary in result.classes) == pytest.approx(1)
-    assert isinstance(result.segmentation.score_map, MaskProposals)
+    assert isinstance(result.evidence, MaskProposals)
     assert (result.method, result.encoder) == (method, f"toy_{method}")
 
 
 @EACH_METHOD
 def test_the_answer_is_that_of_the_file(engine, files, method):
     """The engine's path gives what its parts give one after the other."""
-    from ovs_core.methods import mask_checkpoints
     from ovs_core.registry.heads import seen_names
+
+    from ovs_core.methods import mask_checkpoints
 
     photo = random_photo(48, 80)
     result = ask(engine, method, photo)
@@ -152,7 +156,7 @@ def test_the_answer_is_that_of_the_file(engine, files, method):
     )
     text = tower.text.embed(WORDS, ("a photo of a {}.",))
     expected = propose_masks(named, tower.pyramid.encode(photo.pixels, PRESET), text)
-    assert torch.equal(result.segmentation.score_map.scores, expected.scores)
+    assert torch.equal(result.evidence.scores, expected.scores)
     assert np.array_equal(result.labels, decide(expected, PRESET)[0])
 
 
@@ -187,8 +191,8 @@ def test_no_hidden_state(make_mask_engine, method):
 def test_shares_of_masks_depend_on_how_names_make_classes(engine, method):
     joined, apart = Vocabulary((("cat", "dog"),)), Vocabulary((("cat",), ("dog",)))
     first, second = ask(engine, method, vocabulary=joined), ask(engine, method, vocabulary=apart)
-    assert first.segmentation.score_map.scores.shape == (7, 1)
-    assert second.segmentation.score_map.scores.shape == (7, 2)
+    assert first.evidence.scores.shape == (7, 1)
+    assert second.evidence.scores.shape == (7, 2)
     assert set(second.seconds) == {"method", "decide"}  # photo and words are known
 
 
@@ -206,7 +210,7 @@ def test_relabel_equals_a_fresh_run(engine, make_mask_engine, method):
 
 @EACH_METHOD
 def test_panoptic_and_instance_answers_come_from_the_result(engine, method):
-    found = ask(engine, method).segmentation.score_map
+    found = ask(engine, method).evidence
     found = replace(found, void=torch.zeros_like(found.void))  # random queries are sure of nothing else
     whole = panoptic(found, things={1}, object_threshold=0.0, overlap_threshold=0.0)
     assert whole.numbers.shape == (48, 80)
@@ -283,7 +287,7 @@ def test_an_exchanged_file_is_noticed(make_mask_engine, tmp_path):
     write_file(folder, "maft_plus", seed=2)
     second, fresh = ask(engine, "maft_plus"), ask(make_mask_engine(folder), "maft_plus")
     assert same(second, fresh)
-    assert not torch.equal(first.segmentation.score_map.scores, second.segmentation.score_map.scores)
+    assert not torch.equal(first.evidence.scores, second.evidence.scores)
     assert first.weights != second.weights
 
 
@@ -335,7 +339,7 @@ class TestRegistry:
 
     def test_the_clip_of_a_file_is_loaded(self, tmp_path, monkeypatch):
         model, store = self.file(tmp_path)
-        monkeypatch.setattr("ovs_core.registry.towers.build_open_clip", lambda name: conv_clip(seed=2))
+        monkeypatch.setattr("ovs_core.encoders.towers.build_open_clip", lambda name: conv_clip(seed=2))
         loaded = ENCODERS["convnext_b_maftp"].load(store)
         assert loaded.weights == {"maftp_b.pth": store.sha256_of(tmp_path / "maftp_b.pth")}
         assert (loaded.mean, loaded.std) == (PIXEL_MEAN, PIXEL_STD)
@@ -372,7 +376,7 @@ class TestRegistry:
 def seen_by(engine, method, **more):
     kinds = METHODS[method].views
     result = ask(engine, method, views=kinds, **more)
-    return result, {view.kind: view for view in result.segmentation.views}
+    return result, {view.kind: view for view in result.views}
 
 
 @EACH_METHOD
@@ -396,7 +400,7 @@ def test_views_are_outputs_and_change_nothing(engine, method, size):
 
 def test_views_of_masks_say_what_the_masks_say(engine):
     result, views = seen_by(engine, "maft_plus")
-    found = result.segmentation.score_map
+    found = result.evidence
     share, best = found.scores.max(dim=1)
     order = share.argsort(descending=True)
     first = int(order[0])
@@ -421,7 +425,7 @@ def test_views_of_masks_say_what_the_masks_say(engine):
 
 def test_with_a_point_its_masks_come_first(engine):
     result, views = seen_by(engine, "fc_clip", point=(0.1, 0.9))
-    found = result.segmentation.score_map
+    found = result.evidence
     rows, columns = views["mask_proposals"].maps.shape[1:]
     there = found.masks[:, int(0.1 * rows), int(0.9 * columns)].sigmoid() * found.scores.amax(dim=1)
     torch.testing.assert_close(views["void_shares"].maps[:, 0, 0], found.void[there.argsort(descending=True)])

@@ -21,16 +21,17 @@ from ovs_core.encoders.mini_pyramid import (
     stem_maps,
     vectors_to_joint_space,
 )
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
-from ovs_core.methods.mask_heads_file import (
+from ovs_core.methods.mask_classification.frame import propose_masks
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.head_file import (
     TrainedHead,
     build_mask_method,
     load_mask_head,
     save_mask_head,
     tuned_tower,
 )
-from ovs_core.methods.mask_method import propose_masks
-from ovs_core.types import Preset, TextBank, Vocabulary
+from ovs_core.options import Preset
+from ovs_core.types import TextBank, Vocabulary
 
 PRESET = Preset(1.0, 0.0, 64, None, 0, "single1")
 JOINT = 8

@@ -16,14 +16,16 @@ from mask_toys import (
 )
 
 from ovs_core.encoders.clip_conv import ConvEncoder
-from ovs_core.methods.fc_clip import FcClip, geometric_ensemble, seen_classes
-from ovs_core.methods.maft_plus import MaftPlus
-from ovs_core.methods.mask_head import best_names, class_logits, log_shares
-from ovs_core.methods.mask_method import classify, propose_masks
-from ovs_core.methods.mask_views import report_masks, text_shift
-from ovs_core.scores import decide
-from ovs_core.segments import instance_mask, instances, panoptic
-from ovs_core.types import MaskProposals, Preset, Vocabulary
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.segments import instance_mask, instances, panoptic
+from ovs_core.methods.mask_classification.fc_clip import FcClip, geometric_ensemble, seen_classes
+from ovs_core.methods.mask_classification.frame import classify, propose_masks
+from ovs_core.methods.mask_classification.head import best_names, class_logits, log_shares
+from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.methods.mask_classification.views import report_masks, text_shift
+from ovs_core.options import Preset
+from ovs_core.types import Vocabulary
 
 SEEN = frozenset({"lawn", "road"})
 PRESET = Preset(1.0, 0.0, 64, None, 0, "vild14")

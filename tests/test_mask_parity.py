@@ -7,16 +7,18 @@ Everything else is random: each stage starts from the official tensor before it.
 import pytest
 import torch
 from mask_toys import CLASSES, conv_clip, official_state, random_head, reference
+from ovs_core.SCORES import mask_scores
 
 from ovs_core.decoders.mask_decoder import Decoded, Prediction, blocked_cells
 from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.decoders.pixel_decoder import DecodedPixels
 from ovs_core.encoders.clip_conv import ConvEncoder, normalise_and_pad, pyramid
-from ovs_core.methods.mask_checkpoints import build_method, load_clip, recognise
-from ovs_core.methods.mask_head import Proposed, to_proposals
-from ovs_core.scores import decide, mask_scores
-from ovs_core.segments import instances, panoptic
-from ovs_core.types import Preset, Pyramid
+from ovs_core.evidence.decide import decide
+from ovs_core.evidence.segments import instances, panoptic
+from ovs_core.methods.mask_classification.head import Proposed, to_proposals
+from ovs_core.methods.mask_classification.official import build_method, load_clip, recognise
+from ovs_core.options import Preset
+from ovs_core.types import Pyramid
 
 TOLERANCE = {"atol": 1e-4, "rtol": 0}
 COUNTS = [len(names) for names in CLASSES.classes]

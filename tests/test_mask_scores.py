@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from ovs_core.SCORES import mask_scores, mask_tiles, share_map
 
 from ovs_core import scores
-from ovs_core.scores import decide, margin, mask_scores, mask_tiles, share_map
-from ovs_core.types import MaskProposals, Pyramid, Vocabulary
+from ovs_core.evidence.decide import decide, margin
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.types import Pyramid, Vocabulary
 
 PETS = Vocabulary((("dog", "puppy"), ("cat",)), ("wall", "floor"))
 

@@ -10,11 +10,11 @@ import torch
 from instance_toys import SHA, SMALL_HEAD, make_instances, toy_tower
 from training_toys import make_camvid, make_pets
 
-from ovs_core.build import EncoderSpec, LoadedModel
 from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.cli import train
 from ovs_core.encoders.mini import build_mini
-from ovs_core.methods.mask_heads_file import load_mask_head
+from ovs_core.encoders.towers import EncoderSpec, LoadedModel
+from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training import mask_tuning
 from ovs_core.training.data import IGNORE, OTHER, CamVid, Pets, Sample
 from ovs_core.training.fc_clip import MaskSources, _rays, train_fc_clip

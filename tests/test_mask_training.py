@@ -21,8 +21,8 @@ from torch import nn
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import pyramid
-from ovs_core.methods.mask_checkpoints import our_name
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.official import our_name
 from ovs_core.training.loop import Schedule, _rate, fit
 from ovs_core.training.losses import (
     Target,

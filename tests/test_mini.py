@@ -13,7 +13,7 @@ from ovs_core.encoders.clip_vit import check_visual, tokens_before_last_block
 from ovs_core.encoders.mini import ConvStem, InvertedResidual, MobileNetV2, build_mini
 from ovs_core.encoders.padding import pad_same
 from ovs_core.encoders.text import text_tower
-from ovs_core.methods.attention_rules import RULES
+from ovs_core.methods.training_free.attention_rules import RULES
 from recipes.mini.image import dense_embeddings
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"

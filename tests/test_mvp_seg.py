@@ -15,11 +15,10 @@ from tiny_clip import make_model, make_visual, randomise
 
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder, to_joint_space
-from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.methods.attention_rules import maskclip_value_path
-from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, NO_REFINING, MvpSeg, build_mvp_seg, dense_features
-from ovs_core.methods.mvp_seg_formulas import (
+from ovs_core.evidence.decide import decide
+from ovs_core.methods.mvp_seg.contexts import Contexts
+from ovs_core.methods.mvp_seg.formulas import (
     context_cosines,
     fused_scores,
     log_gate,
@@ -28,8 +27,10 @@ from ovs_core.methods.mvp_seg_formulas import (
     pooling_weights,
     view_scores,
 )
-from ovs_core.scores import decide
-from ovs_core.types import Preset, TextBank, View, Vocabulary
+from ovs_core.methods.mvp_seg.model import EVIDENCE_SCALE, NO_REFINING, MvpSeg, build_mvp_seg, dense_features
+from ovs_core.methods.training_free.attention_rules import maskclip_value_path
+from ovs_core.options import Preset
+from ovs_core.types import TextBank, View, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 CPU = torch.device("cpu")
@@ -199,7 +200,7 @@ def test_refining_moves_labels_and_can_be_left_out(model, vision, text, pixels):
     features, bank = vision.encode(pixels, WHOLE), make_bank(text)
     contexts = make_contexts(tau1=0.01, tau2=0.5)
     with_it, without, never = (
-        build_mvp_seg(model.visual, text, made, switches).segment(features, bank).score_map.evidence
+        build_mvp_seg(model.visual, text, made, switches).segment(features, bank).evidence.rows
         for made, switches in (
             (contexts, frozenset()),
             (contexts, frozenset({NO_REFINING})),
@@ -233,8 +234,8 @@ def test_a_vocabulary_of_one_takes_everything(model, vision, text, pixels):
 def test_other_names_change_no_evidence(model, vision, text, pixels):
     features = vision.encode(pixels, WHOLE)
     method = build_mvp_seg(model.visual, text, make_contexts())
-    alone = method.segment(features, make_bank(text, Vocabulary((("lawn",),)))).score_map.evidence
-    among = method.segment(features, make_bank(text)).score_map.evidence
+    alone = method.segment(features, make_bank(text, Vocabulary((("lawn",),)))).evidence.rows
+    among = method.segment(features, make_bank(text)).evidence.rows
     torch.testing.assert_close(alone[0], among[2], atol=1e-6, rtol=0)
 
 
@@ -267,7 +268,7 @@ def test_views_are_outputs_and_change_nothing(answer, model, vision, text, pixel
     method = build_mvp_seg(model.visual, text, make_contexts(tau1=0.01, tau2=0.5))
     plain = method.segment(vision.encode(pixels, WHOLE), make_bank(text))
     assert plain.views == ()
-    assert torch.equal(plain.score_map.evidence, answer.score_map.evidence)
+    assert torch.equal(plain.evidence.rows, answer.evidence.rows)
     assert {view.kind for view in answer.views} == ALL_VIEWS
 
 
@@ -301,7 +302,7 @@ def test_pooling_weights_belong_to_the_global_map(views):
 def test_refining_shows_labels_before_and_after(views, answer):
     before, after = views["refining"].maps
     rows = torch.tensor(DOG_OR_GRASS.row_label)
-    assert torch.equal(after, rows[answer.score_map.evidence.argmax(dim=0)].float())
+    assert torch.equal(after, rows[answer.evidence.rows.argmax(dim=0)].float())
     assert set(before.unique().tolist()) <= {0.0, 1.0, 2.0}
     assert not torch.equal(before, after)
     assert after.unique().numel() == 1  # at this low tau1 the gates alone decide
@@ -375,7 +376,7 @@ def test_the_whole_method_runs_on_a_resnet(text, pixels):
     assert features.image_size == (70, 110)
     method = build_mvp_seg(visual, text, make_contexts())
     found = method.segment(features, make_bank(text), views=ALL_VIEWS)
-    assert found.score_map.evidence.shape == (5, 2, 3)
+    assert found.evidence.rows.shape == (5, 2, 3)
     assert {view.kind for view in found.views} == ALL_VIEWS - {"attention"}
     with pytest.raises(ValueError, match="must be open_clip's ModifiedResNet"):
         ResNetEncoder("x", "x", make_visual(), (0,) * 3, (1,) * 3, CPU, torch.float32)

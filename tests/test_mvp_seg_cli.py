@@ -8,7 +8,7 @@ from conftest import tiny_spec
 from test_mvp_seg_training import TOY, make_world
 
 from ovs_core.cli import train
-from ovs_core.encoders.contexts import load_contexts
+from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.training import mvp_seg_data
 
 RECIPE = {"k": 2, "length": 3, "steps": 2, "batch": 2, "crops": {"side": 64, "short_side": [64, 80]}}

@@ -15,11 +15,11 @@ from torch import nn
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.methods.attention_rules import key_smoothing, prompt_denoising
-from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.methods.mvp_seg.contexts import Contexts
+from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
 from ovs_core.training import mvp_seg_plus
 from ovs_core.training.data import IGNORE
 from ovs_core.training.mvp_seg_data import UNSEEN, open_photos

@@ -12,10 +12,10 @@ from test_mvp_seg_training import TOY, make_world
 
 from benchmarks import mvp_seg_table
 from benchmarks.mvp_seg_table import Row, maskclip_with_templates, row_of, table, zero_shot_scores
-from ovs_core.build import build_tower
 from ovs_core.devices import choose_compute
+from ovs_core.encoders.towers import build_tower
 from ovs_core.evaluation.metrics import margins
-from ovs_core.methods.mvp_seg import dense_features
+from ovs_core.methods.mvp_seg.model import dense_features
 from ovs_core.types import TextBank, Vocabulary
 
 UNSEEN = np.array([False, False, False, True, True])
@@ -73,7 +73,7 @@ def test_baseline_is_the_cosine_on_the_value_path():
     vocabulary = Vocabulary((("dog",), ("cat",)))
     bank = tower.text.embed(vocabulary, ("a {}.", "the {}!"))
     wrong = TextBank(vocabulary, F.normalize(torch.ones(2, 24), dim=1))  # only its names are read
-    found = method.segment(features, wrong).score_map.evidence
+    found = method.segment(features, wrong).evidence.rows
     dense = dense_features(tower.vision.visual, features.windows[0])
     expected = torch.einsum("sd,dhw->shw", bank.embeddings, dense)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

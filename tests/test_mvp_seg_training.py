@@ -13,10 +13,10 @@ from tiny_clip import make_model
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders import clip_vit
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.encoders.contexts import load_contexts
 from ovs_core.encoders.prompts import clip_tokenizer, context_prompts
 from ovs_core.encoders.text import text_tower
-from ovs_core.methods.mvp_seg_formulas import orthogonality
+from ovs_core.methods.mvp_seg.contexts import load_contexts
+from ovs_core.methods.mvp_seg.formulas import orthogonality
 from ovs_core.training import mvp_seg, mvp_seg_data
 from ovs_core.training.data import IGNORE
 from ovs_core.training.loop import Schedule

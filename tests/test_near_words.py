@@ -7,8 +7,8 @@ from conftest import random_photo
 from PIL import Image
 
 from ovs_core.cli import segment
+from ovs_core.encoders.near_words import read_near_words, with_near_words
 from ovs_core.engine import Engine
-from ovs_core.near_words import read_near_words, with_near_words
 from ovs_core.vocabulary import default_background, parse_vocabulary
 from recipes.mini.near_words import TOO_WIDE, drawn_names
 

@@ -8,31 +8,22 @@ import pytest
 import torch
 from conftest import random_photo
 from instance_toys import SHA
+from ovs_core.UNKNOWN import runs_on
 from safetensors.torch import save_file
 from test_embedded_heads import HEADS, PRESET, WORDS, toy_contexts, toy_head, toy_model, toy_spec
 from test_mask_engine import entry, write_catalogue
 from tiny_clip import make_model
 
-from ovs_core.build import (
-    CLIP_MEAN,
-    CLIP_STD,
-    ENCODERS,
-    METHODS,
-    EncoderSpec,
-    LoadedModel,
-    add_head,
-    describe_head,
-    own_heads,
-    runs_on,
-    why_not,
-)
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.cli import weights
-from ovs_core.encoders.contexts import Contexts, load_contexts, save_contexts
-from ovs_core.engine import Request
-from ovs_core.methods.mask_heads_file import save_mask_head
-from ovs_core.methods.mvp_seg import build_mvp_seg
-from ovs_core.types import Result
+from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderSpec, LoadedModel
+from ovs_core.engine import Request, Result
+from ovs_core.engine.menus import why_not
+from ovs_core.methods import METHODS
+from ovs_core.methods.heads import add_head, describe_head, own_heads
+from ovs_core.methods.mask_classification.head_file import save_mask_head
+from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts, save_contexts
+from ovs_core.methods.mvp_seg.model import build_mvp_seg
 
 BYTES = b"the tower's weights"
 TOWER = sha256(BYTES).hexdigest()
@@ -110,7 +101,7 @@ def test_an_added_head_is_offered_at_once_and_answers(engine, store, encoders, f
     method = build_mvp_seg(tower.vision.visual, tower.text, load_contexts(file, TOWER))
     features = ready.encoder.encode(random_photo(48, 80).pixels, PRESET)
     expected = method.segment(features, tower.text.embed(WORDS, ("{}",)))
-    assert torch.equal(result.segmentation.score_map.evidence, expected.score_map.evidence)
+    assert torch.equal(result.evidence.rows, expected.evidence.rows)
     assert engine.preset("mvp_seg", "full").scale == 100  # shares are the paper's
     events = engine.compare(random_photo(48, 80), WORDS, encoder="full", preset=PRESET)
     assert [event.method for event in events if isinstance(event, Result)][-1] == "mvp_seg"
@@ -123,7 +114,7 @@ def test_a_head_added_again_replaces_the_first(engine, store, encoders, file, tm
     second = ask(engine)
     assert list(own_heads(store)) == [store.folder / "heads" / NAME]
     assert second.weights != first.weights
-    assert not torch.equal(first.segmentation.score_map.evidence, second.segmentation.score_map.evidence)
+    assert not torch.equal(first.evidence.rows, second.evidence.rows)
     assert add_head(store, store.folder / "heads" / NAME, encoders) == store.folder / "heads" / NAME
 
 

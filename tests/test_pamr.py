@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 
 from ovs_core.devices import Cancelled
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.refine import pamr as module
 from ovs_core.refine.pamr import pamr, pamr_affinity, refine_pamr
-from ovs_core.types import ScoreMap, Vocabulary
+from ovs_core.types import Vocabulary
 
 
 def _noise(*shape, seed=0):

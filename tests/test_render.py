@@ -7,13 +7,13 @@ import pytest
 from hand_made import make_mask_result, make_proposals, make_result
 from numpy.testing import assert_allclose, assert_array_equal
 
+from ovs_core.evidence.segments import segments_of
 from ovs_core.render.disagreement import disagreement, disagreement_picture
 from ovs_core.render.heatmap import blend, common_range, heatmap, scale_bar
 from ovs_core.render.legend import figure, legend, percent, with_legend
 from ovs_core.render.overlay import borders, label_picture, overlay, paint
 from ovs_core.render.palette import OTHER_COLOR, PALETTE, color_table, colors_for, shades, text_color
 from ovs_core.render.segments import segment_colors, segment_figure, segment_names, segment_summaries
-from ovs_core.segments import segments_of
 from ovs_core.types import Vocabulary
 
 # Linear RGB under full colour blindness: Machado, Oliveira and Fernandes (2009), severity 1.

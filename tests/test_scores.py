@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from ovs_core.SCORES import class_scores, share_map, shares
 
 from ovs_core import scores
-from ovs_core.scores import class_scores, decide, margin, share_map, shares, summarise
-from ovs_core.types import Preset, ScoreMap, Vocabulary
+from ovs_core.evidence.decide import decide, margin, summarise
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.options import Preset
+from ovs_core.types import Vocabulary
 
 PETS = Vocabulary((("dog", "puppy"), ("cat",)), ("wall", "floor"))
 

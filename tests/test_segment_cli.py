@@ -10,11 +10,11 @@ import pytest
 from hand_made import make_mask_result, make_proposals, make_result
 from PIL import Image
 
-from ovs_core.build import METHODS
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.cli.segment import main
 from ovs_core.engine import NotEnoughMemory
-from ovs_core.types import Preset
+from ovs_core.methods import METHODS
+from ovs_core.options import Preset
 
 
 @dataclass

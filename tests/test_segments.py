@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from hand_made import make_mask_result, make_proposals, make_result
 
-from ovs_core.segments import flattened, instances, panoptic, proposals_of, segments_of, without_other
+from ovs_core.evidence.segments import (
+    flattened,
+    instances,
+    panoptic,
+    proposals_of,
+    segments_of,
+    without_other,
+)
 
 DOG, GRASS = 1, 2
 # Three columns of a 2 x 6 photo, and a mask over the first two of them.

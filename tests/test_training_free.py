@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tiny_clip import make_visual, naclip_tower
 
 from ovs_core.encoders.clip_vit import VisionEncoder, to_joint_space, tokens_before_last_block
-from ovs_core.methods.attention_rules import (
+from ovs_core.methods.training_free.attention_rules import (
     RULES,
     attention_weights,
     key_smoothing,
@@ -15,8 +15,9 @@ from ovs_core.methods.attention_rules import (
     maskclip_value_path,
     prompt_denoising,
 )
-from ovs_core.methods.training_free import TrainingFree
-from ovs_core.types import Features, Preset, TextBank, Vocabulary, Window
+from ovs_core.methods.training_free.model import TrainingFree
+from ovs_core.options import Preset
+from ovs_core.types import Features, TextBank, Vocabulary, Window
 
 WIDTH, JOINT = 32, 24  # of the tiny tower
 
@@ -68,7 +69,7 @@ def test_evidence_is_the_cosine_of_the_official_tokens(name, image):
     x = tokens_before_last_block(visual, pixels, naclip_scale_factor=True)[0]
     features = Features("naclip", (pixels.shape[2], pixels.shape[3]), grid, (Window(0, 0, grid, x),))
     text = make_text(7, width=32)
-    evidence = TrainingFree(name, visual, RULES[name]).segment(features, text).score_map.evidence
+    evidence = TrainingFree(name, visual, RULES[name]).segment(features, text).evidence.rows
     official = F.normalize(tensors[f"out.{name}.tokens{image}"][0, 1:], dim=1)  # (h*w, D)
     expected = (text.embeddings @ official.T).reshape(7, *grid)
     torch.testing.assert_close(evidence, expected, atol=1e-5, rtol=0)
@@ -89,7 +90,7 @@ def test_any_grid_and_vocabulary(name, grid):
 def test_rows_keep_their_order_and_patches_their_place():
     method, text = make_method(), make_text(4, 2)
     features = make_features((2, 7))
-    evidence = method.segment(features, text).score_map.evidence
+    evidence = method.segment(features, text).evidence.rows
     torch.testing.assert_close(evidence, cosines_of(method, features.windows[0], text), atol=1e-5, rtol=0)
 
 
@@ -97,7 +98,7 @@ def test_rows_keep_their_order_and_patches_their_place():
 def test_overlapping_windows_are_averaged(name):
     method, text = make_method(name), make_text()
     features = make_features((2, 5), ((0, 0, 2, 3), (0, 2, 2, 3)))  # they share column 2
-    evidence = method.segment(features, text).score_map.evidence
+    evidence = method.segment(features, text).evidence.rows
     left, right = (cosines_of(method, window, text) for window in features.windows)
     torch.testing.assert_close(evidence[..., :2], left[..., :2], atol=1e-5, rtol=0)
     torch.testing.assert_close(evidence[..., 2], (left[..., 2] + right[..., 0]) / 2, atol=1e-5, rtol=0)
@@ -110,7 +111,7 @@ def test_a_b_a_is_bit_equal():
     first = method.segment(make_features((3, 5), boxes), text, views={"attention", "similarity"})
     method.segment(make_features((4, 2), seed=9), make_text(2, seed=9), views={"attention"}, point=(0.1, 0.9))
     again = method.segment(make_features((3, 5), boxes), text, views={"attention", "similarity"})
-    assert torch.equal(first.score_map.evidence, again.score_map.evidence)
+    assert torch.equal(first.evidence.rows, again.evidence.rows)
     for a, b in zip(first.views, again.views, strict=True):
         assert torch.equal(a.maps, b.maps)
 
@@ -131,14 +132,14 @@ def test_views_are_only_made_when_asked():
     asked = make_method().segment(features, text, views={"similarity", "attention"}, point=(0.5, 0.5))
     assert plain.views == ()
     assert [view.kind for view in asked.views] == ["similarity", "attention"]
-    assert torch.equal(plain.score_map.evidence, asked.score_map.evidence)
+    assert torch.equal(plain.evidence.rows, asked.evidence.rows)
 
 
 def test_the_similarity_view_is_the_best_name_of_each_class():
     features, text = make_features(), make_text(3, other=2, synonyms=2)
     segmentation = make_method().segment(features, text, views={"similarity"})
     (view,) = segmentation.views
-    evidence = segmentation.score_map.evidence
+    evidence = segmentation.evidence.rows
     assert view.labels == ("class 0 0", "class 1 0", "class 2 0")
     torch.testing.assert_close(view.maps, evidence[:6].reshape(3, 2, 3, 5).amax(dim=1))
 
@@ -197,11 +198,11 @@ def test_a_point_outside_the_photo_is_refused(point):
 
 def test_prompt_denoising_is_a_setting():
     features, text = make_features(), with_two_alike(make_text(6))
-    cosines = make_method("maskclip").segment(features, text).score_map.evidence
+    cosines = make_method("maskclip").segment(features, text).evidence.rows
     method = make_method("maskclip", denoise_floor=0.9)
     segmentation = method.segment(features, text, views={"similarity"})
-    assert torch.equal(segmentation.score_map.evidence, prompt_denoising(cosines, 0.9))
-    assert (segmentation.score_map.evidence[:2] == -100).all()
+    assert torch.equal(segmentation.evidence.rows, prompt_denoising(cosines, 0.9))
+    assert (segmentation.evidence.rows[:2] == -100).all()
     assert torch.equal(
         segmentation.views[0].maps, cosines
     )  # what was measured, before anything was taken out
@@ -210,10 +211,10 @@ def test_prompt_denoising_is_a_setting():
 def test_key_smoothing_becomes_evidence_whose_shares_are_its_scores():
     features, text = make_features((3, 5), ((0, 0, 3, 5),)), make_text(6)
     plain = make_method("maskclip")
-    cosines = plain.segment(features, text).score_map.evidence
+    cosines = plain.segment(features, text).evidence.rows
     keys = maskclip_value_path(plain.visual.transformer.resblocks[-1], features.windows[0].tokens[None]).keys
     scores = key_smoothing(cosines, keys[0, 1:], 1.0)
-    smoothed = make_method("maskclip", smooth_ceiling=1.0).segment(features, text).score_map.evidence
+    smoothed = make_method("maskclip", smooth_ceiling=1.0).segment(features, text).evidence.rows
     sure = scores.amax(dim=0) > 1e-3
     assert sure.sum() > 5
     assert torch.equal(smoothed.argmax(dim=0)[sure], scores.argmax(dim=0)[sure])
@@ -226,7 +227,7 @@ def test_key_smoothing_becomes_evidence_whose_shares_are_its_scores():
 
 def test_a_class_that_denoising_took_out_is_not_smoothed_back_in():
     features, text = make_features((4, 4)), with_two_alike(make_text(6))
-    denoised = make_method("maskclip", denoise_floor=0.9).segment(features, text).score_map.evidence
+    denoised = make_method("maskclip", denoise_floor=0.9).segment(features, text).evidence.rows
     gone = (denoised == -100).flatten(1).all(dim=1)
     assert gone[:2].all()
     assert not gone.all()
@@ -237,12 +238,12 @@ def test_a_class_that_denoising_took_out_is_not_smoothed_back_in():
 
 def test_a_half_precision_tower_gives_float32_evidence_near_the_full_one():
     text = make_text(8)
-    full = make_method("sclip").segment(make_features(), text).score_map.evidence
+    full = make_method("sclip").segment(make_features(), text).evidence.rows
     method = TrainingFree("sclip", make_visual().to(torch.bfloat16), RULES["sclip"])
     half = method.segment(make_features(dtype=torch.bfloat16), text, views={"attention"})
-    assert half.score_map.evidence.dtype == torch.float32
+    assert half.evidence.rows.dtype == torch.float32
     assert half.views[0].maps.dtype == torch.float32
-    torch.testing.assert_close(half.score_map.evidence, full, atol=0.03, rtol=0)
+    torch.testing.assert_close(half.evidence.rows, full, atol=0.03, rtol=0)
 
 
 def test_features_or_text_of_another_tower_are_refused():

@@ -8,7 +8,7 @@ from training_toys import CONFIG
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.upsampling import NeighbourShares, bilinear_shares, neighbours, sharpen
-from ovs_core.types import Preset
+from ovs_core.options import Preset
 
 
 def test_neighbours_by_hand():

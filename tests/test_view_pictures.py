@@ -7,18 +7,21 @@ import numpy as np
 import pytest
 import torch
 from hand_made import make_result
+from ovs_core.ui.view_kinds import LOOKS
 from tiny_clip import make_model
 
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.encoders.contexts import Contexts
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.methods.mvp_seg import build_mvp_seg
-from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
+from ovs_core.engine import Result
+from ovs_core.methods.base import Segmentation
+from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
+from ovs_core.methods.mvp_seg.contexts import Contexts
+from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.options import Preset
 from ovs_core.render import lettering
 from ovs_core.render.palette import PALETTE, colors_for
-from ovs_core.types import Preset, Result, Segmentation, View, ViewKind
+from ovs_core.types import View, ViewKind
 from ovs_core.ui.view_html import section_html, sections_html
-from ovs_core.ui.view_kinds import LOOKS
 from ovs_core.ui.view_pictures import Seen, of_class, sections, seen
 from ovs_core.vocabulary import TEMPLATES
 
@@ -32,7 +35,7 @@ def result_with(
     labels = np.full(size, 2, np.uint8)
     photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     result = make_result(labels, photo, names=names)
-    return replace(result, segmentation=Segmentation(result.segmentation.score_map, views))
+    return replace(result, segmentation=Segmentation(result.evidence, views))
 
 
 @pytest.fixture(scope="module")

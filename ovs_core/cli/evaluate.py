@@ -10,9 +10,14 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ovs_core.build import DEFAULT_METHOD
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, add_method_options, say
+from ovs_core.cli.options import (
+    EXIT_SOME_FAILED,
+    add_machine_options,
+    add_method_options,
+    chosen_options,
+    say,
+)
 from ovs_core.engine import Engine
 from ovs_core.evaluation.datasets import DATASETS, Dataset, open_dataset
 from ovs_core.evaluation.metrics import Interval
@@ -20,6 +25,8 @@ from ovs_core.evaluation.page import page
 from ovs_core.evaluation.records import PhotoRecord
 from ovs_core.evaluation.report import Report, examples, make_report, write_json, write_text
 from ovs_core.evaluation.run import Settings, Subject, engine_subject, evaluate
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.options import Options
 
 _CACHE_BYTES = 1 << 28  # no photo is seen twice: what methods share of one photo is enough
 
@@ -34,7 +41,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         argv: arguments; None takes the command line's.
         engine: None makes one as the arguments say.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(engine).parse_args(argv)
     try:
         _check(arguments)
         dataset = open_dataset(
@@ -45,7 +52,8 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
             class_list=arguments.class_list,
         )
         unseen = _unseen(arguments.unseen, dataset)
-        settings = _settings(arguments)
+        methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
+        settings = _settings(arguments, chosen_options(arguments, engine, methods))
         if engine is None:
             engine = Engine(
                 arguments.device,
@@ -53,7 +61,6 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
                 offline=arguments.offline,
                 cache_bytes=_CACHE_BYTES,
             )
-        methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
         subjects = [engine_subject(engine, method, dataset, settings) for method in methods]
         records = _measure(subjects, dataset, settings, arguments.out)
         report = make_report(subjects, records, dataset, settings, unseen)
@@ -78,23 +85,20 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.evaluate", description="Measure methods on labelled photos."
-    )
+def _parser(engine: Engine | None) -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="ovs-lens evaluate", description="Measure methods on labelled photos.")
     add = parser.add_argument
     add("--dataset", required=True, choices=DATASETS, metavar="NAME", help=", ".join(DATASETS))
     add("--root", required=True, type=Path, metavar="DIR", help="folder of the dataset")
     add("--out", required=True, type=Path, metavar="FILE", help="report to write, as JSON")
     add("--html", type=Path, metavar="FILE", help="the same for people, one page with pictures")
-    add_method_options(parser, "may be repeated, the first is compared with the others")
+    add_method_options(parser, engine, "may be repeated, the first is compared with the others")
     add("--split", metavar="NAME", help="default: the one papers measure on")
     add("--limit", type=int, metavar="N", help="at most so many photos, evenly spaced")
     add("--class-list", type=Path, metavar="FILE", help="names of the classes: id:name,name in each line")
     add("--classes-in-image", action="store_true", help="type only the classes that are in the photo")
     add("--distractors", type=int, default=0, metavar="N", help="and N classes that are not")
     add("--unseen", metavar="NAMES", help="classes that no training saw: a; b, or @FILE with one a line")
-    add("--short-side", type=int, metavar="N", help="of the frame in pixels; default: the method's own")
     add_machine_options(parser)
     return parser
 
@@ -111,16 +115,13 @@ def _check(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--{name} must name a file in a folder that exists, got {path}.")
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _settings(arguments: argparse.Namespace, options: Mapping[str, Options]) -> Settings:
     return Settings(
         classes_in_image=arguments.classes_in_image,
         distractors=arguments.distractors,
         encoder=arguments.encoder,
-        refine=arguments.refine,
-        scale=arguments.scale,
-        threshold=arguments.threshold,
-        short_side=arguments.short_side,
-        several_frames=arguments.several_frames,
+        refiner=arguments.refine,
+        options={name: value for own in options.values() for name, value in own.items()},
     )
 
 

@@ -11,15 +11,23 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ovs_core.build import DEFAULT_METHOD, METHODS
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, add_method_options, say, write_line
-from ovs_core.engine import Engine, NotEnoughMemory
+from ovs_core.cli.options import (
+    EXIT_SOME_FAILED,
+    add_machine_options,
+    add_method_options,
+    chosen_options,
+    say,
+    write_line,
+)
+from ovs_core.engine import Engine, NotEnoughMemory, Result
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.names import safe_name
 from ovs_core.image import ImageError, read_photo
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.options import Options
 from ovs_core.render.legend import percent
-from ovs_core.types import Preset, Result, Vocabulary
+from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import read_vocabulary
 
 _SUFFIXES = frozenset(
@@ -46,12 +54,11 @@ class _Task:
     """What to do with every photo."""
 
     vocabulary: Vocabulary
-    presets: dict[str, Preset | None]  # by method; None is the engine's own choice
+    options: dict[str, Options]  # by method: its own among those asked for
     encoder: str
-    refine: str
+    refiner: str
     formats: tuple[str, ...]
     out: Path
-    switches: dict[str, tuple[str, ...]]  # by method: its own among those asked for
     stuff: str
 
 
@@ -65,7 +72,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         argv: arguments; None takes the command line's.
         engine: None makes one as the arguments say.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(engine).parse_args(argv)
     done = 0
     sources: list[_Source] = []
     try:
@@ -90,22 +97,13 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.segment", description="Segment photos by typed classes."
-    )
+def _parser(engine: Engine | None) -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="ovs-lens segment", description="Segment photos by typed classes.")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    add_method_options(parser)
-    add(
-        "--switch",
-        action="append",
-        default=[],
-        choices=sorted({name for spec in METHODS.values() for name in spec.switches}),
-        help="optional part of a method, for those methods that have it; may be repeated",
-    )
+    add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
     add("--export", nargs="+", choices=FORMATS, default=(), help="more files")
     add(
@@ -162,36 +160,13 @@ def _is_photo(file: Path) -> bool:
 
 
 def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
-    """What the arguments ask for; a preset is made only where they change one."""
-    scale, threshold, several = arguments.scale, arguments.threshold, arguments.several_frames
-    own = scale is None and threshold is None and not several
-    presets: dict[str, Preset | None] = {
-        method: None
-        if own
-        else engine.preset(method, arguments.encoder).changed(
-            scale=scale, threshold=threshold, several_frames=several
-        )
-        for method in arguments.method or (DEFAULT_METHOD,)
-    }
-    switches = {
-        method: tuple(name for name in arguments.switch if name in METHODS[method].switches)
-        for method in presets
-    }
-    for name in arguments.switch:
-        if not any(name in own for own in switches.values()):
-            owners = ", ".join(method for method, spec in METHODS.items() if name in spec.switches)
-            raise ValueError(f"--switch {name} belongs to {owners}; choose it with --method.")
+    """What the arguments ask for."""
+    methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
+    options = chosen_options(arguments, engine, methods)
     formats = tuple(arguments.export)
-    _check_methods(formats, tuple(presets), arguments.encoder, engine)
+    _check_methods(formats, methods, arguments.encoder, engine)
     return _Task(
-        vocabulary,
-        presets,
-        arguments.encoder,
-        arguments.refine,
-        formats,
-        arguments.out,
-        switches,
-        arguments.stuff,
+        vocabulary, options, arguments.encoder, arguments.refine, formats, arguments.out, arguments.stuff
     )
 
 
@@ -224,15 +199,14 @@ def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bo
     try:
         photo = read_photo(source.path)
         say(*(f"{source.title}: {note}" for note in photo.notes))
-        for method, preset in task.presets.items():
+        for method, options in task.options.items():
             result = engine.segment(
                 photo,
                 task.vocabulary,
                 method=method,
                 encoder=task.encoder,
-                refine=task.refine,
-                preset=preset,
-                switches=task.switches[method],
+                refiner=task.refiner,
+                options=options,
             )
             new = [note for note in result.vocabulary.notes if note not in told]
             told.update(new)

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
-from ovs_core.build import ENCODERS, LoadedModel, Tower, build_tower, lookup
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.devices import DEVICES, Compute
-from ovs_core.encoders.contexts import load_contexts
-from ovs_core.methods.mvp_seg import build_mvp_seg
+from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.methods.mvp_seg.contexts import load_contexts
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
+from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
@@ -126,7 +127,8 @@ def _prepare_plus(
     tower, _ = _tower(encoder, place)
     contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
     method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
-    return lambda out: train_mvp_seg_plus(tower.vision, method, photos, plan, out)
+    text = ContextText(tower.text, contexts)
+    return lambda out: train_mvp_seg_plus(tower.vision, method, text, photos, plan, out)
 
 
 def _prepare_fc_clip(
@@ -167,9 +169,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.train", description="Make the weights that are shipped."
-    )
+    parser = OneLineParser(prog="ovs-lens train", description="Make the weights that are shipped.")
     add = parser.add_argument
     add(
         "method",

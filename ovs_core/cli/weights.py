@@ -8,9 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ovs_core.build import add_head, check_head, describe_head, own_heads
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.encoders.towers import ENCODERS
+from ovs_core.methods import METHODS
+from ovs_core.methods.heads import add_head, check_head, describe_head, own_heads
 
 _BAR_WIDTH = 30
 _SECONDS_BETWEEN_REDRAWS = 0.1
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = OneLineParser(prog="python -m ovs_core.cli.weights", description="Weights of OVS Lens.")
+    parser = OneLineParser(prog="ovs-lens weights", description="Weights of OVS Lens.")
     _add_common(parser, None, False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="list|get|add|verify|where")
     for name, text in (
@@ -84,7 +86,13 @@ def _list(store: WeightStore) -> None:
         rows.append((entry.name, _size(entry), entry.licence, here, entry.title))
     for path in own_heads(store):
         rows.append(
-            (path.stem, _megabytes(path.stat().st_size), "your own", "yes", describe_head(store, path))
+            (
+                path.stem,
+                _megabytes(path.stat().st_size),
+                "your own",
+                "yes",
+                describe_head(store, path, METHODS, ENCODERS),
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -104,8 +112,8 @@ def _get(store: WeightStore, name: str, local_file: Path | None) -> None:
 
 
 def _add(store: WeightStore, file: Path) -> None:
-    path = add_head(store, file)
-    print(f"{path} {describe_head(store, path)}")
+    path = add_head(store, file, METHODS, ENCODERS)
+    print(f"{path} {describe_head(store, path, METHODS, ENCODERS)}")
 
 
 def _verify(store: WeightStore, name: str | None) -> None:
@@ -116,7 +124,7 @@ def _verify(store: WeightStore, name: str | None) -> None:
     problems = []
     for path in heads:
         try:
-            check_head(path)
+            check_head(path, METHODS)
         except CheckpointError as error:
             problems.append(str(error))
         else:

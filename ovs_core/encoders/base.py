@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report
-from ovs_core.types import Features, Preset, Pyramid
+from ovs_core.options import Preset
 
-Said_co = TypeVar("Said_co", bound=Features | Pyramid, covariant=True)
+Features_co = TypeVar("Features_co", covariant=True)
 Channels = tuple[float, float, float]
 """A number per RGB channel."""
 
 
-class ImageEncoder(Protocol[Said_co]):
+class ImageEncoder(Protocol[Features_co]):
     """The slow half: everything a tower says about a photo before any word is known.
 
     An encoder holds weights and settings, never anything about a photo: the same photo and preset give
@@ -31,7 +31,7 @@ class ImageEncoder(Protocol[Said_co]):
 
     def encode(
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
-    ) -> Said_co:
+    ) -> Features_co:
         """Look at a photo.
 
         Args:

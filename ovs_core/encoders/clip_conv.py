@@ -22,7 +22,8 @@ from torch import Tensor
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.image import frame_size, to_frame
-from ovs_core.types import Preset, Pyramid
+from ovs_core.options import Preset
+from ovs_core.types import Pyramid
 
 SIZE_DIVISOR = 32  # the coarsest map's stride
 MAX_RATIO = 1333 / 800  # longest side of a frame, in units of its shorter one, as in COCO's evaluations

@@ -20,7 +20,8 @@ from torch import Tensor
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.image import frame_size, to_frame
-from ovs_core.types import Features, Preset, Window
+from ovs_core.options import Preset
+from ovs_core.types import Features, Window
 
 STRIDE = 32  # frame pixels per position of the last stage
 

@@ -30,7 +30,8 @@ from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.encoders.upsampling import FINER
 from ovs_core.image import frame_size, to_frame
-from ovs_core.types import Features, Preset, Window
+from ovs_core.options import Preset
+from ovs_core.types import Features, Window
 from ovs_core.windows import Box, accumulate, plan_windows
 
 PositionMode = Literal["bicubic", "bilinear"]

@@ -32,7 +32,8 @@ from ovs_core.encoders.mini import (
 )
 from ovs_core.encoders.mosaic import CONTEXT, DECODED
 from ovs_core.image import frame_size, to_frame
-from ovs_core.types import Preset, Pyramid
+from ovs_core.options import Preset
+from ovs_core.types import Pyramid
 
 SIZE_DIVISOR = 32  # the coarsest map's stride
 _STEPS = 2  # the stem, then the transformer
@@ -135,6 +136,15 @@ def dense_map(visual: VisionTransformer, patches: Tensor) -> Tensor:
     tokens = tokens_of_patches(visual, patches)  # (B, 1 + h*w, C)
     leaving = visual.transformer.resblocks[-1](tokens)[:, 1:]
     return leaving.transpose(1, 2).reshape(patches.shape)
+
+
+def dense_of_stem(visual: VisionTransformer, pyramid: Pyramid) -> Tensor:
+    """Dense map (C, h, w) of the embedded tower for a photo, from a pyramid that has the same stem.
+
+    The map at stride 16 begins with the stem's patches; tuning leaves the stem as it is.
+    """
+    patches = pyramid.maps[2][: visual.conv1.mix.out_channels]
+    return dense_map(visual, patches[None])[0]
 
 
 def vectors_to_joint_space(visual: VisionTransformer, vectors: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from ovs_core.evaluation.metrics import Interval
 from ovs_core.evaluation.pictures import Sides, confusion_svg
 from ovs_core.evaluation.report import RESAMPLES, Report
 from ovs_core.evaluation.summary import MEANINGS, ClassNumbers, Summary
-from ovs_core.render.palette import Color, text_color
+from ovs_core.render.palette import text_color
+from ovs_core.types import Color
 
 Examples = Mapping[str, tuple[Sequence[Sides], Sequence[Sides]]]
 """Subject -> its best photos and its worst photos."""

@@ -14,7 +14,8 @@ from PIL import Image
 from ovs_core.evaluation.codes import Truth
 from ovs_core.evaluation.metrics import Counts
 from ovs_core.render.overlay import paint
-from ovs_core.render.palette import Color, colors_for, text_color
+from ovs_core.render.palette import colors_for, text_color
+from ovs_core.types import Color
 
 _SIDE = 360  # pixels of the longer side of each picture
 _VOID_COLOR: Color = (255, 255, 255)

@@ -12,7 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ovs_core.build import DEFAULT_ENCODER, METHODS
 from ovs_core.devices import stop_if_cancelled
-from ovs_core.engine import Engine, NotEnoughMemory
+from ovs_core.encoders.towers import DEFAULT_ENCODER
+from ovs_core.engine import Engine, NotEnoughMemory, Result
 from ovs_core.evaluation.codes import Truth
 from ovs_core.evaluation.datasets import Dataset, Example, read_example
 from ovs_core.evaluation.memory import peak_bytes, start_peak
 from ovs_core.evaluation.questions import Question, pose, present
 from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, counted, read_run
 from ovs_core.image import Photo
-from ovs_core.types import Preset, Vocabulary
+from ovs_core.options import Options
+from ovs_core.refine import NO_REFINER
+from ovs_core.types import Vocabulary
 
 _CPU = torch.device("cpu")
 _WARM_UP_SIDE = 64  # pixels
@@ -43,20 +45,17 @@ class Settings:
         classes_in_image: type the photo's own classes only, rather than all of the dataset's.
         distractors: with `classes_in_image`, so many classes more that are not in the photo.
         seed: which ones; every photo has its own draw, the same for every method.
-        encoder, refine: registry names.
-        scale, threshold, short_side: instead of the preset's.
-        several_frames: look at every photo in three sizes.
+        encoder, refiner: registry names.
+        options: values of options instead of those that suit method and encoder; each method takes those
+            that it declares.
     """
 
     classes_in_image: bool = False
     distractors: int = 0
     seed: int = 0
     encoder: str = DEFAULT_ENCODER
-    refine: str = "none"
-    scale: float | None = None
-    threshold: float | None = None
-    short_side: int | None = None
-    several_frames: bool = False
+    refiner: str = NO_REFINER
+    options: Options = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.distractors < 0:
@@ -113,35 +112,38 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
     Raises:
         ValueError: as `Engine.segment`.
     """
-    preset = _preset(engine, method, dataset, settings)
+    options = method_options(engine, method, dataset, settings)
 
-    def label(photo: Photo, vocabulary: Vocabulary) -> tuple[NDArray[np.integer], Mapping[str, float]]:
-        result = engine.segment(
+    def ask(photo: Photo, vocabulary: Vocabulary) -> Result:
+        return engine.segment(
             photo,
             vocabulary,
             method=method,
             encoder=settings.encoder,
-            refine=settings.refine,
-            preset=preset,
+            refiner=settings.refiner,
+            options=options,
         )
+
+    def label(photo: Photo, vocabulary: Vocabulary) -> tuple[NDArray[np.integer], Mapping[str, float]]:
+        result = ask(photo, vocabulary)
         return result.labels, result.seconds
 
     empty = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE), 0, np.int16)
     vocabulary = pose(dataset, empty, range(1, len(dataset.classes) + 1), bool(dataset.background)).vocabulary
     grey = Photo(np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8))
-    first = engine.segment(
-        grey, vocabulary, method=method, encoder=settings.encoder, refine=settings.refine, preset=preset
-    )
+    first = ask(grey, vocabulary)
+    preset = first.preset
     about = {
         "method": method,
         "encoder": settings.encoder,
-        "refine": settings.refine,
+        "refine": settings.refiner,
         "weights": {name: {"sha256": digest} for name, digest in first.weights.items()},
         "preset": asdict(preset),
+        "options": dict(first.options),
         "device": f"{engine.compute.device.type}, {str(engine.compute.dtype).removeprefix('torch.')}",
     }
-    # Methods that read tokens share them; a pyramid may be the method's own.
-    eyes = "tokens" if METHODS[method].reads == "tokens" else method
+    # Methods share what is seen of a photo unless they look at a frame of their own.
+    eyes = method if engine.method_specs[method].own_frame else "shared"
     frame = (settings.encoder, eyes, preset.short_side, preset.frames, preset.window, preset.stride)
     return Subject(method, about, label, engine.compute.device, frame)
 
@@ -277,14 +279,12 @@ def _measure(
         yield subject, replace(record, seconds=seconds, peak_bytes=peak)
 
 
-def _preset(engine: Engine, method: str, dataset: Dataset, settings: Settings) -> Preset:
-    """The method's own preset, without a threshold where there is no background, changed as asked."""
-    preset = engine.preset(method, settings.encoder)
-    if not dataset.background:
-        preset = replace(preset, threshold=0.0)
-    return preset.changed(
-        scale=settings.scale,
-        threshold=settings.threshold,
-        short_side=settings.short_side,
-        several_frames=settings.several_frames,
-    )
+def method_options(engine: Engine, method: str, dataset: Dataset, settings: Settings) -> Options:
+    """Options of one method: those asked for that it declares, and no threshold where there is no background.
+
+    Raises:
+        ValueError: for an unknown method.
+    """
+    declared = {option.name for option in engine.options(method, settings.encoder, settings.refiner)}
+    asked = {name: value for name, value in settings.options.items() if name in declared}
+    return asked if dataset.background else {"threshold": 0.0, **asked}

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.export.answered import Answered
 from ovs_core.export.outlines import outlines
-from ovs_core.types import Result
 
 
-def coco_document(result: Result, file_name: str, polygons: bool = False) -> dict[str, Any]:
+def coco_document(result: Answered, file_name: str, polygons: bool = False) -> dict[str, Any]:
     """One image, one category per class as typed, one annotation per class that won at least one pixel.
 
     Args:
@@ -26,7 +26,7 @@ def coco_document(result: Result, file_name: str, polygons: bool = False) -> dic
     }
 
 
-def document(result: Result, file_name: str) -> dict[str, Any]:
+def document(result: Answered, file_name: str) -> dict[str, Any]:
     """What every COCO document begins with: one image, one category per class as typed."""
     height, width = result.labels.shape
     return {
@@ -34,8 +34,8 @@ def document(result: Result, file_name: str) -> dict[str, Any]:
         "licenses": [],
         "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
         "categories": [
-            {"id": k, "name": name, "supercategory": ""}
-            for k, name in enumerate(result.vocabulary.names, start=1)
+            {"id": entry.id, "name": entry.names[0], "supercategory": ""}
+            for entry in result.label_map.classes
         ],
     }
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ovs_core.evidence.segments import require_proposals, segments_of
+from ovs_core.export.answered import Answered
 from ovs_core.export.coco import coco_document
 from ovs_core.export.names import safe_name
 from ovs_core.export.pictures import label_png, mask_pngs, png
@@ -20,9 +22,6 @@ from ovs_core.export.segments import instance_document, panoptic_document, segme
 from ovs_core.export.yolo import yolo_lines, yolo_names
 from ovs_core.render.legend import figure
 from ovs_core.render.segments import segment_figure
-from ovs_core.scores import decide
-from ovs_core.segments import proposals_of, segments_of
-from ovs_core.types import Result
 from ovs_core.vocabulary import thing_labels
 
 MASK_FORMATS = ("panoptic", "instances")
@@ -36,7 +35,7 @@ OVERLAY_SIDE = 2048
 
 
 def save_result(
-    result: Result,
+    result: Answered,
     out: str | Path,
     stem: str = "photo",
     formats: Iterable[str] = (),
@@ -69,7 +68,7 @@ def save_result(
 
 
 def zip_result(
-    result: Result,
+    result: Answered,
     path: str | Path,
     stem: str = "photo",
     formats: Iterable[str] = (),
@@ -95,7 +94,7 @@ def zip_result(
 
 
 def result_files(
-    result: Result,
+    result: Answered,
     stem: str = "photo",
     formats: Iterable[str] = (),
     source: str = "",
@@ -104,7 +103,7 @@ def result_files(
     """Name and content of every file of a result, made one at a time; arguments as for `save_result`."""
     asked = _checked(formats)
     if not asked.isdisjoint(MASK_FORMATS):
-        proposals_of(result)
+        require_proposals(result.evidence)
     return _contents(result, safe_name(stem, 120, dots=True), asked, source, stuff)
 
 
@@ -125,7 +124,7 @@ def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
 
 
 def _contents(
-    result: Result, stem: str, formats: frozenset[str], source: str, stuff: str
+    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str
 ) -> Iterator[tuple[str, bytes]]:
     """As `result_files`, with a safe stem and formats that the result can be written as."""
     start = f"{stem}.{safe_name(result.method, 40, dots=True)}"
@@ -149,17 +148,17 @@ def _contents(
 
 
 def _segments(
-    result: Result, start: str, formats: frozenset[str], file_name: str, things: Collection[int]
+    result: Answered, start: str, formats: frozenset[str], file_name: str, things: Collection[int]
 ) -> Iterator[tuple[str, bytes]]:
     """Files of the panoptic and the instance answer."""
     if "panoptic" in formats:
-        found = segments_of(result, "panoptic", things)
+        found = segments_of(result.evidence, "panoptic", things)
         ids = f"{start}.panoptic.png"
         yield ids, png(segment_ids(found.numbers))
         yield f"{start}.panoptic.json", _json(panoptic_document(found, result, things, file_name, ids))
         yield f"{start}.panoptic.overlay.png", png(segment_figure(found, result, OVERLAY_SIDE))
     if "instances" in formats:
-        found = segments_of(result, "instances", things)
+        found = segments_of(result.evidence, "instances", things)
         yield f"{start}.instances.json", _json(instance_document(result, things, file_name))
         yield f"{start}.instances.overlay.png", png(segment_figure(found, result, OVERLAY_SIDE))
 
@@ -194,10 +193,9 @@ def _text(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def _arrays(result: Result) -> bytes:
-    """Labels, winning shares and names as a NumPy archive that opens without pickle."""
-    _, share = decide(result.segmentation.score_map, result.preset, result.labels.shape)
+def _arrays(result: Answered) -> bytes:
+    """Labels, winning probabilities and names as a NumPy archive that opens without pickle."""
     names = np.array(["other", *result.vocabulary.names])
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, labels=result.labels, share=share.astype(np.float16), names=names)
+    np.savez_compressed(buffer, labels=result.labels, share=result.confidence, names=names)
     return buffer.getvalue()

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovs_core.export.names import safe_name
-from ovs_core.render.palette import color_table
-from ovs_core.types import Result
+from ovs_core.types import Labelled
 
 
 def png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
@@ -19,7 +18,7 @@ def png(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     return _encoded(Image.fromarray(pixels))
 
 
-def label_png(result: Result) -> bytes:
+def label_png(result: Labelled) -> bytes:
     """The label map as a PNG file whose pixel values are the labels: 0 = other, k = k-th class as typed.
 
     Up to 255 classes: 8 bits, indexed, the class colours in its palette. More: 16 bits, grey.
@@ -27,11 +26,11 @@ def label_png(result: Result) -> bytes:
     if len(result.vocabulary.classes) > 255:
         return png(result.labels.astype(np.uint16))
     picture = Image.fromarray(result.labels.astype(np.uint8), "P")
-    picture.putpalette(color_table(result).tobytes())
+    picture.putpalette(result.label_map.color_table.tobytes())
     return _encoded(picture)
 
 
-def mask_pngs(result: Result) -> Iterator[tuple[str, bytes]]:
+def mask_pngs(result: Labelled) -> Iterator[tuple[str, bytes]]:
     """End of a file name, like "02-dog.png", and PNG of each class as typed, white where the class is."""
     digits = max(2, len(str(len(result.vocabulary.classes))))
     for k, name in enumerate(result.vocabulary.names, start=1):

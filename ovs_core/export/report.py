@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ovs_core.types import Result
+from ovs_core.export.answered import Answered
 
 SCHEMA = "ovs-lens/result/1"
 """Changes whenever a field is renamed, removed or changes its meaning; new fields may come without notice."""
 
 
-def report(result: Result, source: str = "") -> dict[str, Any]:
+def report(result: Answered, source: str = "") -> dict[str, Any]:
     """A result in words and numbers, ready for JSON; every field is explained in docs/formats.md.
 
     Args:
@@ -27,8 +27,9 @@ def report(result: Result, source: str = "") -> dict[str, Any]:
         "encoder": result.encoder,
         "weights": {name: {"sha256": digest} for name, digest in result.weights.items()},
         "preset": asdict(result.preset),
-        "refine": result.refine,
+        "refine": result.refiner,
         "switches": list(result.switches),
+        "options": dict(result.options),
         "vocabulary": {
             "classes": [list(names) for names in result.vocabulary.classes],
             "other": list(result.vocabulary.other),

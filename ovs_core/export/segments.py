@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.segments import Instance, Panoptic, instance_mask, instances, require_proposals
+from ovs_core.export.answered import Answered
 from ovs_core.export.coco import box, compressed, document, run_lengths
-from ovs_core.render.palette import color_table
-from ovs_core.segments import Instance, Panoptic, instance_mask, instances, proposals_of
-from ovs_core.types import MaskProposals, Result
 
 LEAST_SCORE = (
     0.05  # of an instance in a file, as COCO's detectors have it: average precision needs weak ones too
@@ -24,7 +24,7 @@ def segment_ids(numbers: NDArray[np.integer]) -> NDArray[np.uint8]:
 
 
 def panoptic_document(
-    found: Panoptic, result: Result, things: Collection[int], file_name: str, png_name: str
+    found: Panoptic, result: Answered, things: Collection[int], file_name: str, png_name: str
 ) -> dict[str, Any]:
     """One image and its segments, as COCO's panoptic annotations; scores are an addition.
 
@@ -35,7 +35,7 @@ def panoptic_document(
         file_name: of the photo.
         png_name: of the file with the segments' numbers.
     """
-    colors = color_table(result).tolist()
+    colors = result.label_map.color_table.tolist()
     answer = document(result, file_name)
     for category in answer["categories"]:
         category |= {"isthing": int(category["id"] in things), "color": colors[category["id"]]}
@@ -54,7 +54,7 @@ def panoptic_document(
     return answer | {"annotations": [{"image_id": 1, "file_name": png_name, "segments_info": segments}]}
 
 
-def instance_document(result: Result, things: Collection[int], file_name: str) -> dict[str, Any]:
+def instance_document(result: Answered, things: Collection[int], file_name: str) -> dict[str, Any]:
     """One image and its instances, best first, as COCO's object annotations with scores.
 
     Args:
@@ -62,7 +62,7 @@ def instance_document(result: Result, things: Collection[int], file_name: str) -
         things: labels of classes that have instances.
         file_name: of the photo.
     """
-    proposals = proposals_of(result)
+    proposals = require_proposals(result.evidence)
     found = [one for one in instances(proposals, things) if one.area and one.score >= LEAST_SCORE]
     shapes = {one.mask: _shape(proposals, one) for one in found}
     annotations = [

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ovs_core.export.outlines import outlines
-from ovs_core.types import Result
+from ovs_core.types import Labelled
 
 
-def yolo_lines(result: Result) -> str:
+def yolo_lines(result: Labelled) -> str:
     """One line per region: class index from 0, then x y of each corner as shares of width and height."""
     height, width = result.labels.shape
     lines = []
@@ -20,6 +20,6 @@ def yolo_lines(result: Result) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def yolo_names(result: Result) -> str:
+def yolo_names(result: Labelled) -> str:
     """The class names by index, one a line."""
     return "".join(f"{' '.join(name.split())}\n" for name in result.vocabulary.names)

@@ -2,94 +2,155 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Generic, Protocol, TypeVar
 
+import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 
-from ovs_core.scores import class_scores
-from ovs_core.types import (
-    Evidence,
-    Features,
-    Pyramid,
-    ScoreMap,
-    Segmentation,
-    TextBank,
-    View,
-    ViewKind,
-)
+from ovs_core.devices import Cancel, Report
+from ovs_core.encoders.base import ImageEncoder
+from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.options import Options
+from ovs_core.types import Features, TextBank, View, ViewKind, ViewSpec, Vocabulary
+
+F_contra = TypeVar("F_contra", contravariant=True)
+F = TypeVar("F")
 
 Kinds = AbstractSet[ViewKind]
 """Intermediate quantities that are asked for as well; nothing asked, nothing paid."""
 Point = tuple[float, float] | None
 """(row, column), each in [0, 1] of the photo, that views about one place are about."""
 
+SIMILARITY = ViewSpec(
+    "similarity",
+    "heat",
+    "Similarity of every patch to every class, before any threshold",
+    "Cosine of every patch with the best name of each class, all classes on one colour scale.",
+    special=True,
+)
+ATTENTION = ViewSpec(
+    "attention",
+    "heat",
+    "What it looks at",
+    "How much the patch under the point takes from every other patch in the last block. Bright: more.",
+    about_point="Click a point of the photo, or set it below, to see which other patches that patch "
+    "looks at (bright: more).",
+    special=True,
+)
 
-class Method(Protocol):
-    """The quick half: from what a tower said about a photo and about some words to evidence for each word.
 
-    A method holds weights and settings, never anything about a photo or a request: the same features and
-    text give bit-equal evidence whatever ran before. It reads either the tokens of a ViT or a pyramid
-    (`MethodSpec.reads`) and answers with rows of evidence or with masks.
-    """
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The quick half of a result: evidence for each class, and the views that were asked for."""
+
+    evidence: Evidence
+    views: tuple[View, ...] = ()
 
     @property
-    def name(self) -> str:
-        """Registry name, e.g. "naclip"."""
-        ...
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.evidence.nbytes + sum(view.maps.nbytes for view in self.views)
 
-    def segment(
-        self, features: Features | Pyramid, text: TextBank, *, views: Kinds = frozenset(), point: Point = None
-    ) -> Segmentation:
-        """Evidence for every row of `text`, and the views that were asked for.
+    def to_cpu(self) -> Answer:
+        """The same in float32 in main memory: labels come from there, and the device stays free."""
+        views = tuple(replace(view, maps=view.maps.float().cpu()) for view in self.views)
+        return Answer(self.evidence.to(torch.device("cpu")), views)
+
+
+class Method(Protocol[F_contra]):
+    """The quick half: from what a tower said about a photo and about some words to evidence for each word.
+
+    A method holds weights, never anything about a photo or a request: the same features, text and options
+    give bit-equal evidence whatever ran before.
+    """
+
+    def ask(
+        self,
+        features: F_contra,
+        text: TextBank,
+        options: Options,
+        *,
+        views: Kinds = frozenset(),
+        point: Point = None,
+    ) -> Answer:
+        """Evidence for every class of `text`, and the views that were asked for.
 
         Args:
-            features: from the tower this method was built for.
-            text: from the same model's text tower.
+            features: from the image half this method is bound to.
+            text: from its text half.
+            options: values of the options that the method declares; those left out have their defaults.
             views: which intermediate quantities to return as well; nothing asked, nothing paid.
             point: (row, column), each in [0, 1] of the photo, that views about one place are about.
 
         Raises:
-            ValueError: if features are not what this method reads, features or text are of another width than
-                its tower, or `point` is outside.
+            ValueError: if features or text are of another width than its tower, or `point` is outside.
         """
         ...
 
 
-def expect_tokens(features: Features | Pyramid, name: str) -> Features:
-    """Features of a ViT as they are.
+class TextHalf(Protocol):
+    """Turns words into what a method compares with: templates, learned contexts, whatever it learnt with."""
 
-    Raises:
-        ValueError: if they are a pyramid; `name` is the method that cannot read one.
+    @property
+    def identity(self) -> str:
+        """Name, weights and prompts (templates excepted) in one string; part of the cache key."""
+        ...
+
+    def embed(
+        self,
+        vocabulary: Vocabulary,
+        templates: tuple[str, ...],
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> TextBank:
+        """Unit embeddings of every name; `templates` are not read where prompts are learnt.
+
+        Raises:
+            Cancelled: if `cancel` was set.
+        """
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class BoundMethod(Generic[F]):
+    """A method on a tower, ready to answer, with its own halves.
+
+    Attributes:
+        method: the quick half.
+        image: makes the features it reads; methods whose image halves have equal identities share them.
+        text: makes the embeddings it reads.
+        weights: file name -> SHA-256 of what it read beside the tower's own file.
     """
-    if isinstance(features, Pyramid):
-        expected = "the tokens of a ViT"
-        raise ValueError(f"{name} reads {expected}, got a pyramid from {features.encoder}")  # noqa: TRY004
-    return features
+
+    method: Method[F]
+    image: ImageEncoder[F]
+    text: TextHalf
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
-def expect_pyramid(features: Features | Pyramid, name: str) -> Pyramid:
-    """A pyramid as it is.
-
-    Raises:
-        ValueError: if they are tokens of a ViT; `name` is the method that cannot read them.
-    """
-    if isinstance(features, Features):
-        expected = "a pyramid of maps"
-        raise ValueError(f"{name} reads {expected}, got tokens from {features.encoder}")  # noqa: TRY004
-    return features
+Calibrate = Callable[[Evidence, Options], Evidence]
+"""What options of the stage "decide" do to evidence beside scale and threshold."""
 
 
-def expect_rows(evidence: Evidence) -> ScoreMap:
-    """Evidence with a row per name as it is.
-
-    Raises:
-        ValueError: if it is mask proposals.
-    """
-    if not isinstance(evidence, ScoreMap):
-        raise ValueError("evidence must have a row per name, got mask proposals")  # noqa: TRY004
+def as_it_is(evidence: Evidence, options: Options) -> Evidence:
+    """Evidence without calibration."""
     return evidence
+
+
+def check_point(point: Point) -> None:
+    """Return if a point lies in the photo, or there is none.
+
+    Raises:
+        ValueError: if it lies outside.
+    """
+    if point is not None and not all(0 <= side <= 1 for side in point):
+        raise ValueError(f"point must be (row, column), each in [0, 1], got {point}")
 
 
 def check_widths(visual: VisionTransformer | ModifiedResNet, features: Features, text: TextBank) -> None:
@@ -106,11 +167,11 @@ def check_widths(visual: VisionTransformer | ModifiedResNet, features: Features,
     width = features.windows[0].tokens.shape[1]
     if width != expected:
         raise ValueError(f"features must be {expected} wide, got {width} from {features.encoder}")
-    if text.embeddings.shape[1] != joint:
-        raise ValueError(f"text embeddings must be {joint} wide, got {text.embeddings.shape[1]}")
+    if text.embeddings.shape[-1] != joint:
+        raise ValueError(f"text embeddings must be {joint} wide, got {text.embeddings.shape[-1]}")
 
 
 def similarity_view(title: str, cosines: ScoreMap) -> View:
     """How alike every patch and every typed class are: of each class the cosine of its best name."""
     names = cosines.vocabulary.names
-    return View("similarity", title, class_scores(cosines)[: len(names)], names)
+    return View("similarity", title, cosines.class_scores[: len(names)], names)

@@ -1,1 +1,17 @@
-"""Sharper edges from evidence that is already there: each refiner takes and returns a value."""
+"""REFINERS: sharper edges from evidence that is already there, in the order of menus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ovs_core.refine import pamr
+from ovs_core.refine.spec import RefinerSpec
+
+_SPECS = (
+    RefinerSpec("none", "No refinement", "Edges as fine as the model's own grid."),
+    pamr.SPEC,
+)
+
+REFINERS: Mapping[str, RefinerSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})
+NO_REFINER = "none"

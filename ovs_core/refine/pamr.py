@@ -11,6 +11,7 @@ to bound the memory the working size is capped and rows go through in chunks (sa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
+from ovs_core.evidence.base import Evidence
 from ovs_core.image import to_frame
-from ovs_core.types import ScoreMap
+from ovs_core.options import Option, Options
+from ovs_core.refine.spec import RefinerSpec
 
 DILATIONS = (8, 16)
 ITERATIONS = 10
@@ -30,41 +33,74 @@ _CHUNK_BYTES = 16 << 20
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
-def refine_pamr(
-    score_map: ScoreMap,
+MAX_SIDE = Option(
+    "pamr_side",
+    "integer",
+    512,
+    "Longer side in pixels of the grid that PAMR works on.",
+    title="PAMR working size",
+    low=16,
+    high=4096,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PamrLook:
+    """What PAMR keeps of a photo.
+
+    Attributes:
+        affinity: weight of every neighbour at every pixel of the working grid, (8 * dilations, H, W).
+    """
+
+    affinity: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.affinity.nbytes
+
+
+def look(
     pixels: NDArray[np.uint8],
-    *,
-    max_side: int = 512,
+    grid: tuple[int, int],
+    options: Options,
+    device: torch.device,
     progress: Report = None,
     cancel: Cancel = None,
-) -> ScoreMap:
-    """Refine every row of a score map by the photo it belongs to.
+) -> PamrLook:
+    """Affinities of a photo (H, W, 3) on the working grid, which is never coarser than evidence's (h, w)."""
+    side = options.get(MAX_SIDE.name, MAX_SIDE.default)
+    size = _working_size(pixels.shape[:2], grid, side if isinstance(side, int) else int(str(side)))
+    return PamrLook(pamr_affinity(to_frame(pixels, size).to(device), DILATIONS))
+
+
+def refine(
+    looked: PamrLook, evidence: Evidence, options: Options, progress: Report = None, cancel: Cancel = None
+) -> Evidence:
+    """The same rows on the working grid, each smoothed along the photo's own colours.
 
     Args:
-        score_map: evidence on the token grid.
-        pixels: the photo, (H, W, 3) uint8 RGB.
-        max_side: longer side of the working grid, in pixels; no side gets smaller than the token grid's.
+        looked: from `look`.
+        evidence: with a row per name.
+        options: those of `SPEC`.
         progress: told (rows done, rows in all) after every chunk.
         cancel: looked at before every chunk.
 
-    Returns:
-        The same rows on the working grid.
-
     Raises:
         Cancelled: if `cancel` was set.
+        ValueError: for evidence without rows.
     """
-    evidence = score_map.evidence.to(torch.float32)
-    size = _working_size(pixels.shape[:2], evidence.shape[1:], max_side)
-    affinity = pamr_affinity(to_frame(pixels, size).to(evidence.device), DILATIONS)
+    size = (looked.affinity.shape[1], looked.affinity.shape[2])
+    rows = evidence.rows.to(looked.affinity.device, torch.float32)
     count = max(1, _CHUNK_BYTES // (4 * size[0] * size[1]))
-    refined = evidence.new_empty(len(evidence), *size)
-    advance(0, len(evidence), progress, cancel)
-    for start in range(0, len(evidence), count):
-        rows = evidence[None, start : start + count]  # (1, rows, h, w)
-        rows = F.interpolate(rows, size=size, mode="bilinear", align_corners=False)[0]
-        refined[start : start + count] = _smooth(rows, affinity, DILATIONS, ITERATIONS)
-        advance(min(start + count, len(evidence)), len(evidence), progress, cancel)
-    return ScoreMap(refined, score_map.vocabulary, score_map.image_size)
+    refined = rows.new_empty(len(rows), *size)
+    advance(0, len(rows), progress, cancel)
+    for start in range(0, len(rows), count):
+        chunk = rows[None, start : start + count]  # (1, rows, h, w)
+        chunk = F.interpolate(chunk, size=size, mode="bilinear", align_corners=False)[0]
+        refined[start : start + count] = _smooth(chunk, looked.affinity, DILATIONS, ITERATIONS)
+        advance(min(start + count, len(rows)), len(rows), progress, cancel)
+    return evidence.with_rows(refined)
 
 
 def pamr(
@@ -139,3 +175,14 @@ def _working_size(image_size: Sequence[int], grid: Sequence[int], max_side: int)
     scale = min(1.0, max_side / max(image_size))
     height, width = (max(tokens, round(side * scale)) for side, tokens in zip(image_size, grid, strict=True))
     return height, width
+
+
+SPEC = RefinerSpec(
+    "pamr",
+    "PAMR",
+    "Pulls edges to the photo's colours: neighbours that look alike share their scores (2005.08104).",
+    look,
+    refine,
+    (MAX_SIDE,),
+    needs_rows=True,
+)

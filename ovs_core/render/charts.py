@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw
 
 from ovs_core.render.heatmap import ColorMap, heatmap, scale_bar
 from ovs_core.render.lettering import FAINT, INK, MUTED, PAPER, font_for, latin, shorten, wrap, write
-from ovs_core.render.palette import Color, text_color
+from ovs_core.render.palette import text_color
+from ovs_core.types import Color
 
 Picture = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.render.heatmap import blend, heatmap
-from ovs_core.types import Result
+from ovs_core.types import Labelled
 
 
 def disagreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
@@ -39,7 +39,7 @@ def disagreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float3
 
 
 def disagreement_picture(
-    results: Sequence[Result], opacity: float = 0.75
+    results: Sequence[Labelled], opacity: float = 0.75
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Disagreement of several results over their photo (H, W, 3), dark = all agree, and its map (H, W).
 

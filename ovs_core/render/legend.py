@@ -25,8 +25,8 @@ from ovs_core.render.lettering import (
     write,
 )
 from ovs_core.render.overlay import OPACITY, paint
-from ovs_core.render.palette import color_table, text_color
-from ovs_core.types import ClassSummary, Result
+from ovs_core.render.palette import text_color
+from ovs_core.types import ClassSummary, Labelled
 
 _LEAST_WIDTH = 320  # pixels: a legend narrower than this cannot be read, so a smaller photo gets a margin
 _ENTRIES = 40  # above this the smallest classes are summed up in one line
@@ -82,7 +82,7 @@ def legend(classes: Sequence[ClassSummary], width: int) -> NDArray[np.uint8]:
 
 
 def figure(
-    result: Result, max_side: int | None = None, opacity: float = OPACITY, outline: bool = True
+    result: Labelled, max_side: int | None = None, opacity: float = OPACITY, outline: bool = True
 ) -> NDArray[np.uint8]:
     """Overlay with the legend below it as one picture, (H', W', 3).
 
@@ -93,7 +93,7 @@ def figure(
         outline: see `paint`.
     """
     image, labels = shrunk(result.image, result.labels, max_side)
-    return with_legend(paint(image, labels, color_table(result), opacity, outline), result.classes)
+    return with_legend(paint(image, labels, result.label_map.color_table, opacity, outline), result.classes)
 
 
 def shrunk(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ovs_core.render.palette import color_table
-from ovs_core.types import Result
+from ovs_core.types import Labelled
 
 OPACITY = 0.55
 """Share of the class colour in a tinted pixel; the photo stays readable underneath."""
@@ -25,9 +24,9 @@ def label_picture(
     return _table(labels, colors)[labels]
 
 
-def overlay(result: Result, opacity: float = OPACITY, outline: bool = True) -> NDArray[np.uint8]:
+def overlay(result: Labelled, opacity: float = OPACITY, outline: bool = True) -> NDArray[np.uint8]:
     """A result's photo with its labels over it, (H, W, 3), in the photo's own size."""
-    return paint(result.image, result.labels, color_table(result), opacity, outline)
+    return paint(result.image, result.labels, result.label_map.color_table, opacity, outline)
 
 
 def paint(

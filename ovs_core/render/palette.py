@@ -15,12 +15,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_core.types import Result, Vocabulary
-
-Color = tuple[int, int, int]
-
-OTHER_COLOR: Color = (128, 128, 128)
-"""Label 0: neutral grey, never given to a class."""
+from ovs_core.types import OTHER_COLOR, Color, Vocabulary
 
 # OKLab distances: at the first, two colours over a photo are called by two names; at the second they can
 # still be told apart in a legend.
@@ -113,15 +108,6 @@ def colors_for(classes: Vocabulary | Sequence[str]) -> tuple[Color, ...]:
         taken.append(slot)
         colors.append(PALETTE[slot])
     return tuple(colors)
-
-
-def color_table(result: Result) -> NDArray[np.uint8]:
-    """Colours of a result's labels, (K + 1, 3) uint8, to index with a label map."""
-    table = np.zeros((len(result.vocabulary.classes) + 1, 3), np.uint8)
-    table[0] = OTHER_COLOR
-    for summary in result.classes:
-        table[summary.label] = summary.color
-    return table
 
 
 def shades(color: Color, count: int) -> tuple[Color, ...]:

@@ -7,21 +7,21 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.evidence.segments import Panoptic, Segment
 from ovs_core.render.legend import shrunk, with_legend
 from ovs_core.render.overlay import paint
-from ovs_core.render.palette import OTHER_COLOR, color_table, shades
-from ovs_core.segments import Panoptic, Segment
-from ovs_core.types import ClassSummary, Result
+from ovs_core.render.palette import shades
+from ovs_core.types import OTHER_COLOR, ClassSummary, Labelled
 
 
-def segment_colors(found: Panoptic, result: Result) -> NDArray[np.uint8]:
+def segment_colors(found: Panoptic, result: Labelled) -> NDArray[np.uint8]:
     """Colours of the numbers in a map of segments, (n + 1, 3) uint8; 0 is grey, the first of a class its own.
 
     Args:
         found: segments of typed classes, numbered from 1.
         result: whose class colours to take.
     """
-    colors = color_table(result)
+    colors = result.label_map.color_table
     table = np.zeros((len(found.segments) + 1, 3), np.uint8)
     table[0] = OTHER_COLOR
     for label, segments in _by_class(found).items():
@@ -30,13 +30,13 @@ def segment_colors(found: Panoptic, result: Result) -> NDArray[np.uint8]:
     return table
 
 
-def segment_summaries(found: Panoptic, result: Result) -> tuple[ClassSummary, ...]:
+def segment_summaries(found: Panoptic, result: Labelled) -> tuple[ClassSummary, ...]:
     """Legend of a map of segments: one line per class in typed order, then "other".
 
     Several objects of a class are counted, "dog (3)"; scores are means over their pixels.
     """
     by_class, pixels = _by_class(found), found.numbers.size
-    colors = color_table(result)
+    colors = result.label_map.color_table
     lines = []
     for label, (name, *synonyms) in enumerate(result.vocabulary.classes, start=1):
         segments = by_class[label]
@@ -49,7 +49,7 @@ def segment_summaries(found: Panoptic, result: Result) -> tuple[ClassSummary, ..
     return (*lines, ClassSummary(0, ("other",), OTHER_COLOR, rest / pixels, 0.0))
 
 
-def segment_names(found: Panoptic, result: Result) -> dict[int, str]:
+def segment_names(found: Panoptic, result: Labelled) -> dict[int, str]:
     """Number of each segment to what it is called: "sky", and "dog 1", "dog 2" where there are several."""
     names = {}
     for label, segments in _by_class(found).items():
@@ -59,7 +59,7 @@ def segment_names(found: Panoptic, result: Result) -> dict[int, str]:
     return names
 
 
-def segment_figure(found: Panoptic, result: Result, max_side: int | None = None) -> NDArray[np.uint8]:
+def segment_figure(found: Panoptic, result: Labelled, max_side: int | None = None) -> NDArray[np.uint8]:
     """A result's photo with segments over it and the legend of classes below it, (H', W', 3).
 
     Args:

@@ -27,8 +27,9 @@ from ovs_core.decoders.mask_decoder import DecoderLayer, MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.mini_pyramid import pyramid_channels
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.methods.mask_head import MaskHead, MaskHeadConfig, class_counts
-from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head, save_mask_head
+from ovs_core.evidence.base import class_counts
+from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
+from ovs_core.methods.mask_classification.head_file import TrainedHead, load_mask_head, save_mask_head
 from ovs_core.training.data import SYNONYMS, CamVid, Pets
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import BatchPart, draw_from

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.decoders.text_transfer import ImageTokens, ToJointSpace, image_tokens
-from ovs_core.methods.mask_head import MaskHead, class_logits
+from ovs_core.methods.mask_classification.head import MaskHead, class_logits
 from ovs_core.training.loop import Schedule
 from ovs_core.training.losses import (
     BatchPart,

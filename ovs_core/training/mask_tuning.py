@@ -28,8 +28,9 @@ from torch import Tensor, nn
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.devices import quick_bfloat16
 from ovs_core.encoders.mini_pyramid import dense_map, vectors_to_joint_space
-from ovs_core.methods.mask_head import MaskHead, class_counts
-from ovs_core.methods.mask_heads_file import TrainedHead, load_mask_head
+from ovs_core.evidence.base import class_counts
+from ovs_core.methods.mask_classification.head import MaskHead
+from ovs_core.methods.mask_classification.head_file import TrainedHead, load_mask_head
 from ovs_core.training.fc_clip import (
     PART,
     MaskSources,

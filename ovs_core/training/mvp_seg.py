@@ -33,10 +33,10 @@ from torch import Tensor, nn
 
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.encoders.prompts import ClassPosition, clip_tokenizer, context_prompts
 from ovs_core.encoders.text import TextTower, text_tower
-from ovs_core.methods.mvp_seg_formulas import fused_scores, gate_logits, log_shares, orthogonality
+from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
+from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_shares, orthogonality
 from ovs_core.training.data import IGNORE
 from ovs_core.training.loop import Schedule, fit, seed_torch
 from ovs_core.training.mvp_seg_data import (

@@ -24,9 +24,9 @@ from open_clip.transformer import VisionTransformer
 
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.methods.mvp_seg import dense_features
+from ovs_core.methods.mvp_seg.model import dense_features
+from ovs_core.options import Preset
 from ovs_core.training.data import IGNORE, Sample, crop_sample, read_mask, read_rgb
-from ovs_core.types import Preset
 
 log = logging.getLogger(__name__)
 

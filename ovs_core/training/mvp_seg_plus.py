@@ -35,12 +35,12 @@ from ovs_core.checkpoints import CheckpointError, load_strict, read_metadata, re
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import ConvStem
-from ovs_core.methods.base import expect_rows
-from ovs_core.methods.mvp_seg import EVIDENCE_SCALE, MvpSeg
+from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg
+from ovs_core.options import Preset
 from ovs_core.training.data import IGNORE, Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit, seed_torch
 from ovs_core.training.mvp_seg_data import UNSEEN, Photos, spoken_name
-from ovs_core.types import Preset, TextBank, Vocabulary
+from ovs_core.types import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -240,18 +240,17 @@ def student_loss(
 
 
 def mvp_teacher(
-    vision: VisionEncoder | ResNetEncoder, method: MvpSeg, unseen: Sequence[str]
+    vision: VisionEncoder | ResNetEncoder, method: MvpSeg, text: ContextText, unseen: Sequence[str]
 ) -> TeacherScores:
     """Logits of MVP-SEG among the unseen classes: tau1 sum_i m_i + log g."""
-    vocabulary = Vocabulary(tuple((name,) for name in unseen))
-    bank = TextBank(vocabulary, method.prompted(vocabulary.rows)[-1])
+    bank = text.embed(Vocabulary(tuple((name,) for name in unseen)))
 
     def scores(crops: Sequence[Sample]) -> Tensor:
         found = []
         for crop in crops:
             preset = Preset(1.0, 0.0, crop.pixels.shape[0], None, 0, "single1")
-            answer = method.segment(vision.encode(crop.pixels, preset), bank)
-            found.append(EVIDENCE_SCALE * expect_rows(answer.score_map).evidence.cpu())
+            answer = method.ask(vision.encode(crop.pixels, preset), bank, {})
+            found.append(answer.evidence.rows.cpu())
         return torch.stack(found)
 
     return scores
@@ -297,13 +296,19 @@ def _draw(photos: Photos, plan: PlusPlan, rng: np.random.Generator) -> Sample:
 
 
 def train_mvp_seg_plus(
-    vision: VisionEncoder | ResNetEncoder, method: MvpSeg, photos: Photos, plan: PlusPlan, out: Path
+    vision: VisionEncoder | ResNetEncoder,
+    method: MvpSeg,
+    text: ContextText,
+    photos: Photos,
+    plan: PlusPlan,
+    out: Path,
 ) -> Path:
     """Train a student of `method` on `photos`; skipped where the result is there.
 
     Args:
         vision: image tower of the teacher.
         method: MVP-SEG with trained contexts.
+        text: its text half.
         photos: with seen and unseen classes.
         plan: the recipe.
         out: working folder; `mvp_seg_plus.safetensors` ends there.
@@ -320,22 +325,22 @@ def train_mvp_seg_plus(
         raise FileExistsError(f"{out} holds a run of another recipe; choose another or empty it.")
     seed_torch(plan.seed, 0)
     names = tuple(map(spoken_name, (*photos.seen, *photos.unseen)))
-    embeddings = summed_embeddings(method, names)
+    embeddings = summed_embeddings(text, names)
     student = make_student(plan.trunk, method.visual, embeddings.shape[1])
     kept.write_text(recipe, encoding="utf-8")
     path = out / "mvp_seg_plus.safetensors"
     if path.exists():
         log.info("%s is there, training skipped", path.name)
         return path
-    fit_student(
-        student, embeddings, photos, mvp_teacher(vision, method, names[len(photos.seen) :]), plan, out
-    )
+    teacher = mvp_teacher(vision, method, text, names[len(photos.seen) :])
+    fit_student(student, embeddings, photos, teacher, plan, out)
     return save_student(student, plan.trunk, tower, path)
 
 
-def summed_embeddings(method: MvpSeg, names: Sequence[str]) -> Tensor:
+def summed_embeddings(text: ContextText, names: Sequence[str]) -> Tensor:
     """T (C, D) of names: their prompts summed over the views."""
-    return method.prompted(names)[-method.contexts.k :].sum(dim=0).detach().cpu()
+    prompts = text.embed(Vocabulary(tuple((name,) for name in names))).embeddings
+    return prompts[-text.contexts.k :].sum(dim=0).detach().cpu()
 
 
 def save_student(student: Student, trunk: str, tower: str, path: Path) -> Path:

@@ -7,15 +7,19 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
-from ovs_core.build import REFINERS
 from ovs_core.engine import Engine
 from ovs_core.ui.compare_tab import compare_tab
+from ovs_core.ui.guard import Guard, Uploads
 from ovs_core.ui.http import http_endpoints
 from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
 from ovs_core.ui.offered import encoder_choices, encoder_update
+from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
 
@@ -52,9 +56,9 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
         header = gr.HTML(header_html(engine, choices[0][1]), elem_id="ovs-header", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
-                refiners = [(spec.title, name) for name, spec in REFINERS.items()]
+                refiners = [(spec.title, name) for name, spec in engine.refiner_specs.items()]
                 shown = encoder_update(engine)["visible"]
-                inputs = input_panel(choices, refiners, found, choose_encoder=shown)
+                inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown)
             with gr.Column(scale=8, min_width=280), gr.Tabs():
                 with gr.Tab("Segment", id="segment"):
                     segment_tab(engine, inputs)
@@ -64,7 +68,7 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                     inspect_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
                     models = models_tab(
-                        engine.store, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
+                        engine, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
                     )
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         page.load(
@@ -97,6 +101,11 @@ def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) ->
     )
 
 
+def _shipped_samples() -> frozenset[str]:
+    """Where the browser finds the samples: everybody may ask about these."""
+    return frozenset(save_file_to_cache(example.file, get_upload_folder()) for example in load_examples())
+
+
 def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> str:
     """Start to serve the page in a thread and give its address.
 
@@ -109,6 +118,7 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> st
     Raises:
         OSError: no such interface, or the port is taken.
     """
+    guard = Middleware(Guard, uploads=Uploads(_shipped_samples()))
     _, address, _ = page.queue().launch(
         server_name=host,
         server_port=port,
@@ -117,7 +127,9 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> st
         share=False,
         run_history=False,
         ssr_mode=False,
-        max_file_size="50mb",
+        max_file_size=MOST_BYTES,
+        enable_monitoring=False,
+        app_kwargs={"middleware": [guard]},
         footer_links=["api"],
         allowed_paths=[str(PHOTOS)],
         theme=page_theme(),

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 
-from ovs_core.build import METHODS
-from ovs_core.engine import Cancelled, Engine, Progress, Request
+from ovs_core.engine import Cancelled, Engine, Progress, Request, Result
 from ovs_core.image import Photo, read_photo
-from ovs_core.types import Result, Vocabulary
+from ovs_core.options import Options
+from ovs_core.types import Vocabulary
+from ovs_core.ui.option_fields import declared_only
 from ovs_core.ui.places import without_places
 from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
 
 NO_PHOTO = "Choose a photo first: drop one on the photo field, paste one, or take an example."
-PHOTO_GONE = "The photo is no longer kept here: choose it again."
+PHOTO_GONE = "This photo was not uploaded here by you, or is no longer kept: choose it again."
 
 
 @dataclass(frozen=True)
@@ -24,20 +25,20 @@ class Question:
     """The inputs that all tabs share, as they stand on the page.
 
     Attributes:
-        photo: path of the uploaded file, None if there is none.
+        photo: path of the uploaded file, None if there is none, "" for one that may not be opened.
         classes: the words as typed.
         background: the "everything else" list as typed; empty or "none" for no list.
         encoder: registry name of the image-text model.
-        refine: "none" or the refiner's registry name.
-        several_frames: look at the photo in three sizes, where the method can.
+        refiner: "none" or the refiner's registry name.
+        options: values that were chosen for all methods; each takes those that it declares.
     """
 
     photo: str | None
     classes: str
     background: str
     encoder: str
-    refine: str
-    several_frames: bool = False
+    refiner: str
+    options: Options = field(default_factory=dict)
 
     def read(self) -> tuple[Photo, Vocabulary]:
         """Read photo and words.
@@ -45,39 +46,30 @@ class Question:
         Raises:
             ValueError: no photo, an unreadable one, or no words; one sentence.
         """
-        if not self.photo:
+        if self.photo is None:
             raise ValueError(NO_PHOTO)
-        if not Path(self.photo).exists():  # uploads are deleted after a day
+        if not self.photo or not Path(self.photo).exists():  # uploads are deleted after a day
             raise ValueError(PHOTO_GONE)
         return read_photo(self.photo), parse_vocabulary(self.classes or "", self.background)
 
-    def request(
-        self,
-        engine: Engine,
-        method: str,
-        scale: float | None,
-        threshold: float | None,
-        switches: Collection[str] = (),
-    ) -> Request:
-        """Ask one method with its own preset, but this scale and threshold where they are not None.
+    def request(self, engine: Engine, method: str, options: Options | None = None) -> Request:
+        """Ask one method with what suits it, but the values that were chosen.
 
         Args:
-            engine: whose presets they are.
+            engine: whose methods they are.
             method: registry name.
-            scale: see `Preset`.
-            threshold: see `Preset`.
-            switches: optional parts of the method to turn on.
+            options: values for this method alone; an option that it does not declare is refused.
 
         Raises:
-            ValueError: as `read`, an unknown name, or a setting out of range.
+            ValueError: as `read`, an unknown name, or a value out of range.
         """
         photo, vocabulary = self.read()
-        several = self.several_frames and not METHODS[method].masks
-        own = engine.preset(method, self.encoder)
-        preset = own.changed(scale=scale, threshold=threshold, several_frames=several)
-        return Request(
-            photo, vocabulary, method, self.encoder, self.refine, preset, switches=frozenset(switches)
+        shared = declared_only(engine, method, self.encoder, self.refiner, self.options)
+        request = Request(
+            photo, vocabulary, method, self.encoder, self.refiner, {**shared, **(options or {})}
         )
+        engine.check(request)
+        return request
 
     def compare(
         self,
@@ -93,8 +85,8 @@ class Question:
             vocabulary,
             methods,
             encoder=self.encoder,
-            refine=self.refine,
-            several_frames=self.several_frames,
+            refiner=self.refiner,
+            options=self.options,
             cancel=cancel,
         )
 

@@ -11,16 +11,15 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_core.engine import Engine, Progress
+from ovs_core.engine import Engine, Progress, Result
 from ovs_core.image import display_copy
 from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import overlay
-from ovs_core.types import Result
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
-from ovs_core.ui.offered import method_choices, method_infos, still_ticked, unavailable_html
-from ovs_core.ui.pictures import resampled_labels
+from ovs_core.ui.offered import keep_selection, method_choices, method_infos, unavailable_html
+from ovs_core.ui.pictures import at_size
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, compare_table, legend_html, summary_text
 
@@ -46,7 +45,7 @@ class Comparison:
 def panel_copy(result: Result) -> Result:
     """Shrink photo and labels of a result to panel size; shares and scores stay those of the full photo."""
     image = display_copy(result.image, PANEL_SIDE)
-    return replace(result, image=image, labels=resampled_labels(result.labels, image.shape[:2]))
+    return at_size(result, image)
 
 
 def compare_steps(
@@ -138,20 +137,25 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
         *asked, ticked = values
         chosen = [name for name in titles if name in ticked]
-        for status, found in compare_steps(engine, token, Question(*asked), chosen):
+        try:
+            question = inputs.question(asked)
+        except ValueError as error:
+            yield Status(str(error), "error"), None
+            return
+        for status, found in compare_steps(engine, token, question, chosen):
             yield status, None if found is None else tuple(shown_comparison(found, titles))
 
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.question, methods],
+        [*inputs.components, methods],
         [legend, *panels, difference, table],
     )
 
     def follow(encoder: str, ticked: list[str], before: list[str]) -> list[Any]:
         infos = method_infos(engine, encoder)
         choices = method_choices(infos)
-        update = gr.update(choices=choices, value=still_ticked(infos, ticked, before))
+        update = gr.update(choices=choices, value=keep_selection(infos, ticked, before))
         return [update, unavailable_html(infos), [name for _, name in choices]]
 
     gr.on(

@@ -10,12 +10,14 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, METHODS
-from ovs_core.engine import Engine, Progress
+from ovs_core.encoders.towers import DEFAULT_ENCODER
+from ovs_core.engine import Engine, Progress, Result
 from ovs_core.export.files import check_formats, result_files
 from ovs_core.export.report import report as report_of
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.options import Options, lookup
 from ovs_core.render.disagreement import disagreement_picture
-from ovs_core.types import Result, View
+from ovs_core.types import View
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inspect_tab import insight, inspect_request
 from ovs_core.ui.offered import method_infos
@@ -31,9 +33,7 @@ def api_segment(
     engine: Engine,
     question: Question,
     method: str,
-    scale: float | None = None,
-    threshold: float | None = None,
-    switches: Sequence[str] = (),
+    options: Options | None = None,
     export: Sequence[str] = (),
     stuff: str = "default",
 ) -> tuple[str, Report]:
@@ -46,8 +46,8 @@ def api_segment(
     Raises:
         ValueError: anything wrong with the photo, the words or a name; one sentence.
     """
-    request = question.request(engine, method, scale, threshold, switches)
-    check_formats(export, method, masks=METHODS[method].masks)
+    request = question.request(engine, method, options)
+    check_formats(export, method, masks=engine.method_specs[method].masks)
     result = results_of(engine, lambda: engine.run(request))[0]
     return saved(result, request.photo.name, export, stuff)
 
@@ -104,13 +104,12 @@ def api_inspect(
             that was not typed.
     """
     point = (down, across)
-    usual: frozenset[str] = frozenset({"similarity", "attention"})
-    has = next((one.views for one in engine.methods(question.encoder) if one.name == method), frozenset())
-    asked = None if "all" in views else (usual & has) | set(views)
-    result = results_of(engine, lambda: engine.run(inspect_request(engine, question, method, point, asked)))[
-        0
-    ]
-    found = insight(result, point)
+    specs = lookup("method", engine.method_specs, method).views
+    usual = {view.kind for view in specs if view.special}
+    asked = None if "all" in views else usual | set(views)
+    request = inspect_request(engine, question, method, point, asked)
+    result = results_of(engine, lambda: engine.run(request))[0]
+    found = insight(result, specs, point)
     shown = sections(found.seen, label or found.seen.first)
     figures = [(one.kind, one.figure) for one in shown if one.figure is not None]
     maps = [store_png(picture, f"similarity-{k}.png") for k, (picture, _) in enumerate(found.similarity, 1)]
@@ -121,7 +120,7 @@ def api_inspect(
         "classes": list(result.vocabulary.names),
         "low": found.low,
         "high": found.high,
-        "views": [_described(view) for view in result.segmentation.views],
+        "views": [_described(view) for view in result.views],
         "figures": [kind for kind, _ in figures],
     }
     return maps, affinity, report
@@ -153,7 +152,12 @@ def api_methods(engine: Engine, encoder: str = DEFAULT_ENCODER) -> Report:
     return {
         "default": DEFAULT_METHOD,
         "methods": [
-            {**vars(info), "switches": dict(info.switches), "views": sorted(info.views)}
+            {
+                **vars(info),
+                "switches": dict(info.switches),
+                "options": [vars(option) for option in info.options],
+                "views": sorted(info.views),
+            }
             for info in method_infos(engine, encoder)
         ],
         "encoders": [dict(vars(info)) for info in engine.encoders()],
@@ -204,6 +208,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         export = gr.JSON([], label="export")
         stuff = gr.Textbox("default", label="stuff")
         several = gr.Checkbox(False, label="several_frames")
+        options = gr.JSON({}, label="options")  # by name; /methods lists what each method declares
         across = gr.Number(0.5, label="across")
         down = gr.Number(0.5, label="down")
         views = gr.JSON([], label="views")
@@ -228,11 +233,13 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         export: list[str] | None = None,
         stuff: str = "default",
         several_frames: bool = False,
+        options: dict[str, Any] | None = None,
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
-        question = Question(image, classes, background, encoder, refine, several_frames)
-        more = switches or [], export or [], stuff
-        return refusing(engine, lambda: api_segment(engine, question, method, scale, threshold, *more))
+        question = Question(image, classes, background, encoder, refine, older_options(several_frames))
+        own = {**dict.fromkeys(switches or [], True), **(options or {})}
+        own |= {n: v for n, v in (("scale", scale), ("threshold", threshold)) if v is not None}
+        return answered(lambda: api_segment(engine, question, method, own, export or [], stuff))
 
     def compare(
         image: str | None,
@@ -242,9 +249,11 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         background: str,
         refine: str,
         several_frames: bool = False,
+        options: dict[str, Any] | None = None,
     ) -> tuple[list[str], str | None, Report]:
         """Segment a photo with several methods and show where they disagree."""
-        question = Question(image, classes, background, encoder, refine, several_frames)
+        shared = {**older_options(several_frames), **(options or {})}
+        question = Question(image, classes, background, encoder, refine, shared)
         return answered(lambda: api_compare(engine, question, methods or []))
 
     def inspect(
@@ -257,12 +266,11 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         down: float,
         views: list[str] | None = None,
         label: int = 0,
+        options: dict[str, Any] | None = None,
     ) -> tuple[list[str], str | None, Report]:
         """Look inside a method: heat map per class, what the patch at a point looks at, and its own views."""
-        question = Question(image, classes, background, encoder, "none")
-        return refusing(
-            engine, lambda: api_inspect(engine, question, method, across, down, views or [], label)
-        )
+        question = Question(image, classes, background, encoder, "none", options or {})
+        return answered(lambda: api_inspect(engine, question, method, across, down, views or [], label))
 
     common: dict[str, Any] = {
         "concurrency_id": MODEL_QUEUE,
@@ -284,6 +292,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
             export,
             stuff,
             several,
+            options,
         ],
         [file, report],
         api_name="segment",
@@ -291,14 +300,14 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     )
     press.click(
         compare,
-        [image, classes, methods, encoder, background, refine, several],
+        [image, classes, methods, encoder, background, refine, several, options],
         [files, file, report],
         api_name="compare",
         **common,
     )
     press.click(
         inspect,
-        [image, classes, method, encoder, background, across, down, views, label],
+        [image, classes, method, encoder, background, across, down, views, label, options],
         [files, file, report],
         api_name="inspect",
         **common,
@@ -309,6 +318,11 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         return answered(lambda: api_methods(engine, encoder))
 
     press.click(list_methods, [encoder], [report], api_name="methods", queue=False)
+
+
+def older_options(several_frames: bool) -> Options:
+    """The argument that was there before options had names of their own."""
+    return {"multi_scale": True} if several_frames else {}
 
 
 def refusing(engine: Engine, answer: Callable[[], Any]) -> Any:

@@ -10,6 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from ovs_core.engine import Engine
+from ovs_core.ui.asking import Question
+from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
 from ovs_core.vocabulary import default_background
 
@@ -27,7 +30,7 @@ class Example:
 
 @dataclass(frozen=True)
 class InputPanel:
-    """The shared inputs; `question` lists them in the order of `asking.Question`'s fields.
+    """The shared inputs; `components` lists them, `question` makes a value of theirs.
 
     `arrivals` counts what came to this page's weights: whoever adds some counts on.
     """
@@ -36,8 +39,8 @@ class InputPanel:
     classes: gr.Textbox
     background: gr.Textbox
     encoder: gr.Dropdown
-    refine: gr.Radio
-    several_frames: gr.Checkbox
+    refiner: gr.Radio
+    options: OptionFields
     examples: tuple[gr.Button, ...]
     arrivals: gr.State
 
@@ -47,9 +50,19 @@ class InputPanel:
         return [self.encoder.change, self.arrivals.change]
 
     @property
-    def question(self) -> list[Any]:
-        """Components in the order of the fields of `Question`."""
-        return [self.photo, self.classes, self.background, self.encoder, self.refine, self.several_frames]
+    def components(self) -> list[Any]:
+        """Components whose values `question` takes."""
+        fields = [self.photo, self.classes, self.background, self.encoder, self.refiner]
+        return [*fields, *self.options.components]
+
+    def question(self, values: Sequence[Any]) -> Question:
+        """The question that stands in the fields.
+
+        Raises:
+            ValueError: for an option out of range; one sentence.
+        """
+        photo, classes, background, encoder, refiner, *chosen = values
+        return Question(photo, classes, background, encoder, refiner, self.options.read(chosen))
 
 
 def load_examples(folder: Path = PHOTOS) -> tuple[Example, ...]:
@@ -63,6 +76,7 @@ def load_examples(folder: Path = PHOTOS) -> tuple[Example, ...]:
 
 
 def input_panel(
+    engine: Engine,
     encoders: Sequence[tuple[str, str]],
     refiners: Sequence[tuple[str, str]],
     examples: Sequence[Example],
@@ -72,6 +86,7 @@ def input_panel(
     """Lay out the shared inputs.
 
     Args:
+        engine: whose options there are fields for.
         encoders: (title, name), the first one preselected.
         refiners: the same.
         examples: photos to start from.
@@ -113,20 +128,15 @@ def input_panel(
             max_lines=8,
             elem_id="background",
         )
-        refine = gr.Radio(
+        refiner = gr.Radio(
             choices=list(refiners),
             value=refiners[0][1],
             label="Edge refinement",
             info="PAMR pulls borders towards edges of the photo; a little slower.",
             elem_id="refine",
         )
-        several_frames = gr.Checkbox(
-            value=False,
-            label="Look three times",
-            info="At the photo in three sizes: fewer mistakes, three times slower. Mask methods look once.",
-            elem_id="several-frames",
-        )
-    return InputPanel(photo, classes, background, encoder, refine, several_frames, buttons, gr.State(0))
+        options = option_fields(engine)
+    return InputPanel(photo, classes, background, encoder, refiner, options, buttons, gr.State(0))
 
 
 def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.build import DEFAULT_METHOD
-from ovs_core.engine import Engine, MethodInfo, Progress, Request
+from ovs_core.engine import Engine, Progress, Request, Result
 from ovs_core.image import display_copy, read_photo
+from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.methods.base import ATTENTION
 from ovs_core.render.heatmap import blend, common_range, heatmap
-from ovs_core.types import Result, View, ViewKind
-from ovs_core.ui.asking import Question, answers
+from ovs_core.types import View, ViewSpec
+from ovs_core.ui.asking import PHOTO_GONE, Question, answers
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import (
     chosen_method,
@@ -37,13 +38,6 @@ MAP_SIDE = 512  # longer side of a heat map, in pixels
 MOST_CLASSES = 24  # heat maps on the page; of more classes those that won most
 RING = 9  # radius of the ring that marks the chosen point, in pixels
 DONE = "Done. Click the photo to ask about another point."
-ABOUT_A_POINT: Mapping[ViewKind, str] = MappingProxyType(
-    {
-        "attention": "Click a point of the photo, or set it below, to see which other patches that patch "
-        "looks at (bright: more).",
-        "mask_proposals": "Click a point of the photo, or set it below, to see first the masks that hold it.",
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +77,11 @@ def inspect_request(
     Raises:
         ValueError: as `Question.request`, or for a view that the method does not have.
     """
-    request = question.request(engine, method, None, None)
-    info = next(one for one in engine.methods(question.encoder) if one.name == method)
-    wanted = set(info.views if kinds is None else kinds)
-    for kind in sorted(wanted - info.views):
-        raise ValueError(
-            f"views of {info.title} must be among {', '.join(sorted(info.views)) or '(none)'}; got {kind!r}"
-        )
-    views: frozenset[ViewKind] = frozenset(kind for kind in info.views if kind in wanted)
-    return replace(request, views=views, point=point)
+    request = question.request(engine, method)
+    views = engine.method_specs[method].view_kinds if kinds is None else frozenset(kinds)
+    request = replace(request, views=views, point=point)
+    engine.check(request)
+    return request
 
 
 def inspect_steps(
@@ -106,15 +96,16 @@ def inspect_steps(
         if isinstance(event, Status):
             yield event, None
             continue
-        found = insight(event, point, MOST_CLASSES)
-        kinds = frozenset(view.kind for view in event.segmentation.views)
-        yield Status(DONE if point_note(kinds) else "Done."), found
+        specs = engine.method_specs[event.method].views
+        yield Status(DONE if point_note(specs) else "Done."), insight(event, specs, point, MOST_CLASSES)
 
 
-def insight(result: Result, point: tuple[float, float], most: int | None = None) -> Insight:
+def insight(
+    result: Result, specs: Sequence[ViewSpec], point: tuple[float, float], most: int | None = None
+) -> Insight:
     """Draw the views of a result over its photo, cosines of at most `most` classes, the largest ones."""
     photo = display_copy(result.image, MAP_SIDE)
-    views = {view.kind: view for view in result.segmentation.views}
+    views = {view.kind: view for view in result.views}
     similarity = _largest(_maps(views.get("similarity")), result, most)
     low, high = common_range([values for values, _ in similarity])
     pictures = tuple(
@@ -127,7 +118,7 @@ def insight(result: Result, point: tuple[float, float], most: int | None = None)
         mean = np.mean([values for values, _ in attention], axis=0)
         affinity = blend(heatmap(mean, photo.shape[:2], *common_range([mean]), "inferno"), photo)
         affinity = ringed(affinity, point)
-    return Insight(pictures, low, high, affinity, seen(result))
+    return Insight(pictures, low, high, affinity, seen(result, specs))
 
 
 def _maps(view: View | None) -> list[tuple[NDArray[np.float32], str]]:
@@ -169,9 +160,15 @@ def point_in_percent(picture: str, event: gr.SelectData) -> tuple[float, float]:
 
 
 def clickable_copy(photo: str | None) -> str | None:
-    """Give the path of the copy of a photo that can be clicked; None if it is missing or unreadable."""
+    """Give the path of the copy of a photo that can be clicked; None if it is missing or unreadable.
+
+    Raises:
+        ValueError: for a photo that may not be opened.
+    """
     if photo is None:
         return None
+    if not photo:
+        raise ValueError(PHOTO_GONE)
     try:
         return base_picture(read_photo(photo).pixels)
     except ValueError:
@@ -197,7 +194,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     similarity_scale = gr.HTML("", padding=False)
     similarity = _similarity_gallery()
     with gr.Column(elem_id="inspect-point") as point_part:
-        note = gr.HTML(note_html(ABOUT_A_POINT["attention"]), padding=False)
+        note = gr.HTML(note_html(ATTENTION.about_point), padding=False)
         picture, affinity, across, down = _point_fields()
     picker = _class_picker()
     own_views = gr.HTML("", padding=False, elem_id="class-views")
@@ -205,17 +202,32 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
         *asked, method, across, down, label, one_scale, before = values
+        try:
+            question = inputs.question(asked)
+        except ValueError as error:
+            yield Status(str(error), "error"), None
+            return
         point = (down / 100, across / 100)
-        for status, insight in inspect_steps(engine, token, Question(*asked), method, point):
+        for status, insight in inspect_steps(engine, token, question, method, point):
             yield status, None if insight is None else _shown(insight, label, one_scale, before)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    inputs.photo.change(clickable_copy, [inputs.photo], [picture], **quiet)
-    clicked = picture.select(point_in_percent, [picture], [across, down], **quiet)
+    # The copy's path stays here as well: a path that comes back from a browser is not looked at.
+    copied = gr.State(None, time_to_live=STATE_SECONDS)
+
+    def copy(photo: str | None) -> tuple[str | None, str | None]:
+        try:
+            path = clickable_copy(photo)
+        except ValueError as error:
+            raise gr.Error(escape(str(error)), print_exception=False) from error
+        return path, path
+
+    inputs.photo.change(copy, [inputs.photo], [picture, copied], api_name="clickable_copy", **quiet)
+    clicked = picture.select(point_in_percent, [copied], [across, down], **quiet)
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.question, method, across, down, picker.label, picker.one_scale, found],
+        [*inputs.components, method, across, down, picker.label, picker.one_scale, found],
         [similarity_scale, similarity, affinity, *picker.components, own_views, shared_views, found],
         after=[clicked],
     )
@@ -242,8 +254,8 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         **quiet,
     )
     method.change(
-        lambda encoder, name: _about_point(engine.methods(encoder), name),
-        [inputs.encoder, method],
+        lambda name: _about_point(engine, name),
+        [method],
         [point_part, note],
         queue=False,
         **quiet,
@@ -328,14 +340,14 @@ def _point_fields() -> tuple[gr.Image, gr.Image, gr.Slider, gr.Slider]:
     return picture, affinity, across, down
 
 
-def point_note(kinds: Collection[ViewKind]) -> str:
+def point_note(views: Collection[ViewSpec]) -> str:
     """Say what a point of the photo is good for; "" where no view is about one."""
-    return next((text for kind, text in ABOUT_A_POINT.items() if kind in kinds), "")
+    return next((view.about_point for view in views if view.about_point), "")
 
 
-def _about_point(infos: Collection[MethodInfo], name: str | None) -> tuple[Any, str]:
+def _about_point(engine: Engine, name: str | None) -> tuple[Any, str]:
     """Show the point for methods with views about one, and say what it is good for."""
-    text = next((point_note(info.views) for info in infos if info.name == name), "")
+    text = "" if name is None else point_note(engine.method_specs[name].views)
     return gr.update(visible=bool(text)), note_html(text)
 
 

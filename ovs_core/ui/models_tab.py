@@ -12,9 +12,10 @@ from typing import Any
 
 import gradio as gr
 
-from ovs_core.build import add_head, describe_head, own_heads
 from ovs_core.checkpoints import WeightFile, WeightStore
 from ovs_core.devices import Cancelled
+from ovs_core.engine import Engine
+from ovs_core.methods.heads import add_head, describe_head, own_heads
 from ovs_core.ui.places import shown_place, without_places
 from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, note_html
@@ -99,21 +100,27 @@ def use_local_steps(store: WeightStore, name: str, typed: str) -> Iterator[Statu
     yield Status(f"{entry.title} is here now.")
 
 
-def add_steps(store: WeightStore, typed: str) -> Iterator[Status]:
+def add_steps(engine: Engine, typed: str) -> Iterator[Status]:
     """Take in a head that the user trained, whose file is beside the weights already."""
     yield Status("Checking the file", "busy")
+    store = engine.store
     try:
-        path = add_head(store, file_beside(store, typed))
+        path = add_head(store, file_beside(store, typed), engine.method_specs, engine.encoder_specs)
     except ValueError as error:
         yield Status(without_places(str(error), store), "error")
         return
-    yield Status(f"{describe_head(store, path)} can be asked now.")
+    yield Status(f"{_described(engine, path)} is ready to use.")
 
 
-def own_heads_html(store: WeightStore) -> str:
+def _described(engine: Engine, path: Path) -> str:
+    return describe_head(engine.store, path, engine.method_specs, engine.encoder_specs)
+
+
+def own_heads_html(engine: Engine) -> str:
     """List the heads that were added; nothing where there are none."""
+    store = engine.store
     rows = "".join(
-        f"<dt>{escape(without_places(describe_head(store, path), store))}</dt>"
+        f"<dt>{escape(without_places(_described(engine, path), store))}</dt>"
         f"<dd>{escape(f'{path.parent.name}/{path.name}')}</dd>"
         for path in own_heads(store)
     )
@@ -165,16 +172,17 @@ class ModelsPanel:
 
 
 def models_tab(
-    store: WeightStore, refresh: Callable[[], list[Any]], refreshed: list[Any], arrivals: gr.State
+    engine: Engine, refresh: Callable[[], list[Any]], refreshed: list[Any], arrivals: gr.State
 ) -> ModelsPanel:
     """Lay out a card per weight file of the catalogue, with the ways to get those that are absent.
 
     Args:
-        store: finds and fetches weight files.
+        engine: its store finds and fetches weight files.
         refresh: new values for `refreshed` once a file has arrived.
         refreshed: components elsewhere on the page that name the available models.
         arrivals: counts heads that were added.
     """
+    store = engine.store
     offline = "The app was started offline: nothing is fetched; local files work." if store.offline else ""
     gr.HTML(
         note_html(
@@ -197,23 +205,23 @@ def models_tab(
                     cards[name] = card, ways
                     if entry.url or entry.page:
                         _ways_to_get(store, name, status, token, [card, ways, *refreshed], refresh)
-    own = _own_part(store, arrivals)
+    own = _own_part(engine, arrivals)
 
     def values() -> list[Any]:
-        return [*(value for name in cards for value in _card_values(store, name)), own_heads_html(store)]
+        return [*(value for name in cards for value in _card_values(store, name)), own_heads_html(engine)]
 
     return ModelsPanel([*(part for pair in cards.values() for part in pair), own], values)
 
 
-def _own_part(store: WeightStore, arrivals: gr.State) -> gr.HTML:
+def _own_part(engine: Engine, arrivals: gr.State) -> gr.HTML:
     """Lay out what adds a head that the user trained, and the list of those that were added."""
 
     def work(_: threading.Event, typed: str, count: int) -> Iterator[Step]:
-        for status in add_steps(store, typed):
-            yield status, (own_heads_html(store), count + 1) if status.kind == "done" else None
+        for status in add_steps(engine, typed):
+            yield status, (own_heads_html(engine), count + 1) if status.kind == "done" else None
 
     with gr.Accordion("Heads you trained yourself", open=False, elem_id="own-heads"):
-        own = gr.HTML(own_heads_html(store), padding=False)
+        own = gr.HTML(own_heads_html(engine), padding=False)
         name = gr.Textbox(
             label="Name of the file",
             info="As training wrote it, e.g. mvp_seg.safetensors. Put it into the folder named above first. "

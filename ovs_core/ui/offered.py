@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from ovs_core.build import DEFAULT_METHOD
 from ovs_core.engine import Engine, MethodInfo
+from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.ui.places import without_places
 
 
@@ -50,7 +50,7 @@ def chosen_method(infos: Collection[MethodInfo], wanted: str | None) -> str | No
     return next((name for name in (wanted, DEFAULT_METHOD, *names) if name in names), None)
 
 
-def still_ticked(
+def keep_selection(
     infos: Collection[MethodInfo], ticked: Collection[str], before: Collection[str]
 ) -> list[str]:
     """Give the methods to tick: all that can be asked but those that were offered `before` and not ticked."""

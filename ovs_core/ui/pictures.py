@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import io
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 import numpy as np
 from gradio.components.annotated_image import AnnotatedImageData, Annotation
 from gradio.data_classes import FileData, ImageData
+from gradio.processing_utils import hash_bytes
 from gradio.utils import get_upload_folder
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import model_validator
 
+from ovs_core.engine import Result
+from ovs_core.evidence.segments import Panoptic
 from ovs_core.image import display_copy
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import borders
-from ovs_core.segments import Panoptic
-from ovs_core.types import ClassSummary, Result
+from ovs_core.types import ClassSummary
+from ovs_core.ui.guard import NO_FILE
 from ovs_core.ui.words import hex_color, shown_name
 
-LabelMap = NDArray[np.uint8] | NDArray[np.uint16]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
+MOST_BYTES = 50_000_000  # of a photo that is sent
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
 SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
 SMALLEST_SIDE = 384  # a smaller photo is enlarged for the page, so that a 1 x 1 image can be seen
@@ -39,12 +45,42 @@ def photo_field(**settings: Any) -> gr.Image:
     would say the same, but gradio writes a stub file beside the module of every subclass.)
     """
     field = gr.Image(type="filepath", **settings)
+    field.data_model = SentPhoto
     field.preprocess = _uploaded_path  # type: ignore[method-assign]
     return field
 
 
+class SentPhoto(ImageData):
+    """What a request holds where a photo belongs: an upload, or the bytes as a data URL.
+
+    Anything else counts as a file that may not be opened, so that it gets the same sentence.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sorted(cls, value: Any) -> dict[str, Any]:
+        if isinstance(value, ImageData):
+            return value.model_dump()
+        parts: dict[str, Any] = value if isinstance(value, dict) else {"url": value}
+        path, url = parts.get("path"), parts.get("url")
+        if path is None and isinstance(url, str) and url.startswith("data:"):
+            return {"url": url}
+        if isinstance(path, str) and path:
+            return {"path": path}
+        nothing = all(part is None for part in parts.values())
+        return {} if nothing else {"path": NO_FILE}
+
+
 def _uploaded_path(payload: ImageData | None) -> str | None:
-    return None if payload is None else payload.path
+    """Path of the photo to read, None if there is none, "" for one that may not be opened."""
+    if payload is None or payload.url is None:
+        return None if payload is None else payload.path
+    start, _, text = payload.url.partition(",")
+    try:
+        content = base64.b64decode(text, validate=True) if start.endswith(";base64") else b""
+    except ValueError:
+        content = b""
+    return store(content, "photo") if 0 < len(content) <= MOST_BYTES else NO_FILE
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +121,18 @@ def overlay_update(picture: LabelledPicture) -> dict[str, Any]:
 
 
 def store(content: bytes, name: str) -> str:
-    """Keep bytes as a file of the app's own cache, in a folder named by what is in it, and give its path."""
-    folder = Path(get_upload_folder()) / hashlib.sha256(content).hexdigest()[:32]
+    """Keep bytes as a file of the app's own cache and give its path.
+
+    Its folder is named by what is in it and by gradio's secret: who does not know the path cannot guess it,
+    even who knows the content.
+    """
+    folder = Path(get_upload_folder()) / hash_bytes(content)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     if not path.exists():
-        path.write_bytes(content)
+        part = folder / f"{secrets.token_hex(8)}.part"  # nobody may see half a file
+        part.write_bytes(content)
+        part.replace(path)
     return str(path)
 
 
@@ -133,11 +175,19 @@ def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def resampled_labels(labels: LabelMap, size: tuple[int, int]) -> LabelMap:
-    """Pick the nearest label for every pixel of a smaller (h, w) copy of a label map (H, W)."""
+def resampled_labels(labels: NDArray[Scalar], size: tuple[int, int]) -> NDArray[Scalar]:
+    """Pick the nearest value for every pixel of a smaller (h, w) copy of a map (H, W)."""
     rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
     columns = (np.arange(size[1]) + 0.5) * labels.shape[1] / size[1]
     return labels[rows.astype(int)[:, None], columns.astype(int)[None, :]]  # (h, w)
+
+
+def at_size(result: Result, image: NDArray[np.uint8]) -> Result:
+    """A result on a smaller copy (h, w, 3) of its photo; areas and scores stay those of the full photo."""
+    size = image.shape[:2]
+    label_map = replace(result.label_map, labels=resampled_labels(result.labels, size))
+    confidence = resampled_labels(result.confidence, size)
+    return replace(result, image=image, label_map=label_map, confidence=confidence)
 
 
 def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> LabelledPicture:

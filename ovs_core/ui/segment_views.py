@@ -9,10 +9,11 @@ from typing import Any
 
 import gradio as gr
 
+from ovs_core.engine import Result
+from ovs_core.evidence.segments import SegmentKind, segments_of
 from ovs_core.export.files import FORMATS, MASK_FORMATS
 from ovs_core.render.segments import segment_colors, segment_names, segment_summaries
-from ovs_core.segments import SegmentKind, segments_of
-from ovs_core.types import ClassSummary, MaskProposals, Result
+from ovs_core.types import ClassSummary
 from ovs_core.ui.pictures import LabelledPicture, fitted, labelled_picture, region_picture
 from ovs_core.ui.words import is_empty, summary_text
 from ovs_core.vocabulary import default_stuff, thing_labels
@@ -61,7 +62,7 @@ class LookBar:
 
 def has_masks(result: Result) -> bool:
     """Tell whether a result has objects to tell apart."""
-    return isinstance(result.segmentation.score_map, MaskProposals)
+    return result.evidence.proposals is not None
 
 
 def looked_at(
@@ -79,7 +80,7 @@ def looked_at(
     if kind is None:
         return labelled_picture(base, result, side), result.classes, summary_text(result.classes)
     things = thing_labels(result.vocabulary, look.stuff)
-    found = segments_of(result, kind, things, fitted(result.labels.shape, side))
+    found = segments_of(result.evidence, kind, things, fitted(result.labels.shape, side))
     classes = segment_summaries(found, result)
     names, colors = segment_names(found, result), segment_colors(found, result)
     said = NO_OBJECT if is_empty(classes) else summary_text(classes)

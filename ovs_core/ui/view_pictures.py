@@ -1,6 +1,6 @@
 """From the views of an answer to what is shown of each: pictures with captions, a key, numbers; no gradio.
 
-How a kind is drawn is said in `ovs_core.ui.view_kinds`; here every way of drawing is one function.
+How a kind is drawn its method declares (`ViewSpec`); here every way of drawing is one function.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.engine import Result
 from ovs_core.render.charts import (
     Picture,
     bars,
@@ -26,10 +27,9 @@ from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.render.legend import legend
 from ovs_core.render.lettering import INK, one_line, picture_name
 from ovs_core.render.overlay import paint
-from ovs_core.render.palette import OTHER_COLOR, PALETTE, Color, color_table
-from ovs_core.types import ClassSummary, Result, View, ViewKind
+from ovs_core.render.palette import PALETTE
+from ovs_core.types import OTHER_COLOR, ClassSummary, Color, Drawing, View, ViewKind, ViewSpec
 from ovs_core.ui.pictures import resampled_labels, shown_copy
-from ovs_core.ui.view_kinds import LOOKS, Drawing, Look
 
 MAP_SIDE = 512  # longer side of a map over the photo, in pixels
 _OPACITY = 0.6  # of numbered areas and labels over the photo
@@ -79,7 +79,7 @@ class Section:
     """
 
     kind: ViewKind
-    look: Look
+    look: ViewSpec
     panels: tuple[tuple[Picture, str], ...] = ()
     scale: Scale | None = None
     key: tuple[ClassSummary, ...] = ()
@@ -94,7 +94,7 @@ class Seen:
     """What is kept of an answer to show its views, one class after the other.
 
     Attributes:
-        views: in the order of the answer.
+        views: in the order of the page, with how each is drawn.
         photo: display copy, (H, W, 3).
         names: of the classes as typed, (K,).
         colors: one per label, (K + 1, 3).
@@ -102,7 +102,7 @@ class Seen:
         first: label of the class to show first: the largest one.
     """
 
-    views: tuple[View, ...]
+    views: tuple[tuple[ViewSpec, View], ...]
     photo: Picture
     names: tuple[str, ...]
     colors: NDArray[np.uint8]
@@ -112,19 +112,23 @@ class Seen:
     @property
     def per_class(self) -> bool:
         """Whether any view is shown for one class at a time."""
-        return any(LOOKS[view.kind].per_class for view in self.views)
+        return any(spec.per_class for spec, _ in self.views)
 
 
-def seen(result: Result) -> Seen:
-    """Keep what the views of a result need to be drawn; kinds without a line in `LOOKS` are left out."""
+def seen(result: Result, specs: Sequence[ViewSpec]) -> Seen:
+    """Keep what the views of a result need to be drawn, in the order of the method's `specs`.
+
+    Those with a place of their own on the page are left out.
+    """
+    by_kind = {view.kind: view for view in result.views}
     names = result.vocabulary.names
     drawn = {name: picture_name(name, label) for label, name in enumerate(names, start=1)}
     shares = {summary.label: summary.area_share for summary in result.classes if summary.label}
     return Seen(
-        tuple(view for view in result.segmentation.views if view.kind in LOOKS),
+        tuple((spec, by_kind[spec.kind]) for spec in specs if spec.kind in by_kind and not spec.special),
         shown_copy(result.image, MAP_SIDE),
         names,
-        color_table(result),
+        result.label_map.color_table,
         {name: other for name, other in drawn.items() if other != one_line(name)},
         max(shares, key=lambda label: shares[label]),
     )
@@ -133,7 +137,7 @@ def seen(result: Result) -> Seen:
 def sections(
     found: Seen, label: int, *, per_class: bool | None = None, one_scale: bool = False
 ) -> tuple[Section, ...]:
-    """Draw the views in the order of `LOOKS`.
+    """Draw the views in the order of the page.
 
     Args:
         found: from `seen`.
@@ -146,12 +150,10 @@ def sections(
     """
     if not 1 <= label <= len(found.names):
         raise ValueError(f"class must be a number from 1 to {len(found.names)}, got {label}")
-    by_kind = {view.kind: view for view in found.views}
     drawn = []
-    for kind, look in LOOKS.items():
-        if kind not in by_kind or per_class not in (None, look.per_class):
+    for look, view in found.views:
+        if per_class not in (None, look.per_class):
             continue
-        view = by_kind[kind]
         if look.per_class:
             whole, view = view, of_class(view, label, len(found.names))
             if look.drawing == "heat":
@@ -182,7 +184,7 @@ def _maps(view: View) -> NDArray[np.float32]:
     return view.maps.detach().float().cpu().numpy()
 
 
-def _heat(found: Seen, view: View, look: Look) -> Section:
+def _heat(found: Seen, view: View, look: ViewSpec) -> Section:
     """Maps over the photo, or alone where their columns have names and are no places."""
     size = (found.photo.shape[0], found.photo.shape[1])
     panels = []
@@ -197,7 +199,7 @@ def _heat(found: Seen, view: View, look: Look) -> Section:
     return Section(view.kind, look, tuple(panels), scale, note=_left_out(len(view.maps), look))
 
 
-def _numbered(found: Seen, view: View, look: Look) -> Section:
+def _numbered(found: Seen, view: View, look: ViewSpec) -> Section:
     """Areas 1..n, n being the upper limit."""
     maps = _maps(view)[: look.most].round().astype(np.uint8)
     count = round(view.limits[1]) if view.limits else int(maps.max())
@@ -206,7 +208,7 @@ def _numbered(found: Seen, view: View, look: Look) -> Section:
     return _areas(found, view, look, maps, np.array(colors, np.uint8), names)
 
 
-def _labels(found: Seen, view: View, look: Look) -> Section:
+def _labels(found: Seen, view: View, look: ViewSpec) -> Section:
     """Areas of classes in their own colours."""
     maps = _maps(view)[: look.most].round().astype(np.uint16)
     return _areas(found, view, look, maps, found.colors, ["other", *found.names])
@@ -215,7 +217,7 @@ def _labels(found: Seen, view: View, look: Look) -> Section:
 def _areas(
     found: Seen,
     view: View,
-    look: Look,
+    look: ViewSpec,
     maps: NDArray[np.uint8] | NDArray[np.uint16],
     colors: NDArray[np.uint8],
     names: Sequence[str],
@@ -237,7 +239,7 @@ def _areas(
     return Section(view.kind, look, tuple(panels), key=tuple(key), note=note)
 
 
-def _bars(found: Seen, view: View, look: Look) -> Section:
+def _bars(found: Seen, view: View, look: ViewSpec) -> Section:
     """One number per label; of too many the largest ones, or the first if they are ranked already."""
     values = _maps(view).reshape(len(view.labels), -1)[:, 0]
     by_size = len(values) > look.most and not look.ranked
@@ -254,7 +256,7 @@ def _bars(found: Seen, view: View, look: Look) -> Section:
     return Section(view.kind, look, table=table, chart=chart, note=note)
 
 
-def _matrix(found: Seen, view: View, look: Look) -> Section:
+def _matrix(found: Seen, view: View, look: ViewSpec) -> Section:
     """A matrix: rows of one map each, or one square map."""
     maps = _maps(view)
     single = maps.shape[1] == 1
@@ -270,7 +272,7 @@ def _matrix(found: Seen, view: View, look: Look) -> Section:
     return Section(view.kind, look, scale=Scale(*limits), table=table, chart=chart)
 
 
-def _words(found: Seen, view: View, look: Look) -> Section:
+def _words(found: Seen, view: View, look: ViewSpec) -> Section:
     """Words with their numbers; the longer side of the table runs down."""
     numbers = _maps(view).reshape(len(view.labels), -1)[: look.most]
     cells = [
@@ -287,7 +289,7 @@ def _words(found: Seen, view: View, look: Look) -> Section:
     return Section(view.kind, look, table=Table(("", *places), rows), note=note)
 
 
-_DRAW: Mapping[Drawing, Callable[[Seen, View, Look], Section]] = MappingProxyType(
+_DRAW: Mapping[Drawing, Callable[[Seen, View, ViewSpec], Section]] = MappingProxyType(
     {
         "heat": _heat,
         "numbered": _numbered,
@@ -332,6 +334,6 @@ def _numbers(count: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(1, count + 1))
 
 
-def _left_out(count: int, look: Look, which: str = "the first") -> str:
+def _left_out(count: int, look: ViewSpec, which: str = "the first") -> str:
     """Say how many of many are shown; "" if all are."""
     return "" if count <= look.most else f"Of {count}, {which} {look.most} are shown."

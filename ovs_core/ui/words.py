@@ -11,8 +11,9 @@ from html import escape
 from types import MappingProxyType
 from typing import Literal
 
+from ovs_core.engine import Result
 from ovs_core.render.legend import percent
-from ovs_core.types import ClassSummary, Result
+from ovs_core.types import ClassSummary
 
 OTHER_NAME = "other"
 STOPPED = "Stopped. Nothing you entered is lost."

@@ -26,7 +26,7 @@ from ovs_core.encoders.clip_vit import to_joint_space, tokens_of_patches
 from ovs_core.encoders.mini import DETECTOR_PARTS, EIGHTH_BLOCKS, MATERIAL_PARTS, STRIDE, ConvStem
 from ovs_core.encoders.mosaic import EIGHTH_BLOCK
 from ovs_core.encoders.upsampling import FINER, sharpen
-from ovs_core.methods.attention_rules import RULES, leave_last_block
+from ovs_core.methods.training_free.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import Sample, Sampler, crop_sample
 from ovs_core.training.loop import Schedule, fit
 from recipes.mini.ade import start_mosaic

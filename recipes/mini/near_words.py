@@ -1,4 +1,4 @@
-"""Which words stand in for which: a dictionary for `ovs_core.near_words`, made from WordNet."""
+"""Which words stand in for which: a dictionary for `ovs_core.encoders.near_words`, made from WordNet."""
 
 from __future__ import annotations
 

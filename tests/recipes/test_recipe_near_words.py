@@ -3,7 +3,7 @@
 import pytest
 from training_toys import make_wordnet
 
-from ovs_core.near_words import read_near_words
+from ovs_core.encoders.near_words import read_near_words
 from recipes.mini.near_words import nearest_drawn, write_near_words
 from recipes.mini.words import PHYSICAL_ENTITY, Synset, tagged_senses
 

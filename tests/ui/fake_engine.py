@@ -14,24 +14,21 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ovs_core.build import ENCODERS, METHODS
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import stop_if_cancelled
-from ovs_core.encoders.contexts import Contexts
-from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request
+from ovs_core.encoders.towers import ENCODERS
+from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request, Result
+from ovs_core.evidence.decide import decide, summarise
+from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
-from ovs_core.methods.mvp_seg_views import Looked, mvp_seg_views
+from ovs_core.methods import METHODS
+from ovs_core.methods.base import Segmentation
+from ovs_core.methods.mvp_seg.contexts import Contexts
+from ovs_core.methods.mvp_seg.views import Looked, mvp_seg_views
+from ovs_core.options import Preset
 from ovs_core.render.palette import colors_for
-from ovs_core.scores import decide, summarise
-from ovs_core.types import (
-    MaskProposals,
-    Preset,
-    Result,
-    ScoreMap,
-    Segmentation,
-    View,
-    Vocabulary,
-)
+from ovs_core.types import View, Vocabulary
 
 GRID_SIDE = 24
 WINDOWS = 6
@@ -123,14 +120,15 @@ class FakeEngine:
         self,
         image: Photo,
         classes: Vocabulary,
-        methods: Sequence[str],
+        methods: Sequence[str] | None = None,
         *,
         encoder: str,
         refine: str,
         several_frames: bool = False,
         cancel: Event | None = None,
     ) -> Iterator[Progress | Result]:
-        for method in methods:
+        available = [info.name for info in self.methods(encoder) if info.available]
+        for method in available if methods is None else methods:
             own = self.preset(method, encoder)
             preset = own.changed(several_frames=several_frames)
             yield from self.run(Request(image, classes, method, encoder, refine, preset), cancel)
@@ -147,7 +145,7 @@ class FakeEngine:
         image = result.image
         if size is not None:
             image = np.array(Image.fromarray(image).resize((size[1], size[0])))
-        labels, share = decide(result.segmentation.score_map, preset, image.shape[:2])
+        labels, share = decide(result.evidence, preset, image.shape[:2])
         classes = summarise(labels, share, result.vocabulary, colors_for(result.vocabulary))
         return replace(result, image=image, labels=labels, classes=classes, preset=preset)
 

@@ -10,7 +10,7 @@ from fake_engine import FakeEngine
 from playwright.sync_api import Page, expect
 from test_page import PATIENCE, choose, finished, open_tab
 
-from ovs_core.encoders.contexts import Contexts, save_contexts
+from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.ui.app import build_ui
 
 OpenPage = Callable[..., Page]

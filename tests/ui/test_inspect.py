@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from conftest import served
 from fake_engine import FakeEngine
+from ovs_core.ui.view_kinds import LOOKS
 from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import PATIENCE, PHONE, choose, finished, fits, open_tab
 
-from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
+from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.ui.app import build_ui
-from ovs_core.ui.view_kinds import LOOKS
 
 SHOWN = {kind: look for kind, look in LOOKS.items() if kind in MVP_SEG_VIEWS}
 OpenPage = Callable[..., Page]

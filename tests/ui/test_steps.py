@@ -14,11 +14,12 @@ import torch
 from fake_engine import WINDOWS, FakeEngine
 from PIL import Image
 
-from ovs_core.encoders.contexts import Contexts, save_contexts
 from ovs_core.engine import Progress
-from ovs_core.methods.mask_views import MAFT_PLUS_VIEWS
-from ovs_core.methods.mvp_seg_views import MVP_SEG_VIEWS
-from ovs_core.types import SEVERAL_FRAMES, ClassSummary
+from ovs_core.methods.mask_classification.views import MAFT_PLUS_VIEWS
+from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
+from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
+from ovs_core.options import SEVERAL_FRAMES
+from ovs_core.types import ClassSummary
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
 from ovs_core.ui.http import api_inspect
@@ -38,7 +39,7 @@ from ovs_core.ui.models_tab import (
     size_text,
     use_local_steps,
 )
-from ovs_core.ui.offered import chosen_method, still_ticked, unavailable_html
+from ovs_core.ui.offered import chosen_method, keep_selection, unavailable_html
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
@@ -410,8 +411,8 @@ def test_what_was_not_ticked_stays_so_and_what_is_new_is_ticked(tmp_path: Path) 
     engine = FakeEngine(tmp_path, heads=("mvp_seg",))
     here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
     headless = ["clip", "maskclip", "sclip", "clearclip", "naclip"]
-    assert still_ticked(elsewhere, ["clip", "mvp_seg"], [*headless, "mvp_seg"]) == ["clip"]
-    assert still_ticked(here, ["clip"], headless) == ["clip", "mvp_seg"]
+    assert keep_selection(elsewhere, ["clip", "mvp_seg"], [*headless, "mvp_seg"]) == ["clip"]
+    assert keep_selection(here, ["clip"], headless) == ["clip", "mvp_seg"]
 
 
 def test_a_click_becomes_percent(photo_file: Path) -> None:

@@ -1,0 +1,58 @@
+"""The one command: `ovs-lens app | segment | evaluate | train | weights`.
+
+A subcommand NAME is the module `ovs_core.cli.NAME`, which also runs alone: `python -m ovs_core.cli.NAME`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
+
+from ovs_core.cli.arguments import EXIT_BAD_INPUT
+from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.version import VERSION
+
+COMMANDS: Mapping[str, str] = MappingProxyType(
+    {
+        "app": "open the app in the browser",
+        "segment": "label photos and folders of photos",
+        "evaluate": "measure methods on labelled photos",
+        "train": "train heads and the embedded model",
+        "weights": "list, fetch, add and check weights",
+    }
+)
+"""Name -> what it does."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit code, or 2 with one line on stderr where there is none such.
+
+    Args:
+        argv: arguments; None takes the command line's.
+    """
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"ovs-lens {VERSION}")
+        return 0
+    if name not in COMMANDS:
+        print(f"There is no command {name!r}; choose {', '.join(COMMANDS)}.", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    with no_garbage_collected():
+        command: Callable[[Sequence[str]], int] = import_module(f"ovs_core.cli.{name}").main
+    return command(rest)
+
+
+def _help() -> str:
+    lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
+    return "\n".join(
+        ["usage: ovs-lens COMMAND ...", "", *lines, "", "ovs-lens COMMAND --help says more; --version."]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Serve the page: `ovs-lens app`, or `python app.py` in a clone. Nothing leaves this machine."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ovs_core.cli.arguments import EXIT_BAD_INPUT, OneLineParser
+from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.devices import DEVICES
+from ovs_core.engine import Engine
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve the page until interrupted; returns the exit code.
+
+    Args:
+        argv: arguments; None takes the command line's.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        with TemporaryDirectory(prefix="ovs-lens-", ignore_cleanup_errors=True) as folder:
+            # Gradio's own folder is shared by all programs: one that ends deletes what others still show.
+            os.environ.setdefault("GRADIO_TEMP_DIR", folder)
+            _serve(arguments)
+    except (ValueError, OSError) as error:
+        print(f"ovs-lens app: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="ovs-lens app", description="Open-vocabulary segmentation in the browser.")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="interface to listen on (default: this machine only)")
+    add("--port", type=int, help="port (default: the first free one from 7860)")
+    add("--no-browser", action="store_true", help="do not open a browser window")
+    add("--weights-dir", type=Path, metavar="DIR", help="folder with weight files, looked at first")
+    add("--offline", action="store_true", help="never fetch anything")
+    add("--device", default="auto", choices=DEVICES, help="where the models run")
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    """Serve the page until interrupted."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, which is now
+    with no_garbage_collected():
+        from ovs_core.ui.app import build_ui, launch
+
+    engine = Engine(device=arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
+    print(engine.describe_weights())
+    page = build_ui(engine)
+    address = launch(page, host=arguments.host, port=arguments.port, browser=not arguments.no_browser)
+    print(f"OVS Lens is at {address} (Ctrl+C stops it)", flush=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

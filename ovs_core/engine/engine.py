@@ -1,0 +1,411 @@
+"""The engine: what is loaded, what is remembered, and how a photo and some words become a Result.
+
+An engine may serve several threads: values are frozen, the cache has a lock, and the device is owned only
+while it works. Nothing a caller holds can stop another caller. The steps themselves are in
+`ovs_core.engine.pipeline`; a slider starts behind them, at `relabel`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ovs_core.cache import ByteCache
+from ovs_core.checkpoints import WeightStore
+from ovs_core.devices import choose_compute, is_out_of_memory
+from ovs_core.encoders.near_words import with_near_words
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
+from ovs_core.engine.labelling import label, resized
+from ovs_core.engine.loaded import Loaded
+from ovs_core.engine.menus import (
+    EncoderInfo,
+    MethodInfo,
+    describe_weights,
+    encoder_info,
+    method_info,
+    weights_missing,
+    why_not,
+)
+from ovs_core.engine.pipeline import Pipeline
+from ovs_core.engine.request import (
+    Job,
+    NotEnoughMemory,
+    PhotoSource,
+    Progress,
+    Request,
+    make_request,
+)
+from ovs_core.engine.result import Result
+from ovs_core.engine.settings import Settings, declared_options, settings_of, with_preset
+from ovs_core.engine.stream import stream
+from ovs_core.methods import DEFAULT_METHOD, METHODS
+from ovs_core.methods.base import Answer, BoundMethod
+from ovs_core.methods.spec import MethodSpec
+from ovs_core.options import Option, Options, Preset, lookup
+from ovs_core.refine import NO_REFINER, REFINERS
+from ovs_core.refine.spec import RefinerSpec
+from ovs_core.types import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+CACHE_BYTES = 1 << 30
+TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer classes or turn refinement off."
+SMALLEST_WINDOW = 96  # pixels; below this a window no longer holds a thing to recognise
+
+
+class Engine:
+    """Answers requests; the one object a program needs.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: of image towers: "auto" (float32, on CUDA bfloat16 or else float16), "fp32", "bf16",
+            "fp16".
+        weights_dir: folder with weight files, looked at before the project's own.
+        offline: never touch the network.
+        cache_bytes: budget for features, text and evidence together.
+        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder.
+        encoders, methods, refiners: registry name -> spec; all that is known by default.
+
+    Raises:
+        ValueError: for an unknown or absent device, or an unknown precision.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        precision: str = "auto",
+        weights_dir: Path | str | None = None,
+        offline: bool = False,
+        cache_bytes: int = CACHE_BYTES,
+        *,
+        text_dir: Path | None = None,
+        encoders: Mapping[str, EncoderSpec] = ENCODERS,
+        methods: Mapping[str, MethodSpec] = METHODS,
+        refiners: Mapping[str, RefinerSpec] = REFINERS,
+    ) -> None:
+        self.compute = choose_compute(device, precision)
+        self.store = WeightStore(None if weights_dir is None else Path(weights_dir), offline)
+        self.cache = ByteCache(cache_bytes)
+        self.encoder_specs = encoders
+        self.method_specs = methods
+        self.refiner_specs = refiners
+        self._loaded = Loaded(methods, self.compute, text_dir or _user_cache() / "text")
+
+    def segment(
+        self,
+        image: PhotoSource,
+        classes: str | Vocabulary,
+        *,
+        method: str = DEFAULT_METHOD,
+        encoder: str = DEFAULT_ENCODER,
+        background: str = "default",
+        refiner: str = NO_REFINER,
+        options: Options | None = None,
+    ) -> Result:
+        """Label every pixel of a photo with one of the classes, or 0.
+
+        Args:
+            image: path, bytes of a file, PIL picture, array or Photo.
+            classes: "dog; grass; sky | clouds", "@FILE", a benchmark's "@voc20", or a Vocabulary.
+            method: registry name.
+            encoder: registry name.
+            background: hidden names that mean "none of these": "default", "none" or a list; unused if
+                `classes` is a Vocabulary.
+            refiner: registry name.
+            options: values by name (`options` lists what there is); what is left out suits method and
+                encoder.
+
+        Raises:
+            ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
+                one sentence each.
+        """
+        request = make_request(image, classes, method, encoder, background, refiner, options)
+        return self._answer(request, self.check(request), Job(lambda _: None, None))
+
+    def run(
+        self, request: Request, cancel: threading.Event | None = None
+    ) -> Generator[Progress | Result, None, None]:
+        """Answer one request piece by piece: Progress, and last the Result.
+
+        Raises:
+            ValueError: as `segment`.
+            Cancelled: if `cancel` was set; what was finished by then is remembered.
+        """
+        return self._run_all([request], cancel)
+
+    def compare(
+        self,
+        image: PhotoSource,
+        classes: str | Vocabulary,
+        methods: Sequence[str] | None = None,
+        *,
+        encoder: str = DEFAULT_ENCODER,
+        background: str = "default",
+        refiner: str = NO_REFINER,
+        options: Options | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Generator[Progress | Result, None, None]:
+        """Answer with several methods on one photo: Progress, and each Result as soon as it is ready.
+
+        Methods without a frame of their own look at the same frame in the same windows (of the default
+        method) and the same prompts, each with its own scale and threshold: pictures then differ by method
+        alone, and the photo is encoded once. Those that were trained at one frame with one prompt keep them.
+
+        Args:
+            image: as in `segment`.
+            classes: as in `segment`.
+            encoder: as in `segment`.
+            background: as in `segment`.
+            refiner: as in `segment`.
+            methods: registry names, answered in this order; None takes all that are available on the encoder
+                and go with the refiner.
+            options: for all of them; each method takes those that it declares.
+            cancel: as in `run`.
+
+        Raises:
+            ValueError: as `segment`, or for an option that no method has.
+            Cancelled: as `run`.
+        """
+        if methods is None:
+            known = self.methods(encoder)
+            methods = [info.name for info in known if info.available and refiner in info.refiners]
+            if not methods:
+                raise ValueError(
+                    weights_missing(self._encoder(encoder), self.store)
+                    or f"No method on {encoder} goes with refiner {refiner!r}."
+                )
+        if not methods:
+            raise ValueError("methods must hold at least one name, got none")
+        first = make_request(image, classes, methods[0], encoder, background, refiner, options)
+        requests = [
+            replace(first, method=name, options=self._compared(name, first, methods)) for name in methods
+        ]
+        return self._run_all(requests, cancel)
+
+    def relabel(
+        self, result: Result, options: Options | None = None, *, size: tuple[int, int] | None = None
+    ) -> Result:
+        """Label a result's evidence anew with other options of the stage "decide"; no model runs.
+
+        Args:
+            result: from this or any other engine.
+            options: values by name; what is left out stays as it was.
+            size: (H, W) of the labels, e.g. a display copy's; `image` then has that size too. None keeps the
+                size of the result.
+
+        Raises:
+            ValueError: for an option of an earlier stage, or one out of range.
+        """
+        spec = self._method(result.method)
+        quick = {option.name: option for option in spec.options if option.stage == "decide"}
+        changed = {
+            name: lookup(f"options of {spec.title} that need no model", quick, name).checked(value)
+            for name, value in (options or {}).items()
+        }
+        values = {**result.options, **changed}
+        preset = result.preset.with_overrides(changed)
+        image = result.image if size is None else resized(result.image, size)
+        started = time.perf_counter()
+        evidence = spec.calibrate(result.evidence, values)
+        label_map, confidence, classes = label(evidence, preset, image.shape[:2])
+        seconds = {"decide": time.perf_counter() - started}
+        return replace(
+            result,
+            image=image,
+            label_map=label_map,
+            confidence=confidence,
+            classes=classes,
+            preset=preset,
+            options=values,
+            seconds=seconds,
+        )
+
+    def preset(self, method: str = DEFAULT_METHOD, encoder: str = DEFAULT_ENCODER) -> Preset:
+        """Settings that suit a method on an encoder and this engine's device.
+
+        Raises:
+            ValueError: for an unknown name, or a method that does not run on the encoder.
+        """
+        spec, tower = self._method(method), self._encoder(encoder)
+        if tower.family not in spec.presets:
+            raise ValueError(self._why_not(spec, tower))
+        return spec.preset(tower, self.compute.device)
+
+    def options(
+        self, method: str = DEFAULT_METHOD, encoder: str = DEFAULT_ENCODER, refiner: str = NO_REFINER
+    ) -> tuple[Option, ...]:
+        """What can be set of a method on an encoder with a refiner, with the defaults that suit them.
+
+        Raises:
+            ValueError: for an unknown name, or a method that does not run on the encoder.
+        """
+        preset = self.preset(method, encoder)
+        return declared_options(self._method(method), self._encoder(encoder), self._refiner(refiner), preset)
+
+    def methods(self, encoder: str = DEFAULT_ENCODER) -> tuple[MethodInfo, ...]:
+        """Every method, in menu order, and whether it can be asked on an encoder.
+
+        Whether the encoder's own weights are here is said by `encoders`.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        tower = self._encoder(encoder)
+        refiners = tuple(self.refiner_specs.values())
+        return tuple(
+            method_info(spec, tower, self._why_not(spec, tower), refiners, self.compute.device)
+            for spec in self.method_specs.values()
+        )
+
+    def encoders(self) -> tuple[EncoderInfo, ...]:
+        """Every encoder, in menu order, and whether its weights are on this machine."""
+        return tuple(encoder_info(name, spec, self.store) for name, spec in self.encoder_specs.items())
+
+    def describe_weights(self, encoder: str = DEFAULT_ENCODER) -> str:
+        """One plain sentence: which weights an encoder uses, where they come from, or how to get them.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        return describe_weights(self._encoder(encoder), self.store)
+
+    def check(self, request: Request) -> Settings:
+        """Refuse what cannot be answered, before anything is loaded; gives the checked settings.
+
+        Raises:
+            ValueError: saying why not, and what to do; one sentence.
+        """
+        method, encoder = self._method(request.method), self._encoder(request.encoder)
+        refiner = self._refiner(request.refiner)
+        reason = self._why_not(method, encoder)
+        if reason:
+            raise ValueError(reason)
+        return settings_of(request, method, encoder, refiner, self.compute.device)
+
+    def _run_all(
+        self, requests: Sequence[Request], cancel: threading.Event | None
+    ) -> Generator[Progress | Result, None, None]:
+        checked = [(request, self.check(request)) for request in requests]
+
+        def work(report: Callable[[Progress | Result], None], stop: threading.Event) -> None:
+            for request, settings in checked:
+                report(self._answer(request, settings, Job(report, stop)))
+
+        return stream(work, cancel)
+
+    def _answer(self, request: Request, settings: Settings, job: Job) -> Result:
+        method, encoder = self._method(request.method), self._encoder(request.encoder)
+        try:
+            tower, bound = self._loaded.bound(method, encoder, self.store, job)
+            request = replace(request, vocabulary=with_near_words(request.vocabulary, tower.near_words))
+            answer, used = self._evidence(request, settings, bound, job)
+            image = request.photo.pixels
+            with job.stage("decide"):
+                evidence = method.calibrate(answer.evidence, used.options)
+                label_map, confidence, classes = label(evidence, used.preset, image.shape[:2])
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise NotEnoughMemory(TOO_LARGE) from error
+            raise
+        return Result(
+            image=image,
+            label_map=label_map,
+            confidence=confidence,
+            vocabulary=request.vocabulary,
+            classes=classes,
+            method=request.method,
+            encoder=request.encoder,
+            weights={**tower.weights, **bound.weights},
+            preset=used.preset,
+            refiner=request.refiner,
+            seconds=dict(job.seconds),
+            evidence=answer.evidence,
+            options=used.options,
+            views=answer.views,
+            notes=_memory_notes(settings.preset, used.preset),
+        )
+
+    def _evidence(
+        self, request: Request, settings: Settings, bound: BoundMethod[Any], job: Job
+    ) -> tuple[Answer, Settings]:
+        """Evidence, and the settings it was made with: smaller windows than asked if memory ran out."""
+        method, encoder = self._method(request.method), self._encoder(request.encoder)
+        refiner = self._refiner(request.refiner)
+        while True:
+            pipeline = Pipeline(request, settings, bound, refiner, self.cache, self.compute, job)
+            try:
+                answer = pipeline.ask()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                logger.warning("Out of memory with %s: %s", settings.preset, error)
+            else:
+                return pipeline.refine(answer), settings
+            # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
+            self.cache.drop("features")
+            self.compute.free_memory()
+            smaller, what = _smaller(settings.preset, windows=method.option("window") is not None)
+            if smaller is None:
+                raise NotEnoughMemory(TOO_LARGE)
+            settings = with_preset(request, method, encoder, refiner, smaller, settings.options)
+            job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))
+
+    def _compared(self, name: str, request: Request, methods: Sequence[str]) -> Options:
+        """Options of one method among others on a photo; see `compare`."""
+        spec, encoder = self._method(name), self._encoder(request.encoder)
+        refiner = self._refiner(request.refiner)
+        declared = {option.name for option in (*spec.options, *encoder.options, *refiner.options)}
+        everywhere = declared.union(
+            option.name for other in methods for option in self._method(other).options
+        )
+        # What nobody declares stays, and is refused with the method's own list.
+        own = {n: value for n, value in request.options.items() if n in declared or n not in everywhere}
+        if spec.own_frame or encoder.family not in spec.presets:
+            return own
+        plan = self.preset(DEFAULT_METHOD, request.encoder).options
+        decided = {option.name for option in spec.options if option.stage == "decide"}
+        shared = {n: value for n, value in plan.items() if n in declared and n not in decided}
+        return {**shared, **own}
+
+    def _method(self, name: str) -> MethodSpec:
+        return lookup("method", self.method_specs, name)
+
+    def _encoder(self, name: str) -> EncoderSpec:
+        return lookup("encoder", self.encoder_specs, name)
+
+    def _refiner(self, name: str) -> RefinerSpec:
+        return lookup("refiner", self.refiner_specs, name)
+
+    def _why_not(self, method: MethodSpec, encoder: EncoderSpec) -> str:
+        return why_not(method, encoder, self.store, self.method_specs, self.encoder_specs)
+
+
+def _smaller(preset: Preset, windows: bool) -> tuple[Preset | None, str]:
+    """Settings that need less memory, and what to call them: windows, smaller ones, then a smaller frame."""
+    side = preset.short_side if preset.window is None else preset.window // 2
+    if windows and side >= SMALLEST_WINDOW:
+        return replace(preset, window=side, stride=max(1, side // 2)), "smaller windows"
+    if preset.short_side >= 2 * SMALLEST_WINDOW:
+        return replace(preset, short_side=preset.short_side // 2), "a smaller frame"
+    return None, ""
+
+
+def _memory_notes(asked: Preset, used: Preset) -> tuple[str, ...]:
+    """Say what an answer is worth that memory was too small for as asked; nothing where it was not."""
+    if used == asked:
+        return ()
+    where = f"a frame of {used.short_side} pixels on its shorter side"
+    if used.window is not None:
+        where = f"windows of {used.window} pixels in {where}"
+    return (f"Memory ran out: this was answered in {where}, smaller than asked.",)
+
+
+def _user_cache() -> Path:
+    """Folder of this program in the user's cache folder; made by whoever writes there first."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovs-lens"

@@ -1,0 +1,157 @@
+"""The steps from a photo and words to evidence, each remembered by exactly what it depends on.
+
+look    photo, image half, frame and windows      -> Features
+embed   words, text half, prompts                 -> TextBank
+ask     both, method and its options, views       -> Answer
+refine  evidence, photo, refiner and its options  -> Evidence
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+
+from ovs_core.cache import ByteCache
+from ovs_core.devices import Compute
+from ovs_core.engine.request import Job, Request
+from ovs_core.engine.settings import Settings
+from ovs_core.evidence.base import Evidence
+from ovs_core.methods.base import Answer, BoundMethod
+from ovs_core.options import Preset
+from ovs_core.refine.spec import RefinerSpec
+from ovs_core.types import TextBank
+from ovs_core.vocabulary import TEMPLATES
+
+Value = TypeVar("Value")
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """One request's way through one bound method.
+
+    Attributes:
+        request: what is asked, near words added.
+        settings: checked options.
+        bound: who answers.
+        refiner: what makes it finer.
+        cache: what is remembered.
+        compute: where it is computed.
+        job: whom to tell.
+    """
+
+    request: Request
+    settings: Settings
+    bound: BoundMethod[Any]
+    refiner: RefinerSpec
+    cache: ByteCache
+    compute: Compute
+    job: Job
+
+    def ask(self) -> Answer:
+        """Evidence on the method's own grid, mean over all frames, and the views of the first one."""
+        first, *more = self.settings.preset.single_scale
+        answer = self._ask(first, self.request)
+        plain = replace(self.request, views=frozenset(), point=None)
+        others = [self._ask(preset, plain).evidence for preset in more]
+        if others:
+            answer = replace(answer, evidence=answer.evidence.mean(others))
+        return answer
+
+    def refine(self, answer: Answer) -> Answer:
+        """The same answer with the refiner's evidence."""
+        return replace(answer, evidence=self._refined(answer.evidence))
+
+    def _ask(self, preset: Preset, request: Request) -> Answer:
+        """What the method says on its own grid, of one frame."""
+
+        def ask() -> Answer:
+            answer = self.bound.method.ask(
+                features, text, self.settings.options, views=request.views, point=request.point
+            )
+            return answer.to_cpu()
+
+        key = self._evidence_key(preset, request)
+        kept: Answer | None = self.cache.get("scores", key)
+        if kept is None:
+            text = self._embed(preset)
+            features = self._look(preset)
+            with self.job.on_device("method", self.compute):
+                kept = ask()
+            self.cache.put("scores", key, kept, kept.nbytes)
+        # Notes of the same words may differ from question to question.
+        return replace(kept, evidence=kept.evidence.for_vocabulary(self.request.vocabulary))
+
+    def _look(self, preset: Preset) -> Any:
+        image, photo = self.bound.image, self.request.photo
+        return self._cached(
+            "features",
+            (photo.key, image.features_identity(preset)),
+            "encode",
+            lambda: image.encode(
+                photo.pixels, preset, progress=self.job.steps("encode"), cancel=self.job.cancel
+            ),
+        )
+
+    def _embed(self, preset: Preset) -> TextBank:
+        text, vocabulary = self.bound.text, self.request.vocabulary
+        bank: TextBank = self._cached(
+            "text",
+            (text.identity, preset.templates, vocabulary.rows),
+            "text",
+            lambda: text.embed(
+                vocabulary,
+                TEMPLATES[preset.templates],
+                progress=self.job.steps("text"),
+                cancel=self.job.cancel,
+            ),
+        )
+        return TextBank(vocabulary, bank.embeddings)
+
+    def _refined(self, evidence: Evidence) -> Evidence:
+        look, refine = self.refiner.look, self.refiner.refine
+        if look is None or refine is None:
+            return evidence
+        photo, options = self.request.photo, self.settings.options
+        h, w = evidence.rows.shape[1:]
+
+        def sharpened() -> Evidence:
+            looked = self._cached(
+                "features",
+                (photo.key, self.refiner.name, (h, w), self.settings.refining, str(self.compute.device)),
+                "refine",
+                lambda: look(photo.pixels, (h, w), options, self.compute.device, None, self.job.cancel),
+            )
+            with self.job.on_device("refine", self.compute):
+                there = evidence.to(self.compute.device)
+                return refine(looked, there, options, self.job.steps("refine"), self.job.cancel).to(_CPU)
+
+        frames = tuple(self._evidence_key(one, self.request) for one in self.settings.preset.single_scale)
+        key = (frames, self.refiner.name, self.settings.refining)
+        kept: Evidence | None = self.cache.get("scores", key)
+        if kept is None:
+            kept = sharpened()
+            self.cache.put("scores", key, kept, kept.nbytes)
+        return kept.for_vocabulary(self.request.vocabulary)
+
+    def _cached(self, kind: str, key: Hashable, stage: str, make: Callable[[], Value]) -> Value:
+        """A value by its key: remembered, or made on the device in a stage of this name."""
+        kept: Value | None = self.cache.get(kind, key)
+        if kept is None:
+            with self.job.on_device(stage, self.compute):
+                kept = make()
+            self.cache.put(kind, key, kept, kept.nbytes)  # type: ignore[attr-defined]
+        return kept
+
+    def _evidence_key(self, preset: Preset, request: Request) -> Hashable:
+        """Everything that evidence of one frame depends on."""
+        vocabulary = request.vocabulary
+        return (
+            (request.photo.key, self.bound.image.features_identity(preset)),
+            (self.bound.text.identity, preset.templates, vocabulary.classes, vocabulary.other),
+            (request.method, self.settings.asked, tuple(self.bound.weights.values())),
+            (request.views, request.point if request.views else None),
+        )

@@ -1,0 +1,75 @@
+"""What a person, a file or a test gets: one label per pixel of the photo, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ovs_core.evidence.base import Evidence
+from ovs_core.export.files import save_result
+from ovs_core.options import Options, Preset
+from ovs_core.types import ClassSummary, LabelMap, View, Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One answer.
+
+    Attributes:
+        image: the photo, upright, (H, W, 3) uint8 RGB.
+        label_map: (H, W) labels, 0 = other, k = k-th class as typed, with names and colours.
+        confidence: (H, W) float16, probability of what each label was decided by, in [0, 1].
+        vocabulary: what was asked.
+        classes: one summary per class in typed order, then "other" (label 0) if the vocabulary has `other`
+            names or it won pixels.
+        method: registry name of the method, e.g. "naclip".
+        encoder: registry name of the tower, e.g. "mini".
+        weights: file name -> SHA-256 of every weight file that made this answer.
+        preset: settings used of frame, prompts and labels.
+        refiner: "none" or the refiner's registry name.
+        seconds: stage name -> seconds spent; a stage answered from a cache is absent.
+        evidence: what labels are made of; re-labelling starts here.
+        options: value of every option that was declared, by name.
+        views: intermediate quantities that were asked for.
+        notes: what was out of the ordinary in answering, one sentence each, to be shown to the user.
+    """
+
+    image: NDArray[np.uint8]
+    label_map: LabelMap
+    confidence: NDArray[np.float16]
+    vocabulary: Vocabulary
+    classes: tuple[ClassSummary, ...]
+    method: str
+    encoder: str
+    weights: Mapping[str, str]
+    preset: Preset
+    refiner: str
+    seconds: Mapping[str, float]
+    evidence: Evidence
+    options: Options = field(default_factory=dict)
+    views: tuple[View, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        height, width = self.image.shape[:2]
+        for name, value in (("label_map", self.label_map), ("confidence", self.confidence)):
+            if value.shape != (height, width):
+                raise ValueError(f"{name} must be {(height, width)}, got {value.shape}")
+
+    @property
+    def labels(self) -> NDArray[np.integer]:
+        """(H, W) uint8, or uint16 above 255 classes; 0 = other, k = k-th class as typed."""
+        return self.label_map.labels
+
+    @property
+    def switches(self) -> tuple[str, ...]:
+        """Names of the switches that were on."""
+        return tuple(sorted(name for name, value in self.options.items() if value is True))
+
+    def save(self, folder: str | Path, stem: str = "photo", formats: Iterable[str] = ()) -> tuple[Path, ...]:
+        """Write label map, overlay and report, and `formats`; see `ovs_core.export.files.save_result`."""
+        return save_result(self, folder, stem, formats)

@@ -1,0 +1,1 @@
+"""What methods answer with, rows per name or masks, and how labels are made of either."""

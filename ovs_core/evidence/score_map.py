@@ -1,0 +1,165 @@
+"""Evidence with a row per name on a grid: rules on tokens, learned prompts, dense decoders.
+
+Everywhere: interpolate the rows bilinearly, multiply by the scale, turn them into probabilities over all
+names, take the largest name of each class (label 0: of the `other` names), then the largest class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ovs_core.evidence.base import (
+    Activation,
+    Decided,
+    Tile,
+    best_class,
+    best_labels,
+    check_size,
+    class_counts,
+    class_labels,
+    largest_per_group,
+)
+from ovs_core.evidence.sampling import bilinear, tile_bytes
+from ovs_core.types import Vocabulary
+
+_TILE_WIDTH = 128  # pixels; a wider tile is made of more samples, most with a weight of zero
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMap:
+    """Evidence for every name on a grid; see `ovs_core.evidence.base.Evidence`.
+
+    Attributes:
+        rows: (S, h, w), one row per `vocabulary.rows`: cosine similarities, logits or probabilities.
+        vocabulary: what the rows mean.
+        image_size: (H, W) the labels are for, in photo pixels.
+        activation: how scaled rows become probabilities of names; the scale is not applied to rows that are
+            such already ("none").
+        offsets: added to class probabilities, by label, before the best is taken.
+    """
+
+    rows: Tensor
+    vocabulary: Vocabulary
+    image_size: tuple[int, int]
+    activation: Activation = "softmax"
+    offsets: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        expected = len(self.vocabulary.rows)
+        if self.rows.ndim != 3 or self.rows.shape[0] != expected:
+            raise ValueError(f"rows must be ({expected}, h, w), got {tuple(self.rows.shape)}")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for the cache budget."""
+        return self.rows.nbytes
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows live."""
+        return self.rows.device
+
+    @property
+    def proposals(self) -> None:
+        """There are no masks behind rows."""
+        return
+
+    def decide(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
+        """Yield the best class of every pixel at `size` (H, W), tile by tile."""
+        check_size(size)
+        if any(self.offsets.values()):
+            yield from self._decide_classes(scale, size)
+            return
+        row_labels = self.vocabulary.row_label
+        for top, left, scores in self._tiles(scale, size):
+            best = scores.amax(0)
+            if self.activation != "softmax":
+                labels = best_labels(scores - best, 0.0, row_labels)
+                yield Decided(top, left, labels, self._names(best[None])[0])
+                continue
+            scores -= best
+            labels = best_labels(scores, 0.0, row_labels)
+            yield Decided(top, left, labels, scores.exp_().sum(0).reciprocal_())  # the soft-max of the best
+
+    def _decide_classes(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
+        labels = torch.tensor(class_labels(self.vocabulary), dtype=torch.int32, device=self.device)
+        for tile in self.probabilities(scale, size):
+            winner = best_class(tile.probabilities, labels.tolist(), self.offsets)
+            confidence = tile.probabilities.gather(0, winner[None])[0]
+            yield Decided(tile.top, tile.left, labels[winner], confidence)
+
+    def probabilities(self, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
+        """Yield the probability of every class at `size` (H, W), tile by tile."""
+        check_size(size)
+        counts = class_counts(self.vocabulary)
+        for top, left, scores in self._tiles(scale, size):
+            yield Tile(top, left, largest_per_group(self._names(scores), counts))
+
+    def for_vocabulary(self, vocabulary: Vocabulary) -> ScoreMap:
+        """The same rows as other classes ("cat | kitten" or "cat; kitten")."""
+        return replace(self, vocabulary=vocabulary)
+
+    def calibrated(self, offsets: Mapping[int, float]) -> ScoreMap:
+        """The same with numbers added to class probabilities, by label, before the best is taken."""
+        known = class_labels(self.vocabulary)
+        for label in offsets:
+            if label not in known:
+                raise ValueError(f"offsets must be for labels {known}, got {label}")
+        return replace(self, offsets=MappingProxyType(dict(offsets)))
+
+    def to(self, device: torch.device) -> ScoreMap:
+        """The same in float32 on a device."""
+        return replace(self, rows=self.rows.float().to(device))
+
+    def mean(self, others: Sequence[ScoreMap]) -> ScoreMap:
+        """Mean with evidence for the same names from further looks at the photo, on the finest grid."""
+        looks = (self, *others)
+        finest = max((look.rows.shape[1:] for look in looks), key=math.prod)
+        total = torch.zeros(len(self.rows), *finest, dtype=self.rows.dtype, device=self.device)
+        for look in looks:
+            total += F.interpolate(look.rows[None], size=finest, mode="bilinear", align_corners=False)[0]
+        return replace(self, rows=total / len(looks))
+
+    def with_rows(self, rows: Tensor) -> ScoreMap:
+        """The same with other scores per name, (S, h, w), on any grid."""
+        return replace(self, rows=rows)
+
+    @property
+    def class_scores(self) -> Tensor:
+        """Scores of each class on the grid, (K, h, w) or with `other` last (K + 1, h, w): its best name's."""
+        return largest_per_group(self.rows, class_counts(self.vocabulary))
+
+    def _names(self, scores: Tensor) -> Tensor:
+        """Probabilities of names (S, ...) from their scaled scores."""
+        if self.activation == "softmax":
+            return scores.softmax(0)
+        return scores.sigmoid() if self.activation == "sigmoid" else scores
+
+    def _tiles(self, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield (top, left, scores) for every tile at `size`; scores (S, rows, columns) may be changed.
+
+        Bilinear sampling is separable: a tile is two small matrix products, with weights of its rows and
+        columns.
+        """
+        height, width = size
+        names, h, w = self.rows.shape
+        scaled = self.rows.to(torch.float32) * (1.0 if self.activation == "none" else scale)
+        room = max(1, tile_bytes(self.device) // (4 * names))  # pixels
+        columns = min(width, room, _TILE_WIDTH)
+        rows = max(1, room // columns)
+        strips = [
+            (left, *bilinear(left, min(left + columns, width), width, w, self.device))
+            for left in range(0, width, columns)
+        ]
+        for top in range(0, height, rows):
+            grid_rows, down = bilinear(top, min(top + rows, height), height, h, self.device)
+            band = down @ scaled[:, grid_rows]  # (S, rows, w)
+            for left, grid_columns, across in strips:
+                yield top, left, band[:, :, grid_columns] @ across.T  # (S, rows, columns)

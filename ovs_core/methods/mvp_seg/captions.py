@@ -1,0 +1,82 @@
+"""What is said about each view of MVP-SEG, in the order of the page."""
+
+from __future__ import annotations
+
+from ovs_core.methods.base import ATTENTION, SIMILARITY
+from ovs_core.types import ViewSpec
+
+MVP_SEG_VIEWS = (
+    SIMILARITY,
+    ATTENTION,
+    ViewSpec(
+        "view_maps",
+        "heat",
+        "What each view sees",
+        "Cosine m_i of every patch with this class as view i words it. Bright: more alike. All views of "
+        "the class share one colour scale.",
+        per_class=True,
+    ),
+    ViewSpec(
+        "view_wins",
+        "numbered",
+        "Which view is surest where",
+        "At every patch the view i with the largest cosine m_i, one colour per view. The shares are "
+        "parts of the photo.",
+        per_class=True,
+        noun="view",
+    ),
+    ViewSpec(
+        "global_map",
+        "heat",
+        "What the global prompt sees",
+        "Cosine m_0 of every patch with this class in the global prompt, which judges whether the class "
+        "is in the photo at all. Bright: more alike.",
+        per_class=True,
+    ),
+    ViewSpec(
+        "pooling_weights",
+        "heat",
+        "Where the global prompt looks",
+        "How much every patch counts when m_0 is pooled: the soft-max of gamma m_0 over the photo. "
+        "Bright: counts more; the weights of a class sum to 1.",
+        per_class=True,
+    ),
+    ViewSpec(
+        "prompt_cosines",
+        "matrix",
+        "How alike the prompts of this class are",
+        "|cos| between the text embeddings t_i of this class in each context. 1: the same direction, so "
+        "that these views see the same.",
+        per_class=True,
+    ),
+    ViewSpec(
+        "refining",
+        "labels",
+        "Before and after refining",
+        "The best class of every patch without and with the gates g_c (Global Prompt Refining), before "
+        "any threshold and on the model's own grid.",
+    ),
+    ViewSpec(
+        "class_gates",
+        "bars",
+        "Is the class in the photo?",
+        "The gate g_c of each class, from 0 (surely absent) to 1 (surely there). Refining multiplies the "
+        "class's score by it.",
+        most=40,
+    ),
+    ViewSpec(
+        "context_cosines",
+        "matrix",
+        "How different the contexts are",
+        "|cos| between the mean vectors of the learned contexts p_i, whatever the photo. The "
+        "orthogonality loss (OCLoss) pushes the views towards 0.",
+    ),
+    ViewSpec(
+        "context_words",
+        "words",
+        "Words nearest to the contexts",
+        "For each learned vector the word whose embedding lies nearest, with its distance. A hint only: "
+        "learned vectors need not lie near any word.",
+        most=40,
+    ),
+)

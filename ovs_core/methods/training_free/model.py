@@ -1,0 +1,155 @@
+"""CLIP as a segmenter without training: rebuild the last block by a rule, compare patches with names.
+
+For each window: last block by rule, `ln_post`, projection, class token dropped, L2-normalised, cosine with
+the text; cosines of overlapping windows are averaged on the token grid of the frame. Where the tower says
+how, evidence is then sharpened (`ovs_core.encoders.upsampling`). Papers and rules:
+`ovs_core.methods.training_free.attention_rules`.
+
+MaskCLIP's two optional refinements (arXiv 2112.01071, section 3.3) follow its official code, where the photo
+is one window. With several windows, prompt denoising looks at the averaged cosines of the whole photo and
+key smoothing at the averaged keys; with one window both are exactly the official ones. Smoothed scores are no
+cosines: divided by their sum over names they are probabilities, which need no scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor
+
+from ovs_core.encoders.clip_vit import to_joint_space
+from ovs_core.encoders.upsampling import sharpen
+from ovs_core.evidence.base import Activation
+from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.methods.base import Answer, Kinds, Point, check_point, check_widths, similarity_view
+from ovs_core.methods.training_free.attention_rules import (
+    Rule,
+    attention_weights,
+    key_smoothing,
+    leave_last_block,
+    maskclip_value_path,
+    prompt_denoising,
+)
+from ovs_core.options import Options
+from ovs_core.types import Features, TextBank, View, Window
+from ovs_core.windows import accumulate
+
+SOFTMAX: Activation = "softmax"
+PROBABILITIES: Activation = "none"
+PROMPT_DENOISING_FLOOR = 0.5  # MaskCLIP's official settings, probabilities
+KEY_SMOOTHING_CEILING = 1.0
+_LEAST_SUM = 1e-12  # of smoothed scores, which may all be 0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingFree:
+    """One rule on the last block of one tower.
+
+    Attributes:
+        visual: open_clip's `VisionTransformer` that made the features; only its last block, `ln_post` and
+            `proj` run.
+        rule: from `ovs_core.methods.training_free.attention_rules.RULES`.
+    """
+
+    visual: VisionTransformer
+    rule: Rule
+
+    @torch.no_grad()
+    def ask(
+        self,
+        features: Features,
+        text: TextBank,
+        options: Options,
+        *,
+        views: Kinds = frozenset(),
+        point: Point = None,
+    ) -> Answer:
+        """Cosine evidence for every row of `text`; see `ovs_core.methods.base.Method`.
+
+        Options: "prompt_denoising" and "key_smoothing" of MaskCLIP, off by default.
+
+        Views: "similarity", the cosine of each class (its best name) before any refinement; "attention", how
+        much the patch under `point`, or without a point the class token, takes from each patch.
+        """
+        check_widths(self.visual, features, text)
+        rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
+        parts = ((window, self._cosines(window, rows)) for window in features.windows)
+        cosines = accumulate(parts, features.grid)  # (S, h, w)
+        seen: list[View] = []
+        if "similarity" in views:
+            raw = ScoreMap(cosines, text.vocabulary, features.image_size)
+            seen.append(similarity_view("Cosine to each class", raw))
+        if "attention" in views:
+            seen.append(self.attention_view(features, point))
+        scores, activation = cosines, SOFTMAX
+        if options.get("prompt_denoising"):
+            scores = prompt_denoising(scores, PROMPT_DENOISING_FLOOR)
+        if options.get("key_smoothing"):
+            scores, activation = self._smoothed(scores, features), PROBABILITIES
+        if features.upsampling_weights is not None:
+            scores = sharpen(scores, features.upsampling_weights)
+        return Answer(ScoreMap(scores, text.vocabulary, features.image_size, activation), tuple(seen))
+
+    @property
+    def _block(self) -> ResidualAttentionBlock:
+        return self.visual.transformer.resblocks[-1]
+
+    def _cosines(self, window: Window, rows: Tensor) -> Tensor:
+        """Cosine of each patch of a window with each text row (S, D), (S, h, w) float32."""
+        x = leave_last_block(self.rule, self._block, window.tokens[None], window.grid)
+        dense = to_joint_space(self.visual, x)[0, 1:]  # (h*w, D)
+        return (rows @ F.normalize(dense.float(), dim=-1).T).reshape(-1, *window.grid)  # (S, h, w)
+
+    def _smoothed(self, cosines: Tensor, features: Features) -> Tensor:
+        """Probabilities (S, h, w) of names after MaskCLIP's key smoothing of cosines (S, h, w)."""
+        parts = ((window, self._keys(window)) for window in features.windows)
+        keys = accumulate(parts, features.grid)  # (C, h, w)
+        scores = key_smoothing(cosines, keys.flatten(1).T, KEY_SMOOTHING_CEILING).clamp(min=0)
+        return scores / scores.sum(dim=0).clamp(min=_LEAST_SUM)
+
+    def _keys(self, window: Window) -> Tensor:
+        """Keys of a window's patches as MaskCLIP has them, (C, h, w) float32."""
+        keys = maskclip_value_path(self._block, window.tokens[None]).keys
+        return keys[0, 1:].float().T.reshape(-1, *window.grid)
+
+    def attention_view(self, features: Features, point: Point) -> View:
+        """How much the patch under a point, or without one the class token, takes from each patch."""
+        cell = None if point is None else _cell(point, features.grid)
+        parts: list[tuple[Window, Tensor]] = []
+        for window in features.windows:
+            token = 0 if cell is None else _token(window, cell)
+            if token is not None:
+                index = torch.tensor([token], device=window.tokens.device)
+                weights = attention_weights(self.rule, self._block, window.tokens, window.grid, index)
+                parts.append((window, weights[:, 1:].reshape(1, *window.grid)))  # (1, h, w)
+        label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
+        title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
+        return View("attention", title, _mean_where_seen(parts, features.grid), (label,))
+
+
+def _cell(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:
+    """Token (row, column) of the frame under a point of the photo, both in [0, 1]."""
+    check_point(point)
+    row, column = point
+    return min(int(row * grid[0]), grid[0] - 1), min(int(column * grid[1]), grid[1] - 1)
+
+
+def _token(window: Window, cell: tuple[int, int]) -> int | None:
+    """Index of a frame's token in a window, whose class token is 0; None if the window does not hold it."""
+    row, column = cell[0] - window.top, cell[1] - window.left
+    height, width = window.grid
+    return 1 + row * width + column if 0 <= row < height and 0 <= column < width else None
+
+
+def _mean_where_seen(parts: list[tuple[Window, Tensor]], grid: tuple[int, int]) -> Tensor:
+    """Mean of maps (1, h, w) over the windows that hold a place, 0 where none does, on the frame's grid."""
+    total, count = (parts[0][1].new_zeros(1, *grid) for _ in range(2))
+    for window, part in parts:
+        height, width = window.grid
+        rows, columns = slice(window.top, window.top + height), slice(window.left, window.left + width)
+        total[:, rows, columns] += part
+        count[:, rows, columns] += 1
+    return total / count.clamp(min=1)

@@ -1,0 +1,106 @@
+"""CLIP, MaskCLIP, SCLIP, ClearCLIP and NACLIP as menus see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
+
+from ovs_core.encoders.towers import Family, Tower
+from ovs_core.methods.base import ATTENTION, SIMILARITY, BoundMethod
+from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.options import TOKEN_OPTIONS
+from ovs_core.methods.spec import MethodSpec
+from ovs_core.methods.training_free.attention_rules import RULES
+from ovs_core.methods.training_free.model import TrainingFree
+from ovs_core.options import Option, Preset
+from ovs_core.types import Features
+
+MINI = Preset(scale=20, threshold=0.25, short_side=512, window=None, stride=0, templates="single1")
+"""The embedded model: one whole frame, one prompt; threshold from a sweep on training photos."""
+OPENAI = Preset(scale=40, threshold=0.1, short_side=336, window=224, stride=112, templates="imagenet80")
+"""Official configurations: frames of short side 336 in windows of 224, logits x 40, under 0.1 other."""
+LAION = replace(OPENAI, threshold=0.0)
+"""Thresholds belong to the weights they were found on; other weights start without one."""
+PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": MINI, "openai": OPENAI, "laion": LAION})
+# ClearCLIP: 0.4 is its COCO-Object value, the nearest to everyday photos.
+_CLEARCLIP: Mapping[Family, Preset] = MappingProxyType(
+    {
+        "mini": MINI,
+        "openai": replace(OPENAI, scale=50, threshold=0.4, window=448, stride=224),
+        "laion": replace(LAION, scale=50, window=448, stride=224),
+    }
+)
+_MASKCLIP_OPTIONS = (
+    Option("prompt_denoising", "switch", False, "Take out classes that are nowhere convincing."),
+    Option("key_smoothing", "switch", False, "Unsure patches follow patches that look alike."),
+)
+
+
+def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
+    vision = tower.vision
+    return BoundMethod(TrainingFree(vision.visual, RULES[name]), vision, tower.text)
+
+
+def _spec(
+    name: str,
+    title: str,
+    paper: str,
+    description: str,
+    rule: str,
+    options: tuple[Option, ...] = (),
+    presets: Mapping[Family, Preset] = PRESETS,
+) -> MethodSpec:
+    return MethodSpec(
+        name,
+        title,
+        paper,
+        description,
+        rule,
+        partial(_bind, name),
+        presets,
+        TOKEN_OPTIONS + options,
+        (SIMILARITY, ATTENTION),
+    )
+
+
+SPECS = (
+    _spec(
+        "clip",
+        "CLIP as it is",
+        "2103.00020",
+        "Compares every patch of unchanged CLIP with the words: what all the others improve on.",
+        "softmax(s q k^T) v, residual and MLP kept",
+    ),
+    _spec(
+        "maskclip",
+        "MaskCLIP",
+        "2112.01071",
+        "Lets every patch speak only for itself: sharp places, noisy areas.",
+        "v, no residual, no MLP",
+        _MASKCLIP_OPTIONS,
+    ),
+    _spec(
+        "sclip",
+        "SCLIP",
+        "2312.01597",
+        "Patches that ask or answer alike share what they see; the rest of CLIP stays.",
+        "(softmax(s q q^T) + softmax(s k k^T)) v, residual and MLP kept",
+    ),
+    _spec(
+        "clearclip",
+        "ClearCLIP",
+        "2407.12442",
+        "Patches that ask alike share what they see, without the noisy residual path.",
+        "softmax(s q q^T) v, no residual, no MLP",
+        presets=_CLEARCLIP,
+    ),
+    _spec(
+        "naclip",
+        "NACLIP",
+        "2404.08181",
+        "Patches that look alike share what they see, near ones most: smooth areas.",
+        "softmax(s k k^T + Gaussian of patch distance) v, no residual, no MLP",
+    ),
+)

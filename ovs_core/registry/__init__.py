@@ -1,1 +1,0 @@
-"""What can be chosen by name, each with how it is built; `ovs_core.build` is its front door."""

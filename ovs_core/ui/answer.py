@@ -1,0 +1,37 @@
+"""What a browser tab remembers about its last answer: enough for the sliders and the downloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ovs_core.engine import Engine, Result
+from ovs_core.options import Options
+from ovs_core.ui.pictures import fitted
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The last answer of a tab.
+
+    Attributes:
+        result: as the model gave it.
+        name: photo's name, used in file names.
+        base: path of the display copy of the photo.
+    """
+
+    result: Result
+    name: str
+    base: str
+
+
+def relabelled(engine: Engine, answer: Answer, options: Options, side: int | None) -> Answer:
+    """Label the answer's evidence again with other options; runs no model.
+
+    Args:
+        engine: the engine.
+        answer: the answer as the model gave it.
+        options: of the stage "decide".
+        side: longer side of the new label map in pixels; None for the photo's own size.
+    """
+    size = None if side is None else fitted(answer.result.labels.shape, side)
+    return replace(answer, result=engine.relabel(answer.result, options, size=size))
