@@ -6,14 +6,12 @@ python -m recipes.mini exam --weights FILE --against FILE --data nyu=DIR --data 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
-from ovs_core.build import DEFAULT_ENCODER, DEFAULT_METHOD, ENCODERS, EncoderSpec, LoadedModel
-from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
-from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS
 from ovs_core.engine import Engine
 from ovs_core.evaluation.codes import Codes, codes
 from ovs_core.evaluation.datasets import FOLDER, Dataset, Example, open_dataset
@@ -21,12 +19,15 @@ from ovs_core.evaluation.metrics import Interval
 from ovs_core.evaluation.records import PhotoRecord
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate
 from ovs_core.evaluation.summary import differences, summarise
+from ovs_core.methods import DEFAULT_METHOD
 from recipes.mini.labelled import LabelledNames, Split
 from recipes.mini.labelled_sets import DECLARED, coco_declares, split_photos
+from recipes.mini.tower_file import spec_of_file
 
 MIOU = "miou_truth"  # among the metrics of a summary
 # MSRC's horse and mountain are in 3 and 26 photos; the field leaves both out.
-TOO_RARE: Mapping[str, tuple[int, ...]] = {"msrc": (5, 8)}
+TOO_RARE: Mapping[str, tuple[int, ...]] = MappingProxyType({"msrc": (5, 8)})
+KEPT_ONLY = ("coco", "camvid")  # sets whose own split says what is kept
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,6 @@ class Grade:
     difference: Interval | None = None
 
 
-def spec_of_file(weights: Path) -> EncoderSpec:
-    """The embedded model with the weights of another file of this recipe, whatever its stem holds."""
-    spec = ENCODERS[DEFAULT_ENCODER]
-
-    def load(store: WeightStore) -> LoadedModel:
-        state = with_whole_table(read_state(weights))
-        config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
-        model = build_mini(fitting(config, state))
-        load_strict(model, state, source=str(weights), ignore=("attn_mask",))
-        return dataclasses.replace(spec.load(store), model=model, weights={weights.name: sha256_of(weights)})
-
-    return dataclasses.replace(spec, entry=None, load=load, heads={})
-
-
 def engine_of(weights: Path | None) -> Engine:
     """An engine whose default encoder has these weights; None takes those that ship."""
     if weights is None:
@@ -89,7 +76,7 @@ def exams(folders: Mapping[str, Path], part: Split, limit: int | None = None) ->
     """
     found: list[Exam] = []
     for name, root in folders.items():
-        if name in ("coco", "camvid"):
+        if name in KEPT_ONLY:
             if part == "kept":
                 split = "val2017" if name == "coco" else "val"
                 found += _questions(name, open_dataset(FOLDER, root, split=split, limit=limit))

@@ -47,7 +47,7 @@ def arguments(root, *more):
     pairs = [f"--data={name}={root / name}" for name in ("pretrained", "wordnet", "coco", "camvid", "pets")]
     pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet", "salience", "detector")]
     pairs += [f"--data={name}={root / name}" for name in ("ade", "msrc", "voc")]
-    return [*pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
+    return ["tower", *pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
 
 
 def digest(path):
@@ -143,7 +143,7 @@ def only_line(capsys):
 )
 def test_bad_data_is_one_line(tmp_path, capsys, data, said):
     options = [f"--data={pair}" for pair in data]
-    assert command.main([*options, "--out", str(tmp_path)]) == 2
+    assert command.main(["tower", *options, "--out", str(tmp_path)]) == 2
     assert said in only_line(capsys)
 
 
@@ -163,7 +163,7 @@ def test_bad_recipe_is_one_line(tmp_path, capsys, recipe, said):
     if recipe is not None:
         config.write_text(recipe)
     data = [f"--data={name}={tmp_path}" for name in ("pretrained", "wordnet", "coco")]
-    assert command.main([*data, "--config", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert command.main(["tower", *data, "--config", str(config), "--out", str(tmp_path / "out")]) == 2
     assert said in only_line(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -275,7 +275,7 @@ def test_without_a_seed_and_a_detector_the_mean_of_the_members_ships(world, tmp_
 
 def test_help_names_the_data(capsys):
     with pytest.raises(SystemExit) as stop:
-        command.main(["--help"])
+        command.main(["tower", "--help"])
     assert stop.value.code == 0
     assert "needed: pretrained, wordnet, coco; others: camvid" in " ".join(capsys.readouterr().out.split())
 
