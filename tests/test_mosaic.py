@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from training_toys import CONFIG
 
-from ovs_core.encoders.mini import build_mini, fitting, with_small_table, with_whole_table, without_materials
+from ovs_core.encoders.eight_bits import in_eight_bits, in_full
+from ovs_core.encoders.mini import build_mini, fitting, without_materials
 from ovs_core.encoders.mini_pyramid import pyramid_channels, stem_maps
 from ovs_core.encoders.mosaic import Mosaic, stretched
 
@@ -123,7 +124,7 @@ def test_a_file_says_what_its_stem_holds(detector, materials):
     stem = {**CONFIG["stem"], "detector_names": detector, "material_names": materials}
     state = build_mini({**CONFIG, "stem": stem}).state_dict()
     for config in (CONFIG, WITH_MATERIALS):
-        found = fitting(config, with_whole_table(with_small_table(state)))
+        found = fitting(config, in_full(in_eight_bits(state)))
         assert found["stem"]["detector_names"] == detector
         assert found["stem"]["material_names"] == materials
         build_mini(found).load_state_dict(state)

@@ -40,7 +40,6 @@ STAGES = (
 QUARTER_BLOCKS, EIGHTH_BLOCKS = 3, 6  # blocks up to 1/4 and 1/8 of the frame
 QUARTER_CHANNELS, EIGHTH_CHANNELS, CHANNELS = 24, 32, 320
 DETECTOR_PARTS = "visual.conv1.detector"  # names in a model's state begin so
-TOKEN_TABLE, TOKEN_STEPS = "token_embedding.weight", "token_embedding.steps"  # in the file that ships
 DETECTOR_CHANNELS = len(STRIDES) * WIDTH
 MATERIAL_PARTS = "visual.conv1.material"
 
@@ -250,21 +249,3 @@ def fitting(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Mapping[s
         words = state.get(f"{part}_words.weight")
         stem[setting] = 0 if words is None else words.shape[1]
     return {**config, "stem": stem}
-
-
-def with_small_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A CLIP's state with its token table in whole numbers of 8 bits, a step for each row beside them.
-
-    The table is half of a small CLIP's file. `with_whole_table` undoes it, to 1/254 of a row's largest value.
-    """
-    table = state[TOKEN_TABLE].float()
-    step = (table.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8)
-    return {**state, TOKEN_TABLE: (table / step).round().to(torch.int8), TOKEN_STEPS: step}
-
-
-def with_whole_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `with_small_table`; a state without such a table is left as it is."""
-    whole = dict(state)
-    if TOKEN_STEPS in whole:
-        whole[TOKEN_TABLE] = whole[TOKEN_TABLE].float() * whole.pop(TOKEN_STEPS)
-    return whole

@@ -20,11 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ovs_core.checkpoints import load_strict, read_state
+from ovs_core.encoders.eight_bits import in_eight_bits, in_full
 from ovs_core.encoders.mini import (
     build_mini,
     fitting,
-    with_small_table,
-    with_whole_table,
     without_detector,
     without_materials,
 )
@@ -68,17 +67,14 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path, start:
     out.mkdir(parents=True, exist_ok=True)
     _keep_recipe(plan, out / "recipe.json")
     architecture = json.loads(config.read_text(encoding="utf-8"))
-    if start is None:
-        state = _learn_things(architecture, sources, plan, out)
-    else:
-        state = with_whole_table(read_state(start))
+    state = in_full(read_state(start)) if start else _learn_things(architecture, sources, plan, out)
     if plan.materials_steps and sources.ade is not None:
         state = _learn_materials(architecture, state, sources, sources.ade, plan, out)
     learnt = {name for names in imagenet_names(sources.pretrained / LABELS) for name in names}
     learnt.update(name for photo in caltech_photos(sources) for name in photo.names)
     words = (coco_names(sources.coco), learnt, default_background())
     write_near_words(out / "near_words.tsv", sources.wordnet, *words)
-    return _save(with_small_table(state), out / "mini.safetensors")
+    return _save(in_eight_bits(state), out / "mini.safetensors")
 
 
 def _check(plan: MiniPlan, sources: Sources, start: Path | None) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
 from ovs_core.devices import Compute
-from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
+from ovs_core.encoders.eight_bits import in_full
+from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.towers import (
     DEFAULT_ENCODER,
     ENCODERS,
@@ -26,7 +27,7 @@ def spec_of_file(weights: Path) -> EncoderSpec:
     spec = ENCODERS[DEFAULT_ENCODER]
 
     def load(store: WeightStore) -> LoadedModel:
-        state = with_whole_table(read_state(weights))
+        state = in_full(read_state(weights))
         config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
         model = build_mini(fitting(config, state))
         load_strict(model, state, source=str(weights), ignore=("attn_mask",))

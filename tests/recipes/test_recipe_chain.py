@@ -13,7 +13,8 @@ from recipe_toys import make_sources, save_outdoor_maps
 from training_toys import CONFIG, fake_sentences
 
 from ovs_core.checkpoints import load_strict, read_state
-from ovs_core.encoders.mini import build_mini, fitting, with_small_table, with_whole_table
+from ovs_core.encoders.eight_bits import in_eight_bits, in_full
+from ovs_core.encoders.mini import build_mini, fitting
 from recipes.mini import __main__ as command
 from recipes.mini import chain
 from recipes.mini.chain import train_mini, word_table
@@ -62,11 +63,13 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     assert plan_from_json(json.loads((out / "recipe.json").read_text())) == PLAN
     shipped = read_state(out / "mini.safetensors")
     assert "attn_mask" not in shipped
-    table = ("token_embedding.weight", "token_embedding.steps")
-    assert {value.dtype for name, value in shipped.items() if name not in table} == {torch.float16}
+    assert shipped["token_embedding.weight"].dtype == torch.int8
+    small = {name.removesuffix(".steps") for name in shipped if name.endswith(".steps")}
+    others = {name: value for name, value in shipped.items() if name.removesuffix(".weight") not in small}
+    assert {value.dtype for name, value in others.items() if ".steps" not in name} == {torch.float16}
     model = build_mini(fitting(WITH_DETECTOR, shipped))
     assert model.visual.conv1.material_words.in_channels == 32
-    load_strict(model, with_whole_table(shipped), source="shipped", ignore=("attn_mask",))
+    load_strict(model, in_full(shipped), source="shipped", ignore=("attn_mask",))
     assert {path.name for path in out.iterdir()} == {
         *("recipe.json", "outdoor.npz", "text", "1-text.safetensors"),
         *("member-1", "member-2", "members.safetensors", "salience.npz", "mini.safetensors"),
@@ -238,7 +241,7 @@ def test_a_recipe_with_a_detector_needs_its_folder(world, tmp_path, capsys):
 def test_the_last_stage_goes_on_from_a_file(world, tmp_path, capsys):
     """Only what comes after the file is made; a set that was not given is not drawn."""
     start = build_mini(WITH_DETECTOR)
-    chain._save(with_small_table(start.half().state_dict()), tmp_path / "start.safetensors")
+    chain._save(in_eight_bits(start.half().state_dict()), tmp_path / "start.safetensors")
     out = tmp_path / "out"
     save_outdoor_maps(out)
     assert command.main(arguments(tmp_path, "--start", str(tmp_path / "start.safetensors"))) == 0

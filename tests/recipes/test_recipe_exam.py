@@ -72,7 +72,15 @@ def test_a_tower_is_compared_with_itself_to_no_difference(tmp_path, engine):
 def test_the_command_prints_a_line_for_each_question(tmp_path, engine, monkeypatch, capsys):
     monkeypatch.setattr(command, "engine_of", lambda weights: engine)
     root = make_coco128(tmp_path / "coco128")
-    given = [f"--data=coco128={root}", "--part", "choose", "--weights", "new", "--json", str(tmp_path / "out")]
+    given = [
+        f"--data=coco128={root}",
+        "--part",
+        "choose",
+        "--weights",
+        "new",
+        "--json",
+        str(tmp_path / "out"),
+    ]
     assert command.main(["exam", *given]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3

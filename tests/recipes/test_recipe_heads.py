@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from ovs_core.checkpoints import read_state, sha256_of
-from ovs_core.encoders.mini import with_whole_table
+from ovs_core.encoders.eight_bits import in_full
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from recipes.mini import __main__ as command
 from recipes.mini import heads
@@ -71,9 +71,7 @@ def test_a_file_of_the_recipe_is_a_tower_to_train_on(tmp_path):
     save_file(state, tmp_path / "new.safetensors")
     tower, loaded = tower_of_file(tmp_path / "new.safetensors")
     assert tower.sha256 == sha256_of(tmp_path / "new.safetensors")
-    torch.testing.assert_close(
-        loaded.model.visual.proj.detach(), with_whole_table(state)["visual.proj"].float()
-    )
+    torch.testing.assert_close(loaded.model.visual.proj.detach(), in_full(state)["visual.proj"].float())
     assert tower.vision.dtype == torch.float32
     assert spec_of_file(tmp_path / "new.safetensors").name == DEFAULT_ENCODER
 
