@@ -32,13 +32,13 @@ from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, sha256_of
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS
 from ovs_core.engine import Engine
-from ovs_core.evaluation.datasets import FOLDER, Dataset, open_dataset
-from ovs_core.evaluation.metrics import Interval
 from ovs_core.evaluation.records import PhotoRecord
 from ovs_core.evaluation.report import write_text
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate
 from ovs_core.evaluation.summary import differences, summarise
+from ovs_core.labelled.datasets import FOLDER, Dataset, open_dataset
 from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.metrics.resampling import Interval
 from ovs_core.training.mask_plans import HELD_OUT
 
 RULES = ("clip", "maskclip", "sclip", "clearclip", "naclip")

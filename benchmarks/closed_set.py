@@ -24,9 +24,10 @@ from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
 from ovs_core.encoders.mini import STRIDE, ConvStem, build_mini
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine
-from ovs_core.evaluation.metrics import Interval, confusion, interval, margins, mean_iou, paired_difference
 from ovs_core.image import frame_size, to_frame
 from ovs_core.methods import DEFAULT_METHOD, METHODS
+from ovs_core.metrics.confusion import label_margins, mean_iou
+from ovs_core.metrics.resampling import Interval, interval, paired_difference
 from recipes.mini.teachers import start_stem
 
 CONFIG = Path(__file__).resolve().parents[1] / "checkpoints" / "mini" / "mini.json"
@@ -87,8 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ),
         }
         for name, labels in answers.items():
-            matrix = confusion(question.truth, question.answer(labels), len(photos.dataset.classes) + 1)
-            counted.setdefault(name, []).append(margins(matrix))
+            answer, known = question.answer(labels), question.truth.known
+            counts = label_margins(question.truth.labels, answer, len(photos.dataset.classes) + 1, known)
+            counted.setdefault(name, []).append(counts)
     if not counted:
         print("No photo could be measured: none was readable.", file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
     python -m benchmarks.embedded_model --coco DIR --camvid DIR --methods clip naclip --json numbers.json
     python -m benchmarks.embedded_model --coco DIR --methods naclip --sweep   # settings, on training photos
 
-Folders hold `images/SPLIT`, `masks/SPLIT` and `classes.txt`, as `ovs_core.evaluation.datasets` reads them;
+Folders hold `images/SPLIT`, `masks/SPLIT` and `classes.txt`, as `ovs_core.labelled.datasets` reads them;
 what is asked about a photo stands in `benchmarks.labelled_photos`.
 Labels are compared at the size of the photo, in one confusion matrix over all photos. The mean is over the
 classes that occur in the truth, background included where it counts; intervals are 95 %, from 1,000 resamples
@@ -32,7 +32,6 @@ from ovs_core.encoders.eight_bits import in_full
 from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, LoadedModel, Tower, build_tower
-from ovs_core.evaluation.metrics import class_iou, confusion, interval, margins, mean_iou
 from ovs_core.evaluation.questions import Question
 from ovs_core.evidence.base import Evidence
 from ovs_core.evidence.decide import decide
@@ -42,6 +41,8 @@ from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Method, expect_rows
 from ovs_core.methods.heads import HeadFile
 from ovs_core.methods.training_free.model import TrainingFree
+from ovs_core.metrics.confusion import class_iou, label_margins, mean_iou
+from ovs_core.metrics.resampling import interval
 from ovs_core.options import Preset
 from ovs_core.types import Features, Pyramid, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
@@ -101,8 +102,9 @@ class Tally:
 
     def add(self, metric: str, question: Question, labels: NDArray[np.integer], classes: int) -> None:
         """Count an answer (H, W) of labels; `classes` are the folder's, background included."""
-        matrix = confusion(question.truth, question.answer(labels), classes)
-        self.photos.setdefault(metric, []).append(margins(matrix))
+        truth = question.truth
+        counts = label_margins(truth.labels, question.answer(labels), classes, truth.known)
+        self.photos.setdefault(metric, []).append(counts)
 
     def report(self, names: Sequence[str]) -> Report:
         """Numbers of all photos so far; `names` of the folder's classes."""
@@ -178,7 +180,8 @@ class Bench:
         rules = {metric: COCO_RULES[metric] for metric in SWEEP_METRICS}
         tallies = {(threshold, scale): Tally() for threshold in SWEEP_THRESHOLDS for scale in SWEEP_SCALES}
         for photo, whole in photos.read():
-            truth = whole[::2, ::2]
+            known = None if whole.known is None else whole.known[::2, ::2]
+            truth = replace(whole, labels=whole.labels[::2, ::2], known=known)
             questions = questions_about(photos.dataset, rules, truth)
             features, _ = self.encode(ready, photo, preset)
             maps = score_maps(ready.method, features, self.tower.text, preset.templates, questions)

@@ -7,10 +7,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ovs_core.evaluation.codes import Truth
-from ovs_core.evaluation.datasets import FOLDER, Dataset, open_dataset, read_example
-from ovs_core.evaluation.questions import Question, pose, present
+from ovs_core.evaluation.questions import Question, make_question, present
 from ovs_core.image import Photo
+from ovs_core.labelled.datasets import FOLDER, Dataset, open_dataset, read_example
+from ovs_core.types import LabelMap
 
 VOC_IN_COCO = (
     "airplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -27,7 +27,7 @@ class Rule:
         title: column of the table.
         description: one line for people.
         typed: the photo's own classes, all of the folder's, or VOC's twenty.
-        other: see `ovs_core.evaluation.questions.pose`.
+        other: see `ovs_core.evaluation.questions.make_question`.
     """
 
     title: str
@@ -59,8 +59,8 @@ class Photos:
     dataset: Dataset
     skipped: list[str] = field(default_factory=list)
 
-    def read(self) -> Iterator[tuple[Photo, Truth]]:
-        """Yield photo and truth (H, W); what cannot be read is named on the error stream and left out."""
+    def read(self) -> Iterator[tuple[Photo, LabelMap]]:
+        """Yield photo and truth; what cannot be read is named on the error stream and left out."""
         for number, example in enumerate(self.dataset.examples, start=1):
             try:
                 photo, truth = read_example(self.dataset, example)
@@ -78,17 +78,21 @@ def open_photos(root: Path, split: str, limit: int | None) -> Photos:
     return Photos(open_dataset(FOLDER, root, split=split, limit=limit))
 
 
-def questions_about(dataset: Dataset, rules: Mapping[str, Rule], truth: Truth) -> dict[str, Question]:
-    """Apply every rule to a photo's truth (H, W); a rule is absent where there is nothing to type.
+def questions_about(dataset: Dataset, rules: Mapping[str, Rule], truth: LabelMap) -> dict[str, Question]:
+    """Apply every rule to a photo's truth; a rule is absent where there is nothing to type.
 
     Raises:
         ValueError: if the folder lacks one of VOC's classes, or its names cannot be typed.
     """
     asked = {metric: (_typed(dataset, rule, truth), rule.other) for metric, rule in rules.items()}
-    return {metric: pose(dataset, truth, typed, other) for metric, (typed, other) in asked.items() if typed}
+    return {
+        metric: make_question(dataset, truth, typed, other)
+        for metric, (typed, other) in asked.items()
+        if typed
+    }
 
 
-def _typed(dataset: Dataset, rule: Rule, truth: Truth) -> list[int]:
+def _typed(dataset: Dataset, rule: Rule, truth: LabelMap) -> list[int]:
     """Classes that a rule types about a photo."""
     if rule.typed == "present":
         return present(truth)

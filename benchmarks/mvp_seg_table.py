@@ -38,13 +38,15 @@ from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.mini import STRIDE
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
-from ovs_core.evaluation.metrics import confusion, interval, margins, seen_unseen
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
+from ovs_core.labelled.mask_values import known_pixels
 from ovs_core.methods.base import Method
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts
 from ovs_core.methods.mvp_seg.model import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
+from ovs_core.metrics.confusion import label_margins, seen_unseen
+from ovs_core.metrics.resampling import interval
 from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos, spoken_name
@@ -160,7 +162,7 @@ def measure(
     embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
     for photo, truth in labelled.read():
         features = tower.vision.encode(photo.pixels, FRAME)
-        named = np.where(truth > 0, truth, -1)
+        named = known_pixels(truth) & (truth.labels > 0)
         answers = {
             name: decide(method.segment(features, bank).score_map, FRAME)[0]
             for name, method in methods.items()
@@ -168,7 +170,7 @@ def measure(
         for name, (student, _) in students.items():
             answers[name] = student_labels(student, embeddings[name], vocabulary, photo)
         for name, labels in answers.items():
-            counted[name].append(margins(confusion(named, labels.astype(np.int64), len(names) + 1)))
+            counted[name].append(label_margins(truth.labels, labels, len(names) + 1, named))
     rows = {name: row_of(np.stack(photos), unseen) for name, photos in counted.items()}
     return rows, len(next(iter(counted.values())))
 

@@ -20,17 +20,9 @@ from numpy.typing import NDArray
 
 from benchmarks.labelled_photos import COCO_RULES, open_photos, questions_about
 from ovs_core.engine import Engine
-from ovs_core.evaluation.metrics import (
-    Interval,
-    class_iou,
-    confusion,
-    draws,
-    margins,
-    mean_known,
-    percentiles,
-    totals,
-)
 from ovs_core.methods import DEFAULT_METHOD, METHODS
+from ovs_core.metrics.confusion import class_iou, label_margins, mean_without_nan
+from ovs_core.metrics.resampling import Interval, draws, percentiles, totals
 
 SYNONYMS: Mapping[str, str] = MappingProxyType(
     {
@@ -127,8 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             classes = [words[label - 1] or photos.dataset.names[label - 1] for label in question.classes[1:]]
             vocabulary = replace(question.vocabulary, classes=tuple((word,) for word in classes))
             labels = engine.segment(photo, vocabulary, method=options.method).labels
-            matrix = confusion(question.truth, question.answer(labels), len(said[PLAIN]) + 1)
-            counted[way].append(margins(matrix))
+            answer, known = question.answer(labels), question.truth.known
+            counted[way].append(label_margins(question.truth.labels, answer, len(said[PLAIN]) + 1, known))
     if not counted[PLAIN]:
         print("No photo could be measured: none was readable and had a class.", file=sys.stderr)
         return 2
@@ -164,7 +156,7 @@ def kept(having: Sequence[bool], plain: NDArray[np.int64], other: NDArray[np.int
     drawn = draws(len(plain))
 
     def mean(total: NDArray[np.number]) -> NDArray[np.float64]:
-        return mean_known(np.where(which, class_iou(total), np.nan))
+        return mean_without_nan(np.where(which, class_iou(total), np.nan))
 
     before, after = (mean(stack.sum(axis=0)) for stack in (plain, other))
     with np.errstate(divide="ignore", invalid="ignore"):  # nothing found by the plain name: nothing to keep

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tiny_spec
+from labelled_toys import classes_of, truth_of
 from ovs_core.SCORES import mean_evidence
 from ovs_core.UNKNOWN import build_method, preset_for
 from PIL import Image
@@ -17,8 +18,8 @@ from benchmarks.labelled_photos import CAMVID_RULES, COCO_RULES, VOC_IN_COCO, op
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.towers import build_tower
-from ovs_core.evaluation.metrics import mean_iou
 from ovs_core.evidence.decide import decide
+from ovs_core.metrics.confusion import mean_iou
 from ovs_core.vocabulary import TEMPLATES, default_background
 
 OTHERS = ("zebra", "umbrella")  # two classes that VOC lacks
@@ -65,36 +66,35 @@ def make_folder(root: Path, split, masks, names=("background", *NAMES)):
 @pytest.mark.parametrize(
     ("rule", "typed", "other", "truth"),
     [
-        ("a", ("cat", "zebra"), True, [0, CAT, ZEBRA, -1]),
-        ("a_fg", ("cat", "zebra"), False, [-1, CAT, ZEBRA, -1]),
-        ("b", NAMES, True, [0, CAT, ZEBRA, -1]),
-        ("b_fg", NAMES, False, [-1, CAT, ZEBRA, -1]),
-        ("c", VOC_IN_COCO, True, [0, CAT, 0, -1]),
+        ("a", ("cat", "zebra"), True, [0, CAT, ZEBRA, None]),
+        ("a_fg", ("cat", "zebra"), False, [None, CAT, ZEBRA, None]),
+        ("b", NAMES, True, [0, CAT, ZEBRA, None]),
+        ("b_fg", NAMES, False, [None, CAT, ZEBRA, None]),
+        ("c", VOC_IN_COCO, True, [0, CAT, 0, None]),
     ],
 )
 def test_rules(coco, rule, typed, other, truth):
     dataset = open_photos(coco, "val2017", None).dataset
-    truth_map = np.array([[0, CAT, ZEBRA, -1]], np.int16)
-    question = questions_about(dataset, {rule: COCO_RULES[rule]}, truth_map)[rule]
+    question = questions_about(dataset, {rule: COCO_RULES[rule]}, truth_of([[0, CAT, ZEBRA, None]]))[rule]
     assert question.vocabulary.names == typed
     assert bool(question.vocabulary.other) == other
     assert set(question.vocabulary.other) <= set(default_background())
-    assert question.truth.tolist() == [truth]
+    assert classes_of(question.truth) == [truth]
     assert [0, *(NAMES.index(name) + 1 for name in typed)] == question.classes.tolist()
 
 
 def test_a_photo_without_classes_has_nothing_to_type(coco):
     dataset = open_photos(coco, "val2017", None).dataset
-    questions = questions_about(dataset, COCO_RULES, np.zeros((2, 2), np.int16))
+    questions = questions_about(dataset, COCO_RULES, truth_of([[0, 0], [0, 0]]))
     assert set(questions) == {"b", "b_fg", "c"}
-    assert questions["b"].truth.tolist() == [[0, 0], [0, 0]]
+    assert classes_of(questions["b"].truth) == [[0, 0], [0, 0]]
 
 
 def test_vocs_classes_must_be_there_to_be_asked_for(tmp_path):
     make_folder(tmp_path, "val2017", {"1": np.ones((20, 20), np.uint8)}, ("background", "cat"))
     dataset = open_photos(tmp_path, "val2017", None).dataset
     with pytest.raises(ValueError, match="'airplane' is not there"):
-        questions_about(dataset, COCO_RULES, np.ones((2, 2), np.int16))
+        questions_about(dataset, COCO_RULES, truth_of([[1, 1]]))
 
 
 def test_camvid_has_no_background(tmp_path):
@@ -105,7 +105,7 @@ def test_camvid_has_no_background(tmp_path):
     question = questions_about(photos.dataset, CAMVID_RULES, truth)["camvid"]
     assert question.vocabulary.names == ("sky", "road")
     assert question.vocabulary.other == ()
-    assert question.truth[0].tolist() == [1, 2, -1, -1]
+    assert classes_of(question.truth)[0] == [1, 2, None, None]
 
 
 def test_broken_pairs_are_named_and_left_out(coco, capsys):
@@ -123,7 +123,7 @@ def test_broken_pairs_are_named_and_left_out(coco, capsys):
 def test_tally_means_over_both_photos(coco):
     photos = open_photos(coco, "val2017", None)
     tally = Tally(seconds=[9.0, 1.0, 3.0])
-    truths = [np.array([[0, CAT, CAT, CAT]], np.int16), np.array([[0, 0, DOG, DOG]], np.int16)]
+    truths = [truth_of([[0, CAT, CAT, CAT]]), truth_of([[0, 0, DOG, DOG]])]
     answers = [np.array([[0, 1, 1, 0]]), np.array([[0, 1, 1, 0]])]  # label 1 is the class that was typed
     for truth, labels in zip(truths, answers, strict=True):
         question = questions_about(photos.dataset, {"a": COCO_RULES["a"]}, truth)["a"]
@@ -216,7 +216,7 @@ def test_sweep_is_what_deciding_anew_gives(bench, coco):
     tally = Tally()
     ready = bench.ready("clip")
     for photo, whole in photos.read():
-        truth = whole[::2, ::2]
+        truth = replace(whole, labels=whole.labels[::2, ::2], known=whole.known[::2, ::2])
         question = questions_about(photos.dataset, {"b": COCO_RULES["b"]}, truth)["b"]
         features, _ = bench.encode(ready, photo, preset)
         maps = score_maps(ready.method, features, bench.tower.text, preset.templates, {"b": question})

@@ -21,10 +21,10 @@ from ovs_core.encoders.mini_pyramid import pyramid_channels
 from ovs_core.encoders.towers import EncoderSpec, LoadedModel, mini_pyramid
 from ovs_core.engine import Request, Result
 from ovs_core.engine.menus import why_not
-from ovs_core.evaluation.datasets import open_dataset
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.labelled.datasets import open_dataset
 from ovs_core.methods import METHODS
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.head_file import TrainedHead, save_mask_head

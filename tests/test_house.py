@@ -20,6 +20,7 @@ GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "ver
 VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
+MEASURING = frozenset({"metrics", "labelled"})  # numbers from label maps, and labelled photos on disk
 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
@@ -56,12 +57,14 @@ MAY_SEE = {
         "loaded",
         "labelling",
     },  # of render, the palette: a class has one colour everywhere
-    "evaluation": ANSWERS,
-    "ui": ANSWERS,
+    "metrics": GROUND,
+    "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette
+    "evaluation": ANSWERS | MEASURING,
+    "ui": ANSWERS | MEASURING,  # a photo beside its truth
     # cli/app.py serves the page; cli/train.py is how training starts, nothing else sees it
-    "cli": ANSWERS | {"evaluation", "training", "batch", "ui"},
+    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "ui"},
     "batch": ANSWERS,
-    "training": MODELS,
+    "training": MODELS | {"labelled"},
     "": ANSWERS,  # ovs_core/__init__.py
 }
 # Result.save(dir) is promised to users of the Python API; the writer is found when it is called, not before.

@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovs_core.labelled import mask_values as mask_file
+
 IGNORE, OTHER = -2, -1
 
 CAMVID_NAMES = (
@@ -95,9 +97,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.int16]:
-    """Label picture (H, W)."""
-    with Image.open(path) as image:
-        return np.asarray(image, dtype=np.int16)
+    """Values of a mask (H, W), up to 32,767.
+
+    Raises:
+        ValueError: in one sentence, if it cannot be used.
+    """
+    return mask_file.read_mask(path).astype(np.int16)
 
 
 class CamVid:

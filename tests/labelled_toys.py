@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovs_core.evaluation.run import function_subject
+from ovs_core.types import LabelMap
+
 
 def save_photo(path: Path, size, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,3 +38,26 @@ def halves(left, right, size=(32, 48)):
     mask = np.full(size, left, np.uint8)
     mask[:, size[1] // 2 :] = right
     return mask
+
+
+def truth_of(rows):
+    """A truth from rows of classes; None is not known."""
+    known = np.array([[label is not None for label in row] for row in rows])
+    return LabelMap(np.array([[label or 0 for label in row] for row in rows], np.uint16), (), known)
+
+
+def classes_of(truth):
+    """The same rows back."""
+    return np.where(truth.known, truth.labels.astype(object), None).tolist()
+
+
+def always(label, name="always", asked=None):
+    """A subject that gives every pixel one class of the dataset, or other where it was not typed."""
+
+    def function(photo, vocabulary):
+        if asked is not None:
+            asked.append((photo.name, vocabulary))
+        names = ("other", *vocabulary.names)
+        return np.full(photo.size, names.index(label) if label in names else 0)
+
+    return function_subject(name, function, {"label": label})

@@ -13,8 +13,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ovs_core.evaluation.codes import (
-    Codes,
+from ovs_core.labelled.class_lists import read_keys
+from ovs_core.labelled.files import Example, keyed_files, spellings
+from ovs_core.labelled.mask_values import (
+    MaskValues,
     cityscapes_ids,
     coco_object_ids,
     coco_stuff_ids,
@@ -30,7 +32,7 @@ class Layout:
     Attributes:
         photos, photo_end: folder below the root, and what file names end with after the photo's key.
         masks, mask_end: the same for masks; a photo's mask has its key.
-        codes: from (number of classes, background counts) to the table of mask values.
+        values: from (number of classes, background counts) to the table of mask values.
         keys: what says which photos belong to the split: the photos, the masks, or a list of keys.
         listing: that list, a text file with one key in each line.
     """
@@ -39,24 +41,31 @@ class Layout:
     photo_end: str
     masks: str
     mask_end: str
-    codes: Callable[[int, bool], Codes]
+    values: Callable[[int, bool], MaskValues]
     keys: Literal["photos", "masks", "list"] = "photos"
     listing: str = ""
 
-    def find(self, root: Path, split: str) -> tuple[str, ...]:
-        """Keys of the split's photos by name; none if this is not how `root` is laid out."""
+    def find(self, root: Path, split: str) -> tuple[Example, ...]:
+        """The split's photos by key; none if this is not how `root` is laid out."""
         photos, masks = root / self.photos.format(split=split), root / self.masks.format(split=split)
         if not photos.is_dir() or not masks.is_dir():
             return ()
+        photo_files = keyed_files(photos, spellings(self.photo_end))
+        mask_files = keyed_files(masks, spellings(self.mask_end))
         if self.keys == "list":
-            found = _listed(root / self.listing.format(split=split))
-        elif self.keys == "photos":
-            found = _keys(photos, self.photo_end)
+            keys = sorted({*read_keys(root / self.listing.format(split=split))})
         else:
-            found = _keys(masks, self.mask_end)
-        if not any((masks / f"{key}{self.mask_end}").is_file() for key in found):
+            keys = sorted(photo_files if self.keys == "photos" else mask_files)
+        if mask_files.keys().isdisjoint(keys):
             return ()
-        return tuple(sorted(found))
+        return tuple(
+            Example(
+                key,
+                photo_files.get(key, (photos / f"{key}{self.photo_end}",))[0],
+                mask_files.get(key, (masks / f"{key}{self.mask_end}",))[0],
+            )
+            for key in keys
+        )
 
 
 @dataclass(frozen=True)
@@ -80,20 +89,6 @@ class Benchmark:
     places: tuple[str, ...]
     layouts: tuple[Layout, ...]
     expected: str
-
-
-def _keys(folder: Path, end: str) -> list[str]:
-    """Paths below the folder without their end."""
-    files = (path.relative_to(folder).as_posix() for path in folder.rglob(f"*{end}") if path.is_file())
-    return [name.removesuffix(end) for name in files]
-
-
-def _listed(path: Path) -> list[str]:
-    """First word of every line of a list; none if there is no such list."""
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
 
 
 _VAL = ("val", "validation")  # FC-CLIP's scripts call it by the longer name
@@ -122,12 +117,12 @@ _COCO_EXPECTED = (
 )
 
 
-def _coco(masks: str, end: str, table: Callable[[int, bool], Codes]) -> tuple[Layout, ...]:
+def _coco(masks: str, end: str, table: Callable[[int, bool], MaskValues]) -> tuple[Layout, ...]:
     """COCO's photos lie in a folder "images" or beside the masks."""
     return tuple(Layout(photos, ".jpg", masks, end, table) for photos in ("images/{split}", "{split}"))
 
 
-def _detectron2(masks: str, end: str, table: Callable[[int, bool], Codes]) -> Layout:
+def _detectron2(masks: str, end: str, table: Callable[[int, bool], MaskValues]) -> Layout:
     """What FC-CLIP's scripts make of VOC and Context."""
     return Layout("images/{split}", ".jpg", masks, end, table)
 
