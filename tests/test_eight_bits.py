@@ -43,12 +43,18 @@ def test_the_others_are_left_alone(name):
 
 
 def test_one_row_by_hand():
-    row = torch.zeros(1, 4096)
+    row = torch.full((1, 4096), 100.0)
     row[0, :4] = torch.tensor([254.0, -254.0, 3.0, 0.9])
     small = in_eight_bits({"w": row})
     assert small["w.steps"].tolist() == [2.0]
-    assert small["w"][0, :4].tolist() == [127, -127, 2, 0]  # 1.5 is rounded to even
-    assert in_full(small)["w"][0, :4].tolist() == [254.0, -254.0, 4.0, 0.0]
+    assert small["w"][0, :5].tolist() == [127, -127, 2, 0, 50]  # 1.5 is rounded to even
+    assert in_full(small)["w"][0, :5].tolist() == [254.0, -254.0, 4.0, 0.0, 100.0]
+
+
+def test_what_was_learnt_beside_an_identity_is_not_rounded_away():
+    torch.manual_seed(1)
+    learnt = torch.eye(96) + 0.002 * torch.randn(96, 96)
+    assert in_eight_bits({"proj": learnt})["proj"] is learnt
 
 
 def test_files_with_a_small_table_alone_are_read_too():
