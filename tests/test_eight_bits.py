@@ -51,6 +51,14 @@ def test_one_row_by_hand():
     assert in_full(small)["w"][0, :5].tolist() == [254.0, -254.0, 4.0, 0.0, 100.0]
 
 
+def test_what_must_stay_whole_does():
+    state = make_state()
+    small = in_eight_bits(state, ("conv.", "attn."))
+    assert small["conv.weight"] is state["conv.weight"]
+    assert small["attn.in_proj_weight"] is state["attn.in_proj_weight"]
+    assert small["token_embedding.weight"].dtype == torch.int8
+
+
 def test_what_was_learnt_beside_an_identity_is_not_rounded_away():
     torch.manual_seed(1)
     learnt = torch.eye(96) + 0.002 * torch.randn(96, 96)

@@ -22,15 +22,19 @@ LARGEST_PEAK = (
 _NO_DIVISION_BY_ZERO = 1e-8
 
 
-def in_eight_bits(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def in_eight_bits(state: Mapping[str, Tensor], whole: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """A state whose large matrices are in 8 bits, with their steps beside them.
 
     `in_full` undoes it, to 1/254 of a row's largest value.
+
+    Args:
+        state: of a model.
+        whole: beginnings of the names of what stays as it is.
     """
     small: dict[str, Tensor] = {}
     for name, value in state.items():
         large = value.ndim >= 2 and value.numel() >= FEWEST and value.is_floating_point()
-        if not large or _peak(value) > LARGEST_PEAK:
+        if not large or name.startswith(whole) or _peak(value) > LARGEST_PEAK:
             small[name] = value
             continue
         rows = value.float().flatten(1)

@@ -6,12 +6,15 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from recipes.mini.card import write_card
+from recipes.mini.card_pictures import PICTURES, write_pictures
 from recipes.mini.chain import train_mini
 from recipes.mini.exam import KEPT_ONLY, Grade, engine_of, exams, grades
 from recipes.mini.heads import HeadPlans, collect, train_heads
@@ -21,6 +24,7 @@ from recipes.mini.sources import NEEDED, OPTIONAL, sources_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the clone: architecture and class lists lie there
 TOWER, NEAR_WORDS = "mini.safetensors", "near_words.tsv"
+CARD_DATA = (*KEPT_ONLY, "pretrained")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,10 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        if arguments.what == "exam":
-            _examine(arguments)
-        else:
-            print(_make(arguments))
+        _COMMANDS[arguments.what](arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"mini: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -41,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _make(arguments: argparse.Namespace) -> Path:
-    """Make a tower, the heads of one, or both; the file or folder that came out."""
+def _make(arguments: argparse.Namespace) -> None:
+    """Make a tower, the heads of one, or both, and print the file or folder that came out."""
     sources = sources_of(
         _folders(arguments.data, NEEDED, (*NEEDED, *OPTIONAL)), ROOT / "assets" / "vocabularies"
     )
@@ -52,9 +53,10 @@ def _make(arguments: argparse.Namespace) -> Path:
         config = ROOT / "checkpoints" / "mini" / "mini.json"
         tower = train_mini(config, sources, plan, out, arguments.start)
         if arguments.what == "tower":
-            return tower
+            print(tower)
+            return
     heads = train_heads(out / TOWER, sources, HeadPlans(), out)
-    return collect(out / TOWER, out / NEAR_WORDS, heads, out / "ships")
+    print(collect(out / TOWER, out / NEAR_WORDS, heads, out / "ships"))
 
 
 def _examine(arguments: argparse.Namespace) -> None:
@@ -70,6 +72,23 @@ def _examine(arguments: argparse.Namespace) -> None:
         found.append(asdict(grade))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_card(arguments: argparse.Namespace) -> None:
+    """Measure what the model card says, and write it."""
+    folders = _folders(arguments.data, CARD_DATA, CARD_DATA)
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {arguments.limit}.")
+    if arguments.card is not None and not arguments.card.is_file():
+        raise ValueError(f"There is no card {arguments.card}.")
+    held_out, limit = arguments.held_out, arguments.limit
+    print(write_card(folders, arguments.out, held_out=held_out, limit=limit, card=arguments.card))
+
+
+def _write_pictures(arguments: argparse.Namespace) -> None:
+    """Write the model card's pictures."""
+    for line in write_pictures(engine_of(None), arguments.out or PICTURES):
+        print(line, flush=True)
 
 
 def _line(grade: Grade) -> str:
@@ -97,6 +116,15 @@ def _parser() -> argparse.ArgumentParser:
         _file(part, "--start", "a tower to go on from, instead of all stages but the last one")
         text = "working folder; a stopped run goes on where it was"
         part.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+    card = parts.add_parser("card", help="measure the shipped weights and write the model card's numbers")
+    _data(card, f"all of {', '.join(CARD_DATA)}")
+    text = "folder to write to; a stopped run goes on where it was"
+    card.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+    _file(card, "--held-out", "weights trained without the 15 names")
+    _file(card, "--card", "the model card to put the results into")
+    card.add_argument("--limit", type=int, metavar="N", help="photos of a set, evenly spaced; default: all")
+    pictures = parts.add_parser("pictures", help="write the model card's pictures")
+    pictures.add_argument("--out", type=Path, metavar="DIR", help="default: checkpoints/mini/pictures")
     exam = parts.add_parser("exam", help="measure a tower on photos that did not teach it")
     _data(exam, f"any of {', '.join((*KEPT_ONLY, *SETS))}")
     _file(exam, "--weights", "the tower; default: the shipped one, alone")
@@ -145,6 +173,16 @@ def _folders(pairs: Sequence[str], needed: Sequence[str], known: Sequence[str]) 
     if missing:
         raise ValueError(f"--data is needed for {', '.join(missing)}.")
     return folders
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = MappingProxyType(
+    {
+        **dict.fromkeys(("tower", "heads", "all"), _make),
+        "exam": _examine,
+        "card": _write_card,
+        "pictures": _write_pictures,
+    }
+)
 
 
 if __name__ == "__main__":

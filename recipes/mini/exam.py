@@ -102,7 +102,8 @@ def questions(name: str, dataset: Dataset) -> list[Exam]:
     """Photos of things are asked in several ways; photos with all labelled in one.
 
     a: the photo's own classes typed, everything else is "other", which counts. a, foreground: the same
-    without "other", pixels that bear a name only. b: all classes typed. c: VOC's 20 names typed, where all are there.
+    without "other", pixels that bear a name only. b: all classes typed. c: VOC's 20 names typed, where they
+    are all there.
     """
     plain = dataclasses.replace(dataset, background="")
     if not dataset.background:

@@ -61,6 +61,17 @@ def make_msrc(root: Path) -> Path:
     return root
 
 
+def make_coco128(root):
+    """Eight photos of 24 x 32 with a person (1) on the left; every fourth is chosen on."""
+    mask = np.zeros((24, 32), np.uint8)
+    mask[:, :16] = 1
+    for number in range(8):
+        save_photo(root / "images" / f"{number}.jpg", 24, 32)
+        save_mask(root / "masks" / f"{number}.png", mask)
+    (root / "classes.txt").write_text("0\t(none)\t8\n1\tperson\t8\n2\tdog\t0\n255\t(ignore)\t0\n")
+    return root
+
+
 def make_voc(root: Path) -> Path:
     """One photo of 40 x 30: a dog (12) in the middle, nothing drawn around it."""
     mask = np.zeros((40, 30), np.uint8)

@@ -2,24 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
-from recipe_toys import make_msrc
-from training_toys import save_mask, save_photo
+from recipe_toys import make_coco128, make_msrc
 
 from recipes.mini import __main__ as command
 from recipes.mini.exam import exams, grades
-
-
-def make_coco128(root):
-    """Eight photos of 24 x 32 with a person (1) on the left; every fourth is chosen on."""
-    mask = np.zeros((24, 32), np.uint8)
-    mask[:, :16] = 1
-    for number in range(8):
-        save_photo(root / "images" / f"{number}.jpg", 24, 32)
-        save_mask(root / "masks" / f"{number}.png", mask)
-    (root / "classes.txt").write_text("0\t(none)\t8\n1\tperson\t8\n2\tdog\t0\n255\t(ignore)\t0\n")
-    return root
 
 
 def test_only_photos_that_did_not_teach_are_asked_about(tmp_path):
