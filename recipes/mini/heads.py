@@ -16,11 +16,12 @@ from ovs_core.checkpoints import sha256_of
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
-from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
+from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import MvpSegPlan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, open_photos
 from ovs_core.training.mvp_seg_plus import PlusPlan, train_mvp_seg_plus
+from recipes.mini.segments import segment_sources
 from recipes.mini.sources import Sources
 from recipes.mini.tower_file import tower_of_file
 
@@ -30,13 +31,23 @@ PHOTOS, SPLIT = "train2017", "coco_mini"
 DIGITS = 12  # of the tower's SHA-256, in the name of its heads' folder
 
 
+# Where materials are labelled, mask heads learn them too: one segment per material.
+CROPS = MaskCropPlan(
+    count=2400,
+    shares=(
+        *(("coco", 0.5), ("pets", 0.1), ("camvid", 0.08)),
+        *(("nyu", 0.14), ("msrc", 0.1), ("voc", 0.05), ("labelme_facade", 0.03)),
+    ),
+)
+
+
 @dataclass(frozen=True)
 class HeadPlans:
-    """Recipes of the heads; the defaults are those of the shipped weights."""
+    """Recipes of the heads."""
 
     mvp_seg: MvpSegPlan = field(default_factory=MvpSegPlan)
     mvp_seg_plus: PlusPlan = field(default_factory=PlusPlan)
-    fc_clip: FcClipPlan = field(default_factory=FcClipPlan)
+    fc_clip: FcClipPlan = field(default_factory=lambda: FcClipPlan(crops=CROPS))
     maft_plus: TuningPlan = field(default_factory=TuningPlan)
 
 
@@ -95,12 +106,13 @@ def _mvp_seg_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Pat
 
 
 def _fc_clip(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
-    return train_fc_clip(_mask_tower(weights), _mask_sources(sources), plans.fc_clip, folder / "fc_clip")
+    photos = _mask_sources(sources, plans)
+    return train_fc_clip(_mask_tower(weights), photos, plans.fc_clip, folder / "fc_clip")
 
 
 def _maft_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
     start = folder / "fc_clip" / "fc_clip.safetensors"
-    tower, photos = _mask_tower(weights), _mask_sources(sources)
+    tower, photos = _mask_tower(weights), _mask_sources(sources, plans)
     return train_maft_plus(tower, photos, start, plans.maft_plus, folder / "maft_plus")
 
 
@@ -109,8 +121,9 @@ def _mask_tower(weights: Path) -> MaskTower:
     return MaskTower(tower.vision.visual, tower.text, tower.model.logit_scale.detach(), tower.sha256)
 
 
-def _mask_sources(sources: Sources) -> MaskSources:
-    return MaskSources(sources.coco, sources.pets, sources.camvid)
+def _mask_sources(sources: Sources, plans: HeadPlans) -> MaskSources:
+    more = segment_sources(sources.labelled, frozenset(plans.fc_clip.hold_out))
+    return MaskSources(sources.coco, sources.pets, sources.camvid, more)
 
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
