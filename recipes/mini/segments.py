@@ -70,7 +70,7 @@ class Segments:
 
     def sample(self, rng: np.random.Generator) -> Sample:
         """A whole photo, labels by segment."""
-        path = self.photos[rng.integers(len(self.photos))]
+        path = self.photos[int(rng.integers(len(self.photos)))]
         mask = read_mask(path.parent.parent / "masks" / f"{path.stem}.png")
         labels = np.full(mask.shape, IGNORE, np.int16)
         groups: list[tuple[str, ...]] = []
