@@ -44,12 +44,12 @@ def main() -> None:
 
 def _work(encoder: str, method: str, refine: str, size: tuple[int, int]) -> None:
     engine, weights = make_engine(encoder)
-    result = engine.segment(photo(*size), "@ade847", method=method, encoder=encoder, refine=refine)
+    result = engine.segment(photo(*size), "@ade847", method=method, encoder=encoder, refiner=refine)
     score_map = result.evidence
     parts = ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in result.seconds.items())
     print(f"{weights}, {method}, refine {refine}, {size[0]} x {size[1]}")
     print(f"  {len(result.vocabulary.classes)} classes, {len(result.vocabulary.rows)} names; {parts}")
-    shape, megabytes = tuple(score_map.evidence.shape), score_map.nbytes / 1e6
+    shape, megabytes = tuple(score_map.rows.shape), score_map.nbytes / 1e6
     print(f"  evidence {shape}, {megabytes:.1f} MB; labels {result.labels.dtype}")
 
 

@@ -40,7 +40,7 @@ def main() -> None:
         engine.cache.drop("scores")
 
     def compare(methods: list[str]) -> None:
-        for _ in engine.compare(picture, CLASSES, methods, encoder=options.encoder, preset=preset):
+        for _ in engine.compare(picture, CLASSES, methods, encoder=options.encoder):
             pass
 
     # Mask methods read another map of the photo (MAFT+ even of another tower): they share nothing here.

@@ -49,10 +49,10 @@ def main() -> None:
 def _first_and_warm(engine: Engine, encoder: str, method: str, repeats: int) -> None:
     photos = iter([photo(640, 480, seed) for seed in range(2 * repeats + 1)])
     stages: list[dict[str, float]] = []
-    preset = engine.preset(method, encoder)
+    chosen: dict[str, bool] = {}
 
     def answer() -> None:
-        result = engine.segment(next(photos), CLASSES, method=method, encoder=encoder, preset=preset)
+        result = engine.segment(next(photos), CLASSES, method=method, encoder=encoder, options=chosen)
         stages.append(dict(result.seconds))
 
     first = median_seconds(answer, 1)
@@ -61,9 +61,9 @@ def _first_and_warm(engine: Engine, encoder: str, method: str, repeats: int) -> 
     print(f"  first 640 x 480      {first:7.3f} s (loads the towers, learns the words)")
     print(f"  warm 640 x 480       {warm:7.3f} s (target 1.0); {parts}")
     if not METHODS[method].masks:
-        preset = preset.changed(several_frames=True)
+        chosen["multi_scale"] = True
         thrice = median_seconds(answer, repeats)
-        print(f"  in three frames      {thrice:7.3f} s ({thrice / warm:.1f} x)")
+        print(f"  multi-scale          {thrice:7.3f} s ({thrice / warm:.1f} x)")
 
 
 def _slider(engine: Engine, encoder: str, method: str, repeats: int) -> None:
@@ -72,7 +72,7 @@ def _slider(engine: Engine, encoder: str, method: str, repeats: int) -> None:
     size = display_copy(picture.pixels, 1024).shape[:2]
     shown = engine.relabel(result, size=size)
     steps = iter(range(repeats))
-    seconds = median_seconds(lambda: engine.relabel(shown, threshold=0.05 * (next(steps) % 10)), repeats)
+    seconds = median_seconds(lambda: engine.relabel(shown, {"threshold": 0.05 * (next(steps) % 10)}), repeats)
     print(f"  slider at {size[1]} x {size[0]} {1000 * seconds:7.0f} ms (target 150)")
 
 

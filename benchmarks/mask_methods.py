@@ -126,7 +126,9 @@ def ours(architecture: str) -> dict[str, float]:
 
     def answer(pixels: NDArray[np.uint8]) -> Labels:
         bank = text.embed(vocabulary, TEMPLATES["vild14"])
-        return decide(propose_masks(method, encoder.encode(pixels, PRESET), bank), PRESET)[0]
+        return decide(
+            propose_masks(method, encoder.encode(pixels, PRESET), bank), PRESET.scale, PRESET.threshold
+        )[0]
 
     return _two_requests(answer)
 
@@ -176,7 +178,9 @@ def _large_vocabulary(label: Callable[[MaskProposals], Labels], architecture: st
 PATHS: dict[str, Callable[[str], dict[str, float]]] = {
     "ours": ours,
     "plain": plain,
-    "ours-847": partial(_large_vocabulary, lambda proposals: decide(proposals, PRESET)[0]),
+    "ours-847": partial(
+        _large_vocabulary, lambda proposals: decide(proposals, 1.0, 0.0)[0]
+    ),
     "plain-847": partial(_large_vocabulary, plain_labels),
 }
 

@@ -31,7 +31,6 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ovs_core.UNKNOWN import build_method, preset_for
 
 from benchmarks.mask_segments import LEAST_PART, true_classes, true_segments
 from benchmarks.mvp_seg_table import zero_shot_scores
@@ -42,6 +41,7 @@ from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_map
 from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.segments import panoptic
+from ovs_core.methods import METHODS
 from ovs_core.methods.mask_classification.fc_clip import FcClip
 from ovs_core.methods.mask_classification.head import Proposed, propose, to_proposals
 from ovs_core.methods.mask_classification.head_file import (
@@ -106,8 +106,8 @@ def measure(
     with_other = parse_vocabulary(";".join(names))
     wide_bank = tower.text.embed(with_other, TEMPLATES[preset.templates])
     naclip, naclip_preset = (
-        build_method("naclip", tower).method,
-        preset_for("naclip", ENCODERS["mini"], torch.device("cpu")),
+        METHODS["naclip"].bind(tower, None).method,
+        METHODS["naclip"].preset(ENCODERS["mini"], torch.device("cpu")),
     )
     encoder = MiniPyramid(
         "mini",
@@ -137,8 +137,10 @@ def measure(
             )
 
         features = tower.vision.encode(sample.pixels, naclip_preset)
-        plain, _ = decide(naclip.segment(features, bank).score_map, replace(naclip_preset, threshold=0.0))
-        wide, _ = decide(naclip.segment(features, wide_bank).score_map, naclip_preset)
+        plain, _ = decide(naclip.ask(features, bank, {}).evidence, naclip_preset.scale, 0.0)
+        wide, _ = decide(
+            naclip.ask(features, wide_bank, {}).evidence, naclip_preset.scale, naclip_preset.threshold
+        )
         parts, part_labels = connected_parts(wide, wide > 0, LEAST_PART)
         add(NACLIP, plain, parts, (part_labels - 1).tolist())
         pyramid = encoder.encode(sample.pixels, preset)
@@ -160,7 +162,7 @@ def _answer(
     own = proposed._replace(pooled=pooled, embeddings=method.to_joint_space(pooled))
     found = method.name_masks(own, dense, vocabulary)
     proposals = to_proposals(found, pyramid, vocabulary, resize_masks=method.resize_masks)
-    labels, _ = decide(proposals, preset)
+    labels, _ = decide(proposals, preset.scale, preset.threshold)
     answer = panoptic(proposals, range(1, len(vocabulary.classes) + 1))
     return labels, answer.numbers, [segment.label - 1 for segment in answer.segments]
 

@@ -36,11 +36,11 @@ from ovs_core.encoders.towers import (
     build_tower,
 )
 from ovs_core.methods.mvp_seg.contexts import Contexts
-from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, PromptLearner, batch_losses
 from ovs_core.types import Vocabulary
-from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
+from ovs_core.vocabulary import parse_vocabulary
 
 CLASSES = "cat; eye; nose; ear; wall"
 VOC_SEEN = (
@@ -87,11 +87,12 @@ def _random_contexts(model: nn.Module, k: int, refine: bool) -> Contexts:
 def _answers(tower: Tower, model: nn.Module, vocabulary: Vocabulary, repeats: int) -> None:
     """Time answers from shared features with the words known, the methods in turn."""
     features = tower.vision.encode(photo(640, 480).pixels, FRAME)
-    bank = tower.text.embed(vocabulary, TEMPLATES[FRAME.templates])
     work: dict[str, Callable[[], object]] = {}
     for name, k, refine in (("MaskCLIP", 1, False), ("MVP-SEG", 3, False), (ALL, 3, True)):
-        method = build_mvp_seg(tower.vision.visual, tower.text, _random_contexts(model, k, refine))
-        work[name] = lambda method=method: method.segment(features, bank)  # type: ignore[misc]
+        contexts = _random_contexts(model, k, refine)
+        method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
+        text = ContextText(tower.text, contexts)
+        work[name] = lambda method=method, text=text: method.ask(features, text.embed(vocabulary), {})  # type: ignore[misc]
         work[name]()  # learns the words
     seconds = _in_turn(work, repeats)
     names = len(vocabulary.rows)

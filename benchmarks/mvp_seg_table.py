@@ -25,26 +25,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from ovs_core.UNKNOWN import build_method
 from torch import Tensor
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.mini import STRIDE
+from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
 from ovs_core.labelled.datasets import FOLDER, open_dataset, read_example
 from ovs_core.labelled.mask_values import known_pixels
-from ovs_core.methods.base import Method
+from ovs_core.methods import METHODS
+from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts
-from ovs_core.methods.mvp_seg.model import EVIDENCE_SCALE, MvpSeg, build_mvp_seg
+from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg, build_mvp_seg
 from ovs_core.metrics.confusion import label_margins, seen_unseen
 from ovs_core.metrics.resampling import interval
 from ovs_core.options import Preset
@@ -58,14 +60,15 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
-from ovs_core.types import Vocabulary
+from ovs_core.types import Features, TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 SPLIT = "coco_mini"
 TRAIN, VAL = "train2017", "val2017"
-FRAME = Preset(EVIDENCE_SCALE, 0.0, 512, None, 0, "maskclip85")
+FRAME = Preset(1.0, 0.0, 512, None, 0, "maskclip85")
+MASKCLIP_SCALE = 100.0
 # What differs from the recipe's defaults, for a few hundred photos and a CPU. Words to start from: after five
 # steps L_seg is 0.4 to 0.7 with them and 3.1 from noise. Weight of L_cls: it is a sum over the classes of a
 # step; at 1 its gradient (norm 400) leaves the clipped step nothing of L_seg's.
@@ -114,14 +117,29 @@ def row_of(photos: NDArray[np.int64], unseen: NDArray[np.bool_]) -> Row:
     return Row(*cells)
 
 
-def maskclip_with_templates(tower: Tower, templates: Sequence[str]) -> MvpSeg:
+@dataclass(frozen=True, eq=False)
+class _OneView:
+    """The mean of typed templates as the only view."""
+
+    text: TextEncoder
+    templates: tuple[str, ...]
+
+    @property
+    def identity(self) -> str:
+        """As the tower's own."""
+        return self.text.identity
+
+    def embed(self, vocabulary: Vocabulary, templates: tuple[str, ...] = (), **more: Any) -> TextBank:
+        """Unit embeddings (1, S, D)."""
+        bank = self.text.embed(vocabulary, self.templates, **more)
+        return TextBank(vocabulary, bank.embeddings[None])
+
+
+def maskclip_with_templates(tower: Tower, templates: Sequence[str]) -> BoundMethod[Features]:
     """MaskCLIP on MVP-SEG's value path: one view, whose prompt is the mean of typed templates."""
-    contexts = Contexts(torch.zeros(1, 1, 1), None, _sha256(tower), EVIDENCE_SCALE, 1.0, 1.0)
-
-    def prompted(names: Sequence[str]) -> Tensor:
-        return tower.text.embed(Vocabulary((tuple(names),)), tuple(templates)).embeddings[None]
-
-    return MvpSeg("maskclip", tower.vision.visual, contexts, prompted, tuple, refine=False)
+    contexts = Contexts(torch.zeros(1, 1, 1), None, _sha256(tower), MASKCLIP_SCALE, 1.0, 1.0)
+    method = MvpSeg(tower.vision.visual, contexts, tuple)
+    return BoundMethod(method, tower.vision, _OneView(tower.text, tuple(templates)))
 
 
 @torch.no_grad()
@@ -140,14 +158,14 @@ def student_labels(student: Student, embeddings: Tensor, vocabulary: Vocabulary,
     pixels = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].float() / 255
     frame = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
     logits = classify(student(frame), embeddings)[0]
-    labels, _ = decide(ScoreMap(logits / EVIDENCE_SCALE, vocabulary, (height, width)), FRAME)
+    labels, _ = decide(ScoreMap(logits, vocabulary, (height, width)), 1.0, 0.0)
     return labels
 
 
 def measure(
     tower: Tower,
-    methods: Mapping[str, Method],
-    students: Mapping[str, tuple[Student, MvpSeg]],
+    methods: Mapping[str, BoundMethod[Features]],
+    students: Mapping[str, tuple[Student, ContextText]],
     root: Path,
     split: str,
     limit: int | None,
@@ -157,15 +175,17 @@ def measure(
     names = labelled.names
     unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in names)])
     vocabulary = Vocabulary(tuple((spoken_name(name),) for name in names))
-    bank = tower.text.embed(vocabulary, TEMPLATES[FRAME.templates])
+    banks = {
+        name: bound.text.embed(vocabulary, TEMPLATES[FRAME.templates]) for name, bound in methods.items()
+    }
     counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (*methods, *students)}
     embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
     for photo, truth in (read_example(labelled, example) for example in labelled.examples):
         features = tower.vision.encode(photo.pixels, FRAME)
         named = known_pixels(truth) & (truth.labels > 0)
         answers = {
-            name: decide(method.segment(features, bank).score_map, FRAME)[0]
-            for name, method in methods.items()
+            name: decide(bound.method.ask(features, banks[name], {}).evidence, MASKCLIP_SCALE, 0.0)[0]
+            for name, bound in methods.items()
         }
         for name, (student, _) in students.items():
             answers[name] = student_labels(student, embeddings[name], vocabulary, photo)
@@ -177,7 +197,7 @@ def measure(
 
 def train_all(
     tower: Tower, loaded: LoadedModel, photos: Photos, plan: MvpSegPlan, out: Path
-) -> dict[str, MvpSeg]:
+) -> dict[str, BoundMethod[Features]]:
     """Every ablation, trained or found in `out`."""
     methods = {}
     for number, (title, changes) in enumerate(ABLATIONS, start=1):
@@ -192,14 +212,16 @@ def train_all(
             cache=out / "features",
         )
         contexts = load_contexts(path, _sha256(tower))
-        methods[title] = build_mvp_seg(tower.vision.visual, tower.text, contexts)
+        method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
+        methods[title] = BoundMethod(method, tower.vision, ContextText(tower.text, contexts))
     return methods
 
 
-def train_student(tower: Tower, teacher: MvpSeg, photos: Photos, steps: int, out: Path) -> Student:
+def train_student(tower: Tower, text: ContextText, photos: Photos, steps: int, out: Path) -> Student:
     """An MVP-SEG+ student, trained or found in `out`."""
     print("MVP-SEG+ student: training", file=sys.stderr, flush=True)
-    path = train_mvp_seg_plus(tower.vision, teacher, photos, PlusPlan(steps=steps), out / "student")
+    teacher = build_mvp_seg(tower.vision.visual, tower.text, text.contexts)
+    path = train_mvp_seg_plus(tower.vision, teacher, text, photos, PlusPlan(steps=steps), out / "student")
     width = tower.text.embed(Vocabulary((("dog",),)), ("{}",)).embeddings.shape[1]
     return load_student(path, tower.vision.visual, _sha256(tower), width).eval()
 
@@ -225,14 +247,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.train_photos is not None:
             photos = replace(photos, paths=photos.paths[: options.train_photos])
         plan = _plan(options, loaded)
-        methods: dict[str, Method] = {
+        methods = {
             "MaskCLIP, 85 templates": maskclip_with_templates(tower, TEMPLATES["maskclip85"]),
-            "MaskCLIP as in the app, 85 templates": build_method("maskclip", tower).method,
+            "MaskCLIP as in the app, 85 templates": METHODS["maskclip"].bind(tower, None),
         }
         trained = train_all(tower, loaded, photos, plan, options.out)
-        students: dict[str, tuple[Student, MvpSeg]] = {}
+        students: dict[str, tuple[Student, ContextText]] = {}
         if options.student_steps:
-            teacher = trained[ABLATIONS[-1][0]]
+            teacher: Any = trained[ABLATIONS[-1][0]].text
             student = train_student(tower, teacher, photos, options.student_steps, options.out)
             students["MVP-SEG+ student"] = (student, teacher)
         rows, number = measure(
@@ -245,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{plan.steps} steps on {len(photos.paths)} photos, seen classes only\n")
     print(table(rows))
     for name, method in trained.items():
-        contexts = method.contexts
+        contexts = method.method.contexts
         print(f"- {name}: tau1 {contexts.tau1:.2f}, tau2 {contexts.tau2:.4f}")
     if options.json is not None:
         content = {"plan": asdict(plan), "rows": {name: asdict(row) for name, row in rows.items()}}

@@ -129,19 +129,27 @@ class Window:
         top, left: position on the token grid of the whole frame, in tokens (windows start on that grid).
         grid: (h, w) of this window, in tokens.
         tokens: what enters the last transformer block, (1 + h*w, C), class token first.
+        taps: what leaves the blocks that the encoder was asked for, each of that shape.
     """
 
     top: int
     left: int
     grid: tuple[int, int]
     tokens: Tensor
+    taps: tuple[Tensor, ...] = ()
 
     def __post_init__(self) -> None:
         h, w = self.grid
-        if self.tokens.ndim != 2 or self.tokens.shape[0] != 1 + h * w:
-            raise ValueError(
-                f"tokens must be ({1 + h * w}, C) for grid {self.grid}, got {tuple(self.tokens.shape)}"
-            )
+        for tokens in (self.tokens, *self.taps):
+            if tokens.ndim != 2 or tokens.shape[0] != 1 + h * w:
+                raise ValueError(
+                    f"tokens must be ({1 + h * w}, C) for grid {self.grid}, got {tuple(tokens.shape)}"
+                )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(tokens.nbytes for tokens in (self.tokens, *self.taps))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +179,7 @@ class Features:
     def nbytes(self) -> int:
         """Bytes held, for the cache budget."""
         finer = 0 if self.upsampling_weights is None else self.upsampling_weights.nbytes
-        return finer + sum(window.tokens.nbytes for window in self.windows)
+        return finer + sum(window.nbytes for window in self.windows)
 
 
 @dataclass(frozen=True, eq=False)

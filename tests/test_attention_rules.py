@@ -12,7 +12,7 @@ from tiny_clip import DATA, make_visual, maskclip_tower, naclip_tower
 from torch import nn
 
 from ovs_core.encoders.clip_vit import to_joint_space, tokens_before_last_block
-from ovs_core.methods import attention_rules
+from ovs_core.methods.training_free import attention_rules
 from ovs_core.methods.training_free.attention_rules import (
     RULES,
     Rule,
@@ -188,7 +188,9 @@ def test_weights_and_output_tell_the_same_story(name):
     )
     values = attention_rules.project_qkv(block, x)[2]
     branch = block.ls_1(attention_rules.merge_heads(block, weights @ values))
-    expected = attention_rules.finish_block(block, x + branch) if RULES[name].keeps_rest else branch
+    expected = (
+        attention_rules.finish_block(block, x + branch) if RULES[name].keep_residual_and_mlp else branch
+    )
     torch.testing.assert_close(leave_last_block(RULES[name], block, x, (3, 5)), expected, atol=1e-5, rtol=0)
 
 

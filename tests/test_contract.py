@@ -15,14 +15,20 @@ WINDOWS = Preset(scale=40, threshold=0.1, short_side=96, window=64, stride=32, t
 DOG_OR_GRASS = Vocabulary((("dog",), ("grass", "lawn")), ("sky", "wall"))
 
 # Methods with trained heads have their own test files; these run on any ViT.
-HEADLESS = [name for name, spec in METHODS.items() if spec.build is not None]
+HEADLESS = [name for name, spec in METHODS.items() if spec.head is None]
 EACH_METHOD = pytest.mark.parametrize("method", HEADLESS)
 # Every switch of every method on its own: (method, switch).
-SWITCHES = [(name, switch) for name in HEADLESS for switch in METHODS[name].switches]
+SWITCHES = [
+    (name, option.name)
+    for name in HEADLESS
+    for option in METHODS[name].options
+    if option.kind == "switch" and option.stage == "ask"
+]
 
 
 def answer(engine, photo, vocabulary=DOG_OR_GRASS, method="naclip", preset=WHOLE, **more):
-    *_, result = engine.run(Request(photo, vocabulary, method=method, preset=preset, **more))
+    options = {**preset.options, **more.pop("options", {})}
+    *_, result = engine.run(Request(photo, vocabulary, method=method, options=options, **more))
     assert isinstance(result, Result)
     return result
 
@@ -156,7 +162,7 @@ def test_views_are_outputs_and_change_nothing(engine, method, preset):
 def test_switches_are_optional_parts(engine, method, switch):
     photo = random_photo(120, 200)
     plain = answer(engine, photo, method=method)
-    switched = answer(engine, photo, method=method, switches=frozenset({switch}))
+    switched = answer(engine, photo, method=method, options={switch: True})
     check(switched, photo, DOG_OR_GRASS)
     evidence = [result.evidence.rows for result in (plain, switched)]
     assert not torch.equal(*evidence)

@@ -12,8 +12,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import random_photo, tiny_spec
-from ovs_core.registry.methods import SMOOTHED_SCALE
-from ovs_core.UNKNOWN import PRESETS, build_method, runs_on
 from PIL import Image
 
 import ovs_core
@@ -21,22 +19,24 @@ from ovs_core.checkpoints import CheckpointError, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.towers import ENCODERS, build_open_clip, build_tower
-from ovs_core.engine import SMALLEST_WINDOW, Engine, NotEnoughMemory, Progress, Request, Result
+from ovs_core.engine import Engine, NotEnoughMemory, Progress, Request, Result
+from ovs_core.engine.engine import SMALLEST_WINDOW
 from ovs_core.methods import METHODS
-from ovs_core.options import SEVERAL_FRAMES, Preset
+from ovs_core.options import MULTI_SCALE, Preset
 from ovs_core.refine import REFINERS
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 
 WHOLE = Preset(scale=40, threshold=0.0, short_side=96, window=None, stride=0, templates="single1")
 WINDOWS = Preset(scale=40, threshold=0.1, short_side=96, window=48, stride=16, templates="single1")
-HEADLESS = [name for name, spec in METHODS.items() if spec.build is not None]
+HEADLESS = [name for name, spec in METHODS.items() if spec.head is None]
 WORDS = Vocabulary((("dog",), ("grass", "lawn")), ("sky",))
 
 
-def request(method="naclip", preset=WHOLE, photo=None, vocabulary=WORDS, **more):
+def request(method="naclip", preset=WHOLE, photo=None, vocabulary=WORDS, options=None, **more):
     photo = random_photo(96, 160) if photo is None else photo
-    return Request(photo, vocabulary, method=method, preset=preset, **more)
+    options = {**preset.options, **(options or {})}
+    return Request(photo, vocabulary, method=method, options=options, **more)
 
 
 def results(events):
@@ -49,7 +49,7 @@ def same(one, other):
 
 class TestSharing:
     def test_five_methods_cost_one_encode(self, engine):
-        answers = results(engine.compare(random_photo(96, 160), WORDS, preset=WHOLE))
+        answers = results(engine.compare(random_photo(96, 160), WORDS, options=WHOLE.options))
         assert [answer.method for answer in answers] == HEADLESS
         features, text, scores = (engine.cache.stats(kind) for kind in ("features", "text", "scores"))
         assert (features.misses, features.hits) == (1, 4)
@@ -67,20 +67,20 @@ class TestSharing:
         assert by_method["naclip"] == (40, 0.1)
 
     def test_a_result_comes_as_soon_as_it_is_ready(self, engine):
-        events = list(engine.compare(random_photo(96, 160), WORDS, ["clip", "sclip"], preset=WHOLE))
+        events = list(engine.compare(random_photo(96, 160), WORDS, ["clip", "sclip"], options=WHOLE.options))
         kinds = [event.method if isinstance(event, Result) else event.stage for event in events]
         assert kinds.index("clip") < len(kinds) - 1 - kinds[::-1].index("method") < kinds.index("sclip")
 
     def test_a_refiner_starts_from_what_is_remembered(self, engine, make_engine):
         list(engine.run(request()))
-        *events, refined = engine.run(request(refine="pamr"))
+        *events, refined = engine.run(request(refiner="pamr"))
         assert set(refined.seconds) == {"refine", "decide"}
         assert [event.done for event in events if event.stage == "refine"][-1] == 1
         assert refined.evidence.rows.shape == (4, 96, 160)  # the photo's own size
-        assert refined.refine == "pamr"
-        *_, again = engine.run(request(refine="pamr"))
+        assert refined.refiner == "pamr"
+        *_, again = engine.run(request(refiner="pamr"))
         assert set(again.seconds) == {"decide"}
-        *_, fresh = make_engine().run(request(refine="pamr"))
+        *_, fresh = make_engine().run(request(refiner="pamr"))
         *_, coarse = engine.run(request())
         assert same(again, refined)
         assert same(fresh, refined)
@@ -110,10 +110,10 @@ class TestSharing:
         [
             {"preset": replace(WHOLE, short_side=64)},
             {"preset": WINDOWS},
-            {"preset": replace(WHOLE, frames=(1.0, 0.5))},
+            {"preset": replace(WHOLE, frames=MULTI_SCALE)},
             {"preset": replace(WHOLE, templates="short7")},
             {"method": "sclip"},
-            {"method": "maskclip", "switches": frozenset({"key_smoothing"})},
+            {"method": "maskclip", "options": {"key_smoothing": True}},
             {"encoder": "second"},
             {"photo": random_photo(96, 160, seed=9)},
         ],
@@ -126,28 +126,31 @@ class TestSharing:
         assert same(warm, fresh)
         assert "method" in warm.seconds
 
-    def test_several_frames_give_the_mean_of_each_alone_on_the_finest_grid(self, engine):
-        preset, views = replace(WHOLE, frames=(0.5, 1.0)), frozenset({"similarity"})
+    def test_multi_scale_is_the_mean_of_each_frame_alone_on_the_finest_grid(self, engine):
+        preset, views = replace(WHOLE, frames=MULTI_SCALE), frozenset({"similarity"})
         photo = random_photo(96, 160)
-        alone = [results(engine.run(request(preset=one, photo=photo)))[0] for one in preset.alone]
-        assert [result.preset.short_side for result in alone] == [48, 96]
-        small, whole = (result.evidence.rows for result in alone)
+        alone = [results(engine.run(request(preset=one, photo=photo)))[0] for one in preset.single_scale]
+        assert [result.preset.short_side for result in alone] == [96, 60, 120]
+        rows = [result.evidence.rows for result in alone]
         *_, both = engine.run(request(preset=preset, photo=photo))
-        assert set(both.seconds) == {"decide"}  # both looks are remembered
-        wide = F.interpolate(small[None], size=whole.shape[1:], mode="bilinear", align_corners=False)[0]
-        torch.testing.assert_close(both.evidence.rows, (wide + whole) / 2)
+        assert set(both.seconds) == {"decide"}  # all looks are remembered
+        size = rows[2].shape[1:]
+        wide = [F.interpolate(one[None], size=size, mode="bilinear", align_corners=False)[0] for one in rows]
+        torch.testing.assert_close(both.evidence.rows, sum(wide) / 3)
         assert both.preset == preset
         *_, seen = engine.run(request(preset=preset, photo=photo, views=views))
-        assert seen.views[0].maps.shape[1:] == small.shape[1:]  # of the first frame
+        assert seen.views[0].maps.shape[1:] == rows[0].shape[1:]  # of the first frame
 
     def test_refined_answers_of_one_and_several_frames_are_told_apart(self, engine, make_engine):
-        list(engine.run(request(refine="pamr")))
-        several = request(refine="pamr", preset=replace(WHOLE, frames=(1.0, 0.5)))
+        list(engine.run(request(refiner="pamr")))
+        several = request(refiner="pamr", preset=replace(WHOLE, frames=MULTI_SCALE))
         assert same(results(engine.run(several))[0], results(make_engine().run(several))[0])
 
     def test_compare_looks_several_times_on_request(self, engine):
-        events = engine.compare(random_photo(96, 160), WORDS, ["clip", "naclip"], several_frames=True)
-        assert [answer.preset.frames for answer in results(events)] == [SEVERAL_FRAMES] * 2
+        events = engine.compare(
+            random_photo(96, 160), WORDS, ["clip", "naclip"], options={"multi_scale": True}
+        )
+        assert [answer.preset.frames for answer in results(events)] == [MULTI_SCALE] * 2
 
     @pytest.mark.parametrize("frames", [(), (1.0, 0.1)])
     def test_frames_that_show_nothing_are_refused(self, frames):
@@ -195,7 +198,7 @@ class TestRelabel:
     @pytest.mark.parametrize("size", [None, (48, 80), (33, 17)])
     def test_equals_a_fresh_run_with_the_same_settings(self, engine, make_engine, size):
         *_, result = engine.run(request())
-        moved = engine.relabel(result, scale=12, threshold=0.4, size=size)
+        moved = engine.relabel(result, {"scale": 12, "threshold": 0.4}, size=size)
         preset = replace(WHOLE, scale=12, threshold=0.4)
         *_, fresh = make_engine().run(request(preset=preset))
         if size is not None:
@@ -208,28 +211,32 @@ class TestRelabel:
 
     def test_a_higher_threshold_takes_pixels_away(self, engine):
         *_, result = engine.run(request())
-        strict = engine.relabel(result, threshold=1.0)
+        strict = engine.relabel(result, {"threshold": 1.0})
         assert (strict.labels == 0).all()
         assert (result.labels > 0).any()
 
     def test_leaves_the_result_it_started_from_alone(self, engine):
         *_, result = engine.run(request())
         before = result.labels.copy()
-        engine.relabel(result, scale=1, threshold=0.9, size=(10, 10))
+        engine.relabel(result, {"scale": 1, "threshold": 0.9}, size=(10, 10))
         assert np.array_equal(result.labels, before)
 
     def test_runs_no_model_and_keeps_its_size(self, engine, make_engine):
         *_, result = engine.run(request())
         small = engine.relabel(result, size=(24, 40))
-        again = make_engine().relabel(small, threshold=0.2)  # another engine, with nothing loaded
+        again = make_engine().relabel(small, {"threshold": 0.2})  # another engine, with nothing loaded
         assert again.image is small.image
         assert set(again.seconds) == {"decide"}
 
     @pytest.mark.parametrize(
         ("settings", "says"),
         [
-            ({"threshold": 1.5}, r"threshold must lie in \[0, 1\], got 1.5"),
-            ({"scale": 0}, "scale must be above 0, got 0"),
+            ({"options": {"threshold": 1.5}}, r"threshold must be a number in \[0, 1\], got 1.5"),
+            ({"options": {"scale": 0}}, r"scale must be a number in \[0.001, 10000\], got 0"),
+            (
+                {"options": {"short_side": 64}},
+                "options of NACLIP that need no model must be one of scale",
+            ),
             ({"size": (0, 10)}, r"size must be \(H, W\) in pixels, each at least 1; got \(0, 10\)"),
         ],
     )
@@ -273,7 +280,7 @@ class TestProgressAndCancel:
 
     def test_cancel_between_methods(self, engine):
         cancel = threading.Event()
-        events = engine.compare(random_photo(96, 160), WORDS, preset=WHOLE, cancel=cancel)
+        events = engine.compare(random_photo(96, 160), WORDS, options=WHOLE.options, cancel=cancel)
         for event in events:
             if isinstance(event, Result):
                 cancel.set()
@@ -293,7 +300,7 @@ class TestProgressAndCancel:
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("ovs-work")]
 
     def test_an_idle_reader_does_not_hold_the_device(self, engine):
-        idle = engine.compare(random_photo(96, 160), WORDS, preset=WHOLE)
+        idle = engine.compare(random_photo(96, 160), WORDS, options=WHOLE.options)
         next(idle)
         *_, other = engine.run(request(photo=random_photo(60, 60)))
         assert other.labels.shape == (60, 60)
@@ -403,16 +410,19 @@ class TestSentences:
         ("field", "value", "says"),
         [
             ("method", "magic", "method must be one of clip, maskclip, .*, maft_plus; got 'magic'"),
-            ("refine", "magic", "refine must be one of none, pamr; got 'magic'"),
-            ("views", frozenset({"dreams"}), "views must be among similarity, attention, .*; got 'dreams'"),
-            ("switches", frozenset({"turbo"}), r"switches of naclip must be among \(none\); got 'turbo'"),
-            ("point", (0.5, 1.5), r"point must be \(row, column\), each in \[0, 1\]; got \(0.5, 1.5\)"),
-            ("preset", replace(WHOLE, templates="haiku"), "templates must be one of imagenet80, .*'haiku'"),
+            ("refiner", "magic", "refiner must be one of none, pamr.*; got 'magic'"),
+            ("views", frozenset({"dreams"}), "views of NACLIP must be among .*similarity.*; got 'dreams'"),
+            ("options", {"turbo": True}, r"options of NACLIP must be among scale, .*; got 'turbo'"),
+            ("options", {"multi_scale": 1}, "multi_scale must be true or false, got 1"),
+            ("options", {"short_side": 64.5}, r"short_side must be a whole number in \[16, 4096\], got 64.5"),
+            ("point", (0.5, 1.5), r"point must be \(row, column\), each in \[0, 1\], got \(0.5, 1.5\)"),
+            ("options", {"templates": "haiku"}, "templates must be one of imagenet80, .*'haiku'"),
         ],
     )
-    def test_request_is_checked_before_anything_is_loaded(self, field, value, says):
+    def test_request_is_checked_before_anything_is_loaded(self, engine, field, value, says):
         with pytest.raises(ValueError, match=says):
-            request(**{field: value})
+            engine.run(request(**{field: value}))
+        assert engine.cache.nbytes == 0
 
     def test_unknown_encoder(self, engine):
         with pytest.raises(ValueError, match="encoder must be one of mini, second; got 'huge'"):
@@ -465,7 +475,10 @@ class TestSentences:
 
         monkeypatch.setattr(socket.socket, "connect", refuse)
         monkeypatch.setattr(socket, "getaddrinfo", refuse)
-        assert engine.segment(random_photo(40, 60), "dog; grass", preset=WHOLE).labels.shape == (40, 60)
+        assert engine.segment(random_photo(40, 60), "dog; grass", options=WHOLE.options).labels.shape == (
+            40,
+            60,
+        )
 
 
 class TestPython:
@@ -475,7 +488,7 @@ class TestPython:
         result = engine.segment(path, "dog; grass | lawn")
         assert result.labels.shape == (70, 110)
         assert [summary.names for summary in result.classes] == [("dog",), ("grass", "lawn"), ("other",)]
-        assert (result.method, result.encoder, result.refine) == ("naclip", "mini", "none")
+        assert (result.method, result.encoder, result.refiner) == ("naclip", "mini", "none")
 
     @pytest.mark.parametrize(
         "source",
@@ -485,26 +498,27 @@ class TestPython:
     def test_any_picture(self, engine, source):
         photo = random_photo(96, 160)
         assert same(
-            engine.segment(source(photo), "dog", preset=WHOLE), engine.segment(photo, "dog", preset=WHOLE)
+            engine.segment(source(photo), "dog", options=WHOLE.options),
+            engine.segment(photo, "dog", options=WHOLE.options),
         )
 
     def test_background_reaches_the_vocabulary(self, engine):
         photo = random_photo(40, 60)
-        none = engine.segment(photo, "dog", background="none", preset=WHOLE)
+        none = engine.segment(photo, "dog", background="none", options=WHOLE.options)
         assert none.vocabulary.other == ()
         assert (none.labels == 1).all()
-        two = engine.segment(photo, "dog", background="sky; wall", preset=WHOLE)
+        two = engine.segment(photo, "dog", background="sky; wall", options=WHOLE.options)
         assert two.vocabulary == parse_vocabulary("dog", "sky; wall")
 
     def test_benchmark_lists(self, engine):
-        result = engine.segment(random_photo(40, 60), "@voc20", preset=WHOLE)
+        result = engine.segment(random_photo(40, 60), "@voc20", options=WHOLE.options)
         assert len(result.vocabulary.classes) == 20
 
     def test_answers_do_not_change_when_the_photo_is_written_to(self, engine):
         array = random_photo(96, 160).pixels.copy()
-        first = engine.segment(array, "dog; cat", preset=WHOLE)
+        first = engine.segment(array, "dog; cat", options=WHOLE.options)
         array[:] = 0
-        dark = engine.segment(array, "dog; cat", preset=WHOLE)
+        dark = engine.segment(array, "dog; cat", options=WHOLE.options)
         assert "encode" in dark.seconds
         assert not same(first, dark)
 
@@ -516,21 +530,19 @@ class TestPython:
 
 
 class TestRegistry:
-    def test_every_method_has_settings_for_every_family(self):
-        pairs = {
-            (method.name, encoder.family)
-            for method in METHODS.values()
-            for encoder in ENCODERS.values()
-            if runs_on(method, encoder)
-        }
-        assert set(PRESETS) == pairs
-        assert all(PRESETS["maskclip", family].scale == scale for family, scale in SMOOTHED_SCALE.items())
-        assert all(preset.templates in TEMPLATES for preset in PRESETS.values())
+    def test_settings_name_prompts_and_lie_in_the_ranges_of_options(self):
+        for method in METHODS.values():
+            for preset in method.presets.values():
+                assert preset.templates in TEMPLATES
+                for option in method.options:
+                    if option.name in preset.options:
+                        assert option.checked(preset.options[option.name]) == preset.options[option.name]
 
     def test_published_settings(self):
-        assert PRESETS["naclip", "openai"] == Preset(40, 0.1, 336, 224, 112, "imagenet80")
-        assert PRESETS["clearclip", "openai"] == Preset(50, 0.4, 336, 448, 224, "imagenet80")
-        assert PRESETS["sclip", "laion"].threshold == 0
+        presets = {name: METHODS[name].presets for name in ("naclip", "clearclip", "sclip")}
+        assert presets["naclip"]["openai"] == Preset(40, 0.1, 336, 224, 112, "imagenet80")
+        assert presets["clearclip"]["openai"] == Preset(50, 0.4, 336, 448, 224, "imagenet80")
+        assert presets["sclip"]["laion"].threshold == 0
 
     def test_full_prompts_are_for_gpus(self, tmp_path):
         engine = Engine("cpu", weights_dir=tmp_path, text_dir=tmp_path)
@@ -562,10 +574,6 @@ class TestRegistry:
         assert (mini.name, mini.available, mini.reason) == ("mini", True, "")
         assert second.weights == "Tiny random towers 1: made by the program that started this engine."
 
-    def test_unknown_switch(self):
-        with pytest.raises(ValueError, match=r"switch must be one of prompt_denoising, .* for maskclip"):
-            build_method("maskclip", None, frozenset({"turbo"}))
-
     def test_half_precision_gives_nearly_the_same_evidence(self, tiny_encoders):
         spec = tiny_encoders["mini"]
         evidence = {}
@@ -576,7 +584,7 @@ class TestRegistry:
             bank = tower.text.embed(WORDS, TEMPLATES["single1"])
             assert bank.embeddings.dtype == torch.float32
             for name in HEADLESS:
-                found = build_method(name, tower).method.segment(features, bank).evidence.rows
+                found = METHODS[name].bind(tower, None).method.ask(features, bank, {}).evidence.rows
                 assert found.dtype == torch.float32
                 evidence[name, dtype] = found
         for name in HEADLESS:
@@ -588,7 +596,7 @@ class TestRegistry:
         tower = build_tower(spec, spec.load(None), choose_compute("cpu"), None)
         bank = tower.text.embed(WORDS, TEMPLATES["single1"])
         features = tower.vision.encode(random_photo(40, 60).pixels, WHOLE)
-        evidence = build_method("clip", tower).method.segment(features, bank).evidence.rows
+        evidence = METHODS["clip"].bind(tower, None).method.ask(features, bank, {}).evidence.rows
         assert bank.embeddings.shape == (4, 24)
         assert evidence.shape == (4, *features.grid)
         assert tower.vision.identity.startswith("mini:")

@@ -153,7 +153,7 @@ def test_the_caller_says_what_is_counted(tmp_path):
 
 
 def test_a_result_without_masks_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(ValueError, match="naclip labels pixels and proposes no masks"):
+    with pytest.raises(ValueError, match="labels pixels and proposes no masks"):
         save_result(make_result([[0, 1]]), tmp_path / "out", formats=["panoptic"])
     assert not (tmp_path / "out").exists()
 

@@ -17,7 +17,7 @@ LONGEST_FILE = 500
 LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "version"})
-VALUES = GROUND | {"image", "vocabulary", "near_words", "windows", "scores", "segments"}
+VALUES = GROUND | {"image", "vocabulary", "splits", "near_words", "windows", "scores", "segments"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views"}
 MEASURING = frozenset({"metrics", "labelled"})  # numbers from label maps, and labelled photos on disk
@@ -33,6 +33,7 @@ MAY_SEE = {
     "image": GROUND,
     "vocabulary": GROUND,
     "near_words": GROUND | {"vocabulary"},
+    "splits": GROUND,
     "windows": GROUND,
     "scores": GROUND,
     "segments": GROUND | {"scores"},

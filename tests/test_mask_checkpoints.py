@@ -17,19 +17,13 @@ from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS
+from ovs_core.encoders.official_clip import clip_state, load_clip
 from ovs_core.encoders.towers import build_open_clip
 from ovs_core.methods.mask_classification.fc_clip import FcClip
 from ovs_core.methods.mask_classification.frame import propose_masks
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus
-from ovs_core.methods.mask_classification.official import (
-    build_method,
-    clip_state,
-    head_state,
-    load_clip,
-    load_head,
-    recognise,
-)
+from ovs_core.methods.mask_classification.official import build_method, head_state, load_head, recognise
 
 ARCHITECTURES = {"base": "convnext_base_w_320", "large": "convnext_large_d_320"}
 
@@ -93,12 +87,12 @@ def test_a_file_round_trip_gives_the_same_answer(transfer, tmp_path):
     other = conv_clip(seed=2)
     load_clip(other, state, source="official.pth")
     seen = frozenset({"lawn"})
-    method = build_method("toy", state, form, other, seen, source="official.pth")
+    method = build_method(state, form, other, seen, source="official.pth")
     pyramid, text = random_pyramid(), random_text(CLASSES)
     if transfer is None:
-        expected = FcClip("toy", head, joint_space(model), model.logit_scale, seen, resize_masks=True)
+        expected = FcClip(head, joint_space(model), model.logit_scale, seen, resize_masks=True)
     else:
-        expected = MaftPlus("toy", head, joint_space(model), model.logit_scale)
+        expected = MaftPlus(head, joint_space(model), model.logit_scale)
     assert type(method) is type(expected)
     found, wanted = propose_masks(method, pyramid, text), propose_masks(expected, pyramid, text)
     assert torch.equal(found.scores, wanted.scores)

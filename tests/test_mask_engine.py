@@ -8,18 +8,19 @@ import pytest
 import torch
 from conftest import random_photo, tiny_spec
 from mask_toys import conv_clip, official_state, random_head
-from ovs_core.UNKNOWN import PRESETS
 
 from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
+from ovs_core.encoders.official_clip import load_clip
 from ovs_core.encoders.towers import ENCODERS, EncoderSpec, LoadedModel, checked_file, conv_pyramid
 from ovs_core.engine import Engine, Request, Result
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.segments import instances, panoptic
 from ovs_core.methods import METHODS
+from ovs_core.methods.mask_classification import official
 from ovs_core.methods.mask_classification.frame import propose_masks
-from ovs_core.methods.mask_classification.official import load_clip
+from ovs_core.methods.mask_classification.spec import seen_names
 from ovs_core.options import Preset
 from ovs_core.types import Vocabulary
 
@@ -107,10 +108,18 @@ def engine(make_mask_engine):
     return make_mask_engine()
 
 
+def mask_options(preset):
+    """Settings of a method that looks once."""
+    return {name: preset.options[name] for name in ("scale", "threshold", "short_side", "templates")}
+
+
 def ask(engine, method, photo=None, vocabulary=WORDS, preset=PRESET, **more):
     photo = random_photo(48, 80) if photo is None else photo
     encoder = more.pop("encoder", f"toy_{method}")
-    *_, result = engine.run(Request(photo, vocabulary, method=method, encoder=encoder, preset=preset, **more))
+    options = {**mask_options(preset), **more.pop("options", {})}
+    *_, result = engine.run(
+        Request(photo, vocabulary, method=method, encoder=encoder, options=options, **more)
+    )
     assert isinstance(result, Result)
     return result
 
@@ -140,35 +149,29 @@ def test_labels_have_the_photos_size(engine, method, size):
 @EACH_METHOD
 def test_the_answer_is_that_of_the_file(engine, files, method):
     """The engine's path gives what its parts give one after the other."""
-    from ovs_core.registry.heads import seen_names
-
-    from ovs_core.methods import mask_checkpoints
-
     photo = random_photo(48, 80)
     result = ask(engine, method, photo)
     state = read_state(files / f"{method}.pth")
     model = conv_clip(seed=9)
     load_clip(model, state, source="toy")
-    form = mask_checkpoints.recognise(state, source="toy")
-    named = mask_checkpoints.build_method(method, state, form, model, seen_names(), source="toy")
-    tower, _ = engine._loaded.ready(
-        Request(photo, WORDS, method=method, encoder=f"toy_{method}"), engine.store, None
-    )
+    form = official.recognise(state, source="toy")
+    named = official.build_method(state, form, model, seen_names(), source="toy")
+    encoder = engine.encoder_specs[f"toy_{method}"]
+    tower, _ = engine._loaded.bound(METHODS[method], encoder, engine.store, None)
     text = tower.text.embed(WORDS, ("a photo of a {}.",))
     expected = propose_masks(named, tower.pyramid.encode(photo.pixels, PRESET), text)
     assert torch.equal(result.evidence.scores, expected.scores)
-    assert np.array_equal(result.labels, decide(expected, PRESET)[0])
+    assert np.array_equal(result.labels, decide(expected, PRESET.scale, PRESET.threshold)[0])
 
 
 def test_official_weights_may_read_tokens_in_the_sound_order(engine):
     """The switch changes words and leaves masks; attention over tokens is a picture then."""
     views = frozenset({"transfer_attention"})
     usual, sound = (
-        ask(engine, "maft_plus", views=views, switches=frozenset(switches)).segmentation
-        for switches in ((), ("per_pixel",))
+        ask(engine, "maft_plus", views=views, options=options) for options in ({}, {"per_pixel": True})
     )
-    assert torch.equal(usual.score_map.masks, sound.score_map.masks)
-    assert not torch.allclose(usual.score_map.scores, sound.score_map.scores)
+    assert torch.equal(usual.evidence.masks, sound.evidence.masks)
+    assert not torch.allclose(usual.evidence.scores, sound.evidence.scores)
     assert "NOT A PICTURE" in usual.views[0].title
     assert "NOT A PICTURE" not in sound.views[0].title
 
@@ -199,13 +202,13 @@ def test_shares_of_masks_depend_on_how_names_make_classes(engine, method):
 @EACH_METHOD
 def test_relabel_equals_a_fresh_run(engine, make_mask_engine, method):
     result = ask(engine, method)
-    moved = engine.relabel(result, scale=3, threshold=0.6, size=(24, 40))
+    moved = engine.relabel(result, {"scale": 3, "threshold": 0.6}, size=(24, 40))
     fresh = ask(make_mask_engine(), method, preset=replace(PRESET, scale=3, threshold=0.6))
     fresh = engine.relabel(fresh, size=(24, 40))
     assert same(moved, fresh)
     assert moved.classes == fresh.classes
     assert set(moved.seconds) == {"decide"}
-    assert (engine.relabel(result, threshold=1.0).labels == 0).mean() > (result.labels == 0).mean()
+    assert (engine.relabel(result, {"threshold": 1.0}).labels == 0).mean() > (result.labels == 0).mean()
 
 
 @EACH_METHOD
@@ -229,9 +232,9 @@ def test_what_runs_where_is_said_before_anything_is_loaded(engine):
     known = {info.name: info for info in engine.methods("toy_maft_plus")}
     assert [name for name, info in known.items() if info.available] == ["maft_plus"]
     assert known["maft_plus"].masks
-    assert known["maft_plus"].refiners == ("none",)
-    assert known["naclip"].refiners == ("none", "pamr")
-    says = r"NACLIP does not run on Toy tower of maft_plus \(toy_maft_plus\); choose one of: mini, vit_b16"
+    assert "pamr" not in known["maft_plus"].refiners
+    assert {"none", "pamr"} <= set(known["naclip"].refiners)
+    says = r"NACLIP does not run on Toy tower of maft_plus \(toy_maft_plus\); choose one of: mini"
     with pytest.raises(ValueError, match=says):
         engine.run(Request(random_photo(8, 8), WORDS, encoder="toy_maft_plus"))
     with pytest.raises(ValueError, match="FC-CLIP does not run on Tiny random towers"):
@@ -242,22 +245,25 @@ def test_what_runs_where_is_said_before_anything_is_loaded(engine):
 def test_compare_takes_what_runs_there(engine):
     results = [
         event
-        for event in engine.compare(random_photo(48, 80), WORDS, encoder="toy_fc_clip", preset=PRESET)
+        for event in engine.compare(
+            random_photo(48, 80), WORDS, encoder="toy_fc_clip", options=mask_options(PRESET)
+        )
         if isinstance(event, Result)
     ]
     assert [result.method for result in results] == ["fc_clip"]
-    with pytest.raises(ValueError, match="No method on toy_fc_clip goes with refine 'pamr'"):
-        engine.compare(random_photo(8, 8), WORDS, encoder="toy_fc_clip", refine="pamr")
+    with pytest.raises(ValueError, match="No method on toy_fc_clip goes with refiner 'pamr'"):
+        engine.compare(random_photo(8, 8), WORDS, encoder="toy_fc_clip", refiner="pamr")
 
 
-def test_masks_cannot_be_refined_by_pamr():
+def test_masks_cannot_be_refined_by_pamr(engine):
     with pytest.raises(ValueError, match="PAMR cannot refine the mask proposals of MAFT\\+"):
-        Request(random_photo(8, 8), WORDS, method="maft_plus", refine="pamr")
+        engine.run(Request(random_photo(8, 8), WORDS, "maft_plus", "toy_maft_plus", "pamr"))
 
 
-def test_masks_are_proposed_in_one_look():
-    with pytest.raises(ValueError, match="FC-CLIP looks once; frames must hold one size"):
-        Request(random_photo(8, 8), WORDS, method="fc_clip", preset=replace(PRESET, frames=(1.0, 0.5)))
+def test_masks_are_proposed_in_one_look(engine):
+    asked = Request(random_photo(8, 8), WORDS, "fc_clip", "toy_fc_clip", options={"multi_scale": True})
+    with pytest.raises(ValueError, match=r"options of FC-CLIP must be among scale, .*; got 'multi_scale'"):
+        engine.run(asked)
 
 
 def test_an_absent_file_says_where_to_get_it(make_mask_engine, tmp_path):
@@ -314,7 +320,7 @@ def test_when_memory_runs_out_the_frame_becomes_smaller(engine, make_mask_engine
         WORDS,
         method="fc_clip",
         encoder="toy_fc_clip",
-        preset=replace(PRESET, short_side=800),
+        options=mask_options(replace(PRESET, short_side=800)),
     )
     *events, result = engine.run(asked)
     notes = [event.note for event in events if event.note]
@@ -366,7 +372,7 @@ class TestRegistry:
         assert "Download fcclip_cocopan.pth by hand from https://drive.google.com/file/d/" in info.reason
         assert "--weights-dir" in info.reason
         assert engine.preset("fc_clip", "convnext_l_fcclip") == Preset(1, 0.0, 640, None, 0, "vild14")
-        assert PRESETS["maft_plus", "convnext"].short_side == 800
+        assert METHODS["maft_plus"].presets["convnext"].short_side == 800
         with pytest.raises(ValueError, match="SCLIP does not run on FC-CLIP ConvNeXt-L"):
             engine.preset("sclip", "convnext_l_fcclip")
         with pytest.raises(CheckpointError, match=r"Download it by hand from .* and put it in .* as maftp_l"):
@@ -374,7 +380,7 @@ class TestRegistry:
 
 
 def seen_by(engine, method, **more):
-    kinds = METHODS[method].views
+    kinds = METHODS[method].view_kinds
     result = ask(engine, method, views=kinds, **more)
     return result, {view.kind: view for view in result.views}
 
@@ -387,7 +393,7 @@ def test_views_are_outputs_and_change_nothing(engine, method, size):
     seen, views = seen_by(engine, method, photo=photo)
     assert same(plain, seen)
     # The official form has no tower before tuning at hand.
-    assert set(views) == METHODS[method].views - {"frozen_and_tuned", "feature_change"}
+    assert set(views) == METHODS[method].view_kinds - {"frozen_and_tuned", "feature_change"}
     assert all(torch.isfinite(view.maps).all() for view in views.values())
     # The frame is 64 x 107 (or 107 x 47: the longer side is at most 1333 / 800 of 64), without its padding.
     coarse, fine = ((2, 4), (16, 27)) if size == (48, 80) else ((4, 2), (27, 12))

@@ -21,7 +21,7 @@ from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.segments import instance_mask, instances, panoptic
 from ovs_core.methods.mask_classification.fc_clip import FcClip, geometric_ensemble, seen_classes
 from ovs_core.methods.mask_classification.frame import classify, propose_masks
-from ovs_core.methods.mask_classification.head import best_names, class_logits, log_shares
+from ovs_core.methods.mask_classification.head import best_names, class_logits, log_probabilities
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus
 from ovs_core.methods.mask_classification.views import report_masks, text_shift
 from ovs_core.options import Preset
@@ -41,8 +41,8 @@ def method_of(model, kind, **sizes):
     transfer = {"fc_clip": None, "maft_plus": "semantic", "maft_plus_panoptic": "panoptic"}[kind]
     head = random_head(transfer, **sizes)
     if transfer is None:
-        return FcClip(kind, head, joint_space(model), model.logit_scale, SEEN)
-    return MaftPlus(kind, head, joint_space(model), model.logit_scale)
+        return FcClip(head, joint_space(model), model.logit_scale, SEEN)
+    return MaftPlus(head, joint_space(model), model.logit_scale)
 
 
 METHODS = ["fc_clip", "maft_plus", "maft_plus_panoptic"]
@@ -65,7 +65,7 @@ def test_logits_worked_by_hand():
 
 
 def test_shares_worked_by_hand():
-    found = log_shares(torch.tensor([[0.75, 0.25]]), torch.tensor([0.2])).exp()
+    found = log_probabilities(torch.tensor([[0.75, 0.25]]), torch.tensor([0.2])).exp()
     torch.testing.assert_close(found, torch.tensor([[0.6, 0.2, 0.2]]))
 
 
@@ -93,7 +93,7 @@ def test_photos_of_any_size(model, kind, image_size):
     assert all(side % 32 == 0 for side in pyramid.padded)
     proposals = propose_masks(method_of(model, kind), pyramid, random_text(CLASSES))
     assert proposals.resize_masks is (kind == "maft_plus_panoptic")
-    labels, share = decide(proposals, (1.0, 0.0))
+    labels, share = decide(proposals, 1.0, 0.0)
     assert labels.shape == image_size
     assert set(np.unique(labels)) <= set(range(1, 7))
     assert ((share > 0) & (share <= 1)).all()
@@ -117,7 +117,7 @@ def test_any_vocabulary_and_number_of_queries(model, kind, vocabulary, queries):
     proposals = propose_masks(method, random_pyramid(), random_text(vocabulary))
     columns = len(vocabulary.classes) + bool(vocabulary.other)
     assert proposals.scores.shape == (queries, columns)
-    labels, _ = decide(proposals, (1.0, 0.0))
+    labels, _ = decide(proposals, 1.0, 0.0)
     assert labels.shape == (50, 70)
     assert labels.max() <= len(vocabulary.classes)
 
@@ -140,7 +140,7 @@ def test_attention_is_returned_only_when_asked(model):
     maps = asked.proposed.decoded.cross_attention
     assert [tuple(one.shape) for one in maps[:3]] == [(1, 12, 2, 3), (1, 12, 4, 6), (1, 12, 8, 12)]
     torch.testing.assert_close(maps[0].sum(dim=(2, 3)), torch.ones(1, 12))
-    assert torch.equal(asked.log_shares, plain.log_shares)
+    assert torch.equal(asked.log_probabilities, plain.log_probabilities)
 
 
 def test_the_trained_class_head_only_says_void_for_maft_plus(model):
@@ -148,9 +148,9 @@ def test_the_trained_class_head_only_says_void_for_maft_plus(model):
     text, pyramid = random_text(CLASSES), random_pyramid()
     for kind in ("fc_clip", "maft_plus"):
         method = method_of(model, kind)
-        before = classify(method, pyramid, text).log_shares[:, :-1].softmax(dim=1)
+        before = classify(method, pyramid, text).log_probabilities[:, :-1].softmax(dim=1)
         method.head.mask_decoder.class_embed.layers[2].weight.mul_(-1)
-        after = classify(method, pyramid, text).log_shares[:, :-1].softmax(dim=1)
+        after = classify(method, pyramid, text).log_probabilities[:, :-1].softmax(dim=1)
         assert torch.allclose(before, after, atol=1e-5) is (kind == "maft_plus")
 
 
@@ -160,7 +160,7 @@ def test_text_of_another_width_is_refused(model):
     with pytest.raises(ValueError, match=r"must be \(S, 32\), got \(12, 16\)"):
         propose_masks(method_of(model, "maft_plus"), random_pyramid(), wrong)
     with pytest.raises(ValueError, match="head must have content-dependent transfer"):
-        MaftPlus("toy", random_head(None), joint_space(model), model.logit_scale)
+        MaftPlus(random_head(None), joint_space(model), model.logit_scale)
     with pytest.raises(ValueError, match="no content-dependent transfer"):
         random_head(None).adapt(text.embeddings, torch.zeros(1, 32, 2, 2))
 
@@ -249,12 +249,12 @@ def test_instances_worked_by_hand():
 def test_reports_say_what_the_numbers_say(model, kind):
     vocabulary = Vocabulary((("cat", "kitten"), ("sky",)), ("wall", "road"))
     found = classify(method_of(model, kind), random_pyramid(), random_text(vocabulary))
-    shares = found.log_shares.softmax(dim=1)
+    shares = found.log_probabilities.softmax(dim=1)
     columns = {1: [0, 1], 2: [2], 0: [3, 4]}  # rows of each label's names
     for query, report in enumerate(report_masks(found, vocabulary, top=2)):
         column = shares[query, :-1].argmax().item()
         assert report.label == (1, 2, 0)[column]
-        assert report.share == pytest.approx(shares[query, column].item())
+        assert report.probability == pytest.approx(shares[query, column].item())
         assert report.void == pytest.approx(shares[query, -1].item())
         own = {vocabulary.rows[row]: found.name_logits[query, row].item() for row in columns[report.label]}
         assert report.name == max(own, key=own.get)
@@ -264,7 +264,7 @@ def test_reports_say_what_the_numbers_say(model, kind):
         ):
             values, places = logits[query, :-1].softmax(dim=0).topk(2)
             assert [one.label for one in ranking] == [(1, 2, 0)[place] for place in places.tolist()]
-            assert [one.share for one in ranking] == pytest.approx(values.tolist())
+            assert [one.probability for one in ranking] == pytest.approx(values.tolist())
 
 
 def test_text_shift_is_the_cosine_of_before_and_after(model):

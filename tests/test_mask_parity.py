@@ -7,16 +7,16 @@ Everything else is random: each stage starts from the official tensor before it.
 import pytest
 import torch
 from mask_toys import CLASSES, conv_clip, official_state, random_head, reference
-from ovs_core.SCORES import mask_scores
 
 from ovs_core.decoders.mask_decoder import Decoded, Prediction, blocked_cells
 from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.decoders.pixel_decoder import DecodedPixels
 from ovs_core.encoders.clip_conv import ConvEncoder, normalise_and_pad, pyramid
+from ovs_core.encoders.official_clip import load_clip
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.segments import instances, panoptic
 from ovs_core.methods.mask_classification.head import Proposed, to_proposals
-from ovs_core.methods.mask_classification.official import build_method, load_clip, recognise
+from ovs_core.methods.mask_classification.official import build_method, recognise
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
 
@@ -38,7 +38,7 @@ def load(tensors, prefix, transfer, projection):
     form = recognise(state, source="reference")
     model = conv_clip(projection, seed=4)
     load_clip(model, state, source="reference")
-    return build_method("maft_plus", state, form, model, frozenset(), source="reference"), model
+    return build_method(state, form, model, frozenset(), source="reference"), model
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_pooling_and_the_towers_head(tensors, named):
 def test_transfer_and_logits(tensors, semantic, named):
     torch.testing.assert_close(named.rows, tensors["eval.cdt.text_out"], **TOLERANCE)
     torch.testing.assert_close(named.out_vocabulary, tensors["eval.cls.out_vocab_logits"], **TOLERANCE)
-    torch.testing.assert_close(named.log_shares, tensors["eval.final.cls_log"], **TOLERANCE)
+    torch.testing.assert_close(named.log_probabilities, tensors["eval.final.cls_log"], **TOLERANCE)
     with torch.no_grad():
         dense = tensors["eval.feat.res5"][None]
         seen = semantic[0].transfer(tensors["eval.text.with_void"], dense).attention[0]
@@ -161,7 +161,7 @@ def frame_of(size, dense):
 def whole(proposals):
     """Scores (K, H, W) of all tiles."""
     found = torch.full((len(proposals.labels), *proposals.image_size), torch.nan)
-    for top, left, scores in mask_scores(proposals, proposals.image_size):
+    for top, left, scores in proposals.class_tiles(proposals.image_size):
         found[:, top : top + scores.shape[1], left : left + scores.shape[2]] = scores
     return found
 
@@ -171,7 +171,7 @@ def test_semantic_scores_with_padding_cut_off(tensors, named):
     proposals = to_proposals(named, frame, CLASSES, resize_masks=False)
     found = whole(proposals)
     torch.testing.assert_close(found[:, ::5, ::5], tensors["eval.final.sem_seg"], **TOLERANCE)
-    labels, _ = decide(proposals, (1.0, 0.0))
+    labels, _ = decide(proposals, 1.0, 0.0)
     assert (labels[::2, ::2] == tensors["eval.final.argmax"].numpy() + 1).all()
 
 
@@ -190,7 +190,7 @@ def test_panoptic_form_of_the_transfer(tensors, panoptic_file):
     found, proposals = panoptic_file
     torch.testing.assert_close(found.rows, tensors["pano.cdt.text_out"], **TOLERANCE)
     torch.testing.assert_close(found.out_vocabulary, tensors["pano.cls.out_vocab_logits"], **TOLERANCE)
-    torch.testing.assert_close(found.log_shares, tensors["pano.final.cls_log"], **TOLERANCE)
+    torch.testing.assert_close(found.log_probabilities, tensors["pano.final.cls_log"], **TOLERANCE)
     expected = tensors["pano.final.sem_seg"]
     torch.testing.assert_close(whole(proposals)[:, ::10, ::10], expected, **TOLERANCE)
 
@@ -215,7 +215,7 @@ def test_token_order_of_official_weights_matters(tensors, semantic):
     # "per_pixel" would be the sound order; official weights were trained with the other.
     dense, names = tensors["eval.feat.res5"][None], tensors["eval.text.with_void"]
     method = semantic[0]
-    sound = type(method)(method.name, method.head, method.to_joint_space, method.logit_scale, "per_pixel")
+    sound = type(method)(method.head, method.to_joint_space, method.logit_scale, "per_pixel")
     with torch.no_grad():
         difference = (sound.transfer(names, dense).rows[0] - tensors["eval.cdt.text_out"]).abs().max()
     assert difference > 0.1

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ovs_core.SCORES import mask_scores, mask_tiles, share_map
 
-from ovs_core import scores
-from ovs_core.evidence.decide import decide, margin
+from ovs_core.evidence import sampling
+from ovs_core.evidence.decide import class_probabilities, decide, margin
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.types import Pyramid, Vocabulary
 
@@ -59,34 +58,34 @@ def test_one_pixel_worked_by_hand():
     masks = torch.tensor([logit(0.8), 0.0]).view(2, 1, 1)
     shares = torch.tensor([[0.6, 0.1, 0.1], [0.1, 0.2, 0.3]])
     proposals = MaskProposals(masks, shares, 1 - shares.sum(dim=1), PETS, (1, 1), (4, 4), (4, 4))
-    labels, share = decide(proposals, (1.0, 0.0))
+    labels, share = decide(proposals, 1.0, 0.0)
     assert labels.tolist() == [[1]]
     assert share[0, 0] == pytest.approx(0.53 / 0.94, rel=1e-5)
     assert margin(proposals, 1.0)[0, 0] == pytest.approx((0.53 - 0.23) / 0.94, rel=1e-5)
     expected = [0.53 / 0.94, 0.18 / 0.94, 0.23 / 0.94]
-    assert share_map(proposals, 1.0, (1, 1))[:, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)
+    assert class_probabilities(proposals, 1.0, (1, 1))[:, 0, 0].tolist() == pytest.approx(expected, rel=1e-5)
     # Scale 2 squares the scores before they are shared out.
     squares = [0.53**2, 0.18**2, 0.23**2]
-    assert decide(proposals, (2.0, 0.0))[1][0, 0] == pytest.approx(squares[0] / sum(squares), rel=1e-5)
-    assert decide(proposals, (1.0, 0.6))[0].tolist() == [[0]]
+    assert decide(proposals, 2.0, 0.0)[1][0, 0] == pytest.approx(squares[0] / sum(squares), rel=1e-5)
+    assert decide(proposals, 1.0, 0.6)[0].tolist() == [[0]]
 
 
 def test_other_names_win_label_0():
     shares = torch.tensor([[0.1, 0.1, 0.7]])
     one = MaskProposals(torch.ones(1, 1, 1), shares, torch.tensor([0.1]), PETS, (3, 2), (4, 4), (4, 4))
     assert one.labels == (1, 2, 0)
-    assert (decide(one, (1.0, 0.0))[0] == 0).all()
+    assert (decide(one, 1.0, 0.0)[0] == 0).all()
 
 
 @pytest.mark.parametrize("resize_masks", [False, True])
 @pytest.mark.parametrize("size", [(37, 53), (61, 200), (50, 70), (9, 5), (1, 1)])
 @pytest.mark.parametrize("tile_bytes", [2_000, 4 << 20])
 def test_tiles_equal_the_official_steps_on_whole_maps(resize_masks, size, tile_bytes, monkeypatch):
-    monkeypatch.setattr(scores, "_TILE_BYTES_CPU", tile_bytes)
+    monkeypatch.setattr(sampling, "_TILE_BYTES_CPU", tile_bytes)
     proposals = proposals_of(PETS, 5, (50, 70), (64, 96), size, resize_masks=resize_masks)
     expected = reference(proposals, size)
-    torch.testing.assert_close(whole(mask_scores(proposals, size), 3, size), expected, atol=1e-5, rtol=0)
-    labels, share = decide(proposals, (1.0, 0.0))
+    torch.testing.assert_close(whole(proposals.class_tiles(size), 3, size), expected, atol=1e-5, rtol=0)
+    labels, share = decide(proposals, 1.0, 0.0)
     best = expected / expected.sum(dim=0)
     assert (np.array([1, 2, 0])[expected.argmax(dim=0).numpy()] == labels).mean() > 0.999
     torch.testing.assert_close(torch.from_numpy(share), best.amax(dim=0), atol=1e-5, rtol=0)
@@ -96,15 +95,15 @@ def test_masks_come_to_the_photos_size():
     proposals = proposals_of(PETS, 3, (50, 70), (64, 96), (80, 31))
     up = F.interpolate(proposals.masks[None], size=(64, 96), mode="bilinear", align_corners=False)
     expected = F.interpolate(up[:, :, :50, :70], size=(80, 31), mode="bilinear", align_corners=False)[0]
-    found = whole(mask_tiles(proposals, (80, 31)), 3, (80, 31))
+    found = whole(proposals.mask_tiles((80, 31)), 3, (80, 31))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_a_large_vocabulary_needs_no_more_than_its_tiles():
     many = Vocabulary(tuple((f"class {i}",) for i in range(847)))
     proposals = proposals_of(many, 100, (160, 240), (160, 256), (400, 600))
-    assert decide(proposals, (1.0, 0.0))[0].dtype == np.uint16
-    largest = max(values.numel() for _, _, values in mask_scores(proposals, (400, 600)))
+    assert decide(proposals, 1.0, 0.0)[0].dtype == np.uint16
+    largest = max(values.numel() for _, _, values in proposals.class_tiles((400, 600)))
     assert 4 * largest < 5 << 20  # K x H x W would be 813 MB
 
 
@@ -133,4 +132,4 @@ def test_a_pyramid_has_four_maps_and_a_frame_that_fits():
 
 def test_size_must_have_a_pixel():
     with pytest.raises(ValueError, match="at least 1 x 1"):
-        decide(proposals_of(PETS, 2, (8, 8), (8, 8), (8, 8)), (1.0, 0.0), (0, 4))
+        decide(proposals_of(PETS, 2, (8, 8), (8, 8), (8, 8)), 1.0, 0.0, (0, 4))

@@ -18,7 +18,7 @@ from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mvp_seg.contexts import Contexts
-from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
 from ovs_core.training import mvp_seg_plus
 from ovs_core.training.data import IGNORE
@@ -38,6 +38,7 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
+from ovs_core.types import Vocabulary
 
 DATA = Path(__file__).parent / "data" / "mvp_seg_plus_head.safetensors"
 CPU = torch.device("cpu")
@@ -185,31 +186,36 @@ def vision(model):
 
 
 @pytest.fixture(scope="module")
-def method(model):
+def words(model):
     vectors = torch.randn(3, 2, 32, generator=torch.Generator().manual_seed(0))
     contexts = Contexts(vectors[1:], vectors[0], TOWER, 50.0, 0.07, 100.0)
-    return build_mvp_seg(model.visual, TextEncoder(model, "tiny", CPU), contexts)
+    return ContextText(TextEncoder(model, "tiny", CPU), contexts)
 
 
-def test_teacher_is_mvp_seg_among_the_unseen(photos, vision, method):
+@pytest.fixture(scope="module")
+def method(model, words):
+    return build_mvp_seg(model.visual, words.encoder, words.contexts)
+
+
+def test_teacher_is_mvp_seg_among_the_unseen(photos, vision, method, words):
     crop = mvp_seg_plus._draw(photos, PLAN, np.random.default_rng(0))
-    logits = mvp_teacher(vision, method, photos.unseen)([crop, crop])
+    logits = mvp_teacher(vision, method, words, photos.unseen)([crop, crop])
     assert logits.shape == (2, 2, 4, 4)
     assert torch.equal(logits[0], logits[1])
     assert logits.std() > 0.1
 
 
-def test_classifier_is_the_sum_over_views(method):
-    found = summed_embeddings(method, ("cat", "dog"))
-    rows = method.prompted(("cat", "dog"))
+def test_classifier_is_the_sum_over_views(words):
+    found = summed_embeddings(words, ("cat", "dog"))
+    rows = words.embed(Vocabulary((("cat",), ("dog",)))).embeddings
     torch.testing.assert_close(found, rows[1] + rows[2])
 
 
-def test_a_whole_run_gives_a_student_for_its_tower(tmp_path, photos, vision, method):
+def test_a_whole_run_gives_a_student_for_its_tower(tmp_path, photos, vision, method, words):
     plan = dataclasses.replace(PLAN, trunk="test_resnet", steps=2, batch=2, teacher_share=0.5)
-    path = train_mvp_seg_plus(vision, method, photos, plan, tmp_path)
+    path = train_mvp_seg_plus(vision, method, words, photos, plan, tmp_path)
     changed = path.stat().st_mtime_ns
-    assert train_mvp_seg_plus(vision, method, photos, plan, tmp_path) == path
+    assert train_mvp_seg_plus(vision, method, words, photos, plan, tmp_path) == path
     assert path.stat().st_mtime_ns == changed
     student = load_student(path, method.visual, TOWER, 24)
     with torch.no_grad():
@@ -217,7 +223,7 @@ def test_a_whole_run_gives_a_student_for_its_tower(tmp_path, photos, vision, met
     with pytest.raises(CheckpointError, match="another tower"):
         load_student(path, method.visual, "cd" * 32, 24)
     with pytest.raises(FileExistsError, match="another recipe"):
-        train_mvp_seg_plus(vision, method, photos, dataclasses.replace(plan, steps=3), tmp_path)
+        train_mvp_seg_plus(vision, method, words, photos, dataclasses.replace(plan, steps=3), tmp_path)
 
 
 def test_embedded_trunk_is_a_trainable_copy():

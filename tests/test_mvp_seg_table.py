@@ -16,7 +16,7 @@ from ovs_core.devices import choose_compute
 from ovs_core.encoders.towers import build_tower
 from ovs_core.methods.mvp_seg.model import dense_features
 from ovs_core.metrics.confusion import margins
-from ovs_core.types import TextBank, Vocabulary
+from ovs_core.types import Vocabulary
 
 UNSEEN = np.array([False, False, False, True, True])
 
@@ -68,12 +68,11 @@ def tiny(monkeypatch):
 def test_baseline_is_the_cosine_on_the_value_path():
     spec = tiny_spec("mini")
     tower = build_tower(spec, spec.load(None), choose_compute("cpu", "fp32"), None)
-    method = maskclip_with_templates(tower, ("a {}.", "the {}!"))
+    bound = maskclip_with_templates(tower, ("a {}.", "the {}!"))
     features = tower.vision.encode(np.full((64, 96, 3), 70, np.uint8), mvp_seg_table.FRAME)
     vocabulary = Vocabulary((("dog",), ("cat",)))
     bank = tower.text.embed(vocabulary, ("a {}.", "the {}!"))
-    wrong = TextBank(vocabulary, F.normalize(torch.ones(2, 24), dim=1))  # only its names are read
-    found = method.segment(features, wrong).evidence.rows
+    found = bound.method.ask(features, bound.text.embed(vocabulary, ()), {}).evidence.rows / 100
     dense = dense_features(tower.vision.visual, features.windows[0])
     expected = torch.einsum("sd,dhw->shw", bank.embeddings, dense)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

@@ -8,9 +8,8 @@ import pytest
 import torch
 from conftest import random_photo
 from instance_toys import SHA
-from ovs_core.UNKNOWN import runs_on
 from safetensors.torch import save_file
-from test_embedded_heads import HEADS, PRESET, WORDS, toy_contexts, toy_head, toy_model, toy_spec
+from test_embedded_heads import HEADS, PRESET, WORDS, declared, toy_contexts, toy_head, toy_model, toy_spec
 from test_mask_engine import entry, write_catalogue
 from tiny_clip import make_model
 
@@ -23,7 +22,7 @@ from ovs_core.methods import METHODS
 from ovs_core.methods.heads import add_head, describe_head, own_heads
 from ovs_core.methods.mask_classification.head_file import save_mask_head
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts, save_contexts
-from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 
 BYTES = b"the tower's weights"
 TOWER = sha256(BYTES).hexdigest()
@@ -75,7 +74,7 @@ def file(tmp_path):
 
 
 def ask(engine, method="mvp_seg", encoder="full"):
-    request = Request(random_photo(48, 80), WORDS, method=method, encoder=encoder, preset=PRESET)
+    request = Request(random_photo(48, 80), WORDS, method, encoder, options=declared(method, PRESET))
     *_, result = engine.run(request)
     assert isinstance(result, Result)
     return result
@@ -92,30 +91,31 @@ def test_without_a_head_the_next_step_is_said(engine):
 
 
 def test_an_added_head_is_offered_at_once_and_answers(engine, store, encoders, file):
-    path = add_head(store, file, encoders)
+    path = add_head(store, file, METHODS, encoders)
     assert path == store.folder / "heads" / NAME
     assert {info.name: info for info in engine.methods("full")}["mvp_seg"].available
     result = ask(engine)
     assert result.weights == {"tower.pt": TOWER, NAME: sha256(file.read_bytes()).hexdigest()}
-    tower, ready = engine._loaded.ready(Request(random_photo(8, 8), WORDS, "mvp_seg", "full"), store, None)
-    method = build_mvp_seg(tower.vision.visual, tower.text, load_contexts(file, TOWER))
-    features = ready.encoder.encode(random_photo(48, 80).pixels, PRESET)
-    expected = method.segment(features, tower.text.embed(WORDS, ("{}",)))
+    tower, bound = engine._loaded.bound(METHODS["mvp_seg"], encoders["full"], store, None)
+    made = load_contexts(file, TOWER)
+    method = build_mvp_seg(tower.vision.visual, tower.text, made)
+    features = bound.image.encode(random_photo(48, 80).pixels, PRESET)
+    expected = method.ask(features, ContextText(tower.text, made).embed(WORDS), {})
     assert torch.equal(result.evidence.rows, expected.evidence.rows)
-    assert engine.preset("mvp_seg", "full").scale == 100  # shares are the paper's
-    events = engine.compare(random_photo(48, 80), WORDS, encoder="full", preset=PRESET)
+    assert engine.preset("mvp_seg", "full").scale == 1  # probabilities are the paper's
+    events = engine.compare(random_photo(48, 80), WORDS, encoder="full", options=PRESET.options)
     assert [event.method for event in events if isinstance(event, Result)][-1] == "mvp_seg"
 
 
 def test_a_head_added_again_replaces_the_first(engine, store, encoders, file, tmp_path):
-    add_head(store, file, encoders)
+    add_head(store, file, METHODS, encoders)
     first = ask(engine)
-    add_head(store, save_contexts(contexts(seed=9), tmp_path / "again.safetensors"), encoders)
+    add_head(store, save_contexts(contexts(seed=9), tmp_path / "again.safetensors"), METHODS, encoders)
     second = ask(engine)
     assert list(own_heads(store)) == [store.folder / "heads" / NAME]
     assert second.weights != first.weights
     assert not torch.equal(first.evidence.rows, second.evidence.rows)
-    assert add_head(store, store.folder / "heads" / NAME, encoders) == store.folder / "heads" / NAME
+    assert add_head(store, store.folder / "heads" / NAME, METHODS, encoders) == store.folder / "heads" / NAME
 
 
 @pytest.mark.parametrize("method", HEADS)
@@ -147,9 +147,9 @@ def test_ones_own_head_goes_before_the_one_that_is_shipped(make_engine, tmp_path
 def test_official_files_of_mask_methods_take_no_head_of_ones_own():
     for name in ("convnext_l_fcclip", "convnext_b_maftp"):
         assert not ENCODERS[name].own_heads
-    assert not runs_on(METHODS["fc_clip"], ENCODERS["convnext_b_maftp"])
-    assert runs_on(METHODS["mvp_seg"], ENCODERS["vit_l14_openai"])
-    assert not runs_on(METHODS["fc_clip"], ENCODERS["vit_l14_openai"])
+    assert not METHODS["fc_clip"].runs_on(ENCODERS["convnext_b_maftp"])
+    assert METHODS["mvp_seg"].runs_on(ENCODERS["vit_l14_openai"])
+    assert not METHODS["fc_clip"].runs_on(ENCODERS["vit_l14_openai"])
 
 
 def damaged(path):
@@ -186,7 +186,7 @@ def of_nobody(path):
 def test_bad_files_are_one_sentence_and_leave_nothing(store, encoders, file, spoil, says):
     spoil(file)
     with pytest.raises(CheckpointError) as caught:
-        add_head(store, file, encoders)
+        add_head(store, file, METHODS, encoders)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (store.folder / "heads").exists()
@@ -195,27 +195,27 @@ def test_bad_files_are_one_sentence_and_leave_nothing(store, encoders, file, spo
 def test_a_folder_that_cannot_be_written_is_said(store, encoders, file):
     (store.folder / "heads").write_bytes(b"a file in the way")
     with pytest.raises(CheckpointError, match="Cannot put"):
-        add_head(store, file, encoders)
+        add_head(store, file, METHODS, encoders)
 
 
 def test_a_head_exchanged_by_hand_is_refused_in_menus(store, encoders, file):
-    path = add_head(store, file, encoders)
+    path = add_head(store, file, METHODS, encoders)
     save_contexts(contexts("c" * 64), path)
-    says = why_not(METHODS["mvp_seg"], full_spec(), store)
+    says = why_not(METHODS["mvp_seg"], full_spec(), store, METHODS, {})
     assert "belongs to another method or tower than its name says" in says
     path.write_bytes(b"letter")
-    assert "carries no notes" in why_not(METHODS["mvp_seg"], full_spec(), store)
+    assert "carries no notes" in why_not(METHODS["mvp_seg"], full_spec(), store, METHODS, {})
 
 
 def test_contexts_of_another_width_are_one_sentence(engine, store, encoders, tmp_path):
-    add_head(store, save_contexts(contexts(width=16), tmp_path / "narrow.safetensors"), encoders)
+    add_head(store, save_contexts(contexts(width=16), tmp_path / "narrow.safetensors"), METHODS, encoders)
     with pytest.raises(ValueError, match=r"contexts must be \(V, M, 32\), got \(3, 3, 16\)"):
         ask(engine)
 
 
 def test_no_checksum_is_measured_where_there_is_no_head(store, monkeypatch):
     monkeypatch.setattr(WeightStore, "sha256_of", lambda *_: pytest.fail("measured"))
-    assert "nobody publishes one" in why_not(METHODS["mvp_seg"], full_spec(), store)
+    assert "nobody publishes one" in why_not(METHODS["mvp_seg"], full_spec(), store, METHODS, {})
 
 
 @pytest.fixture
@@ -252,8 +252,8 @@ def test_a_bad_file_is_one_line(command, tmp_path, capsys):
 def test_what_a_head_is_for_is_said(store, tmp_path):
     other = save_contexts(contexts("d" * 64), tmp_path / "other.safetensors")
     store = WeightStore(weights_dir=tmp_path)
-    assert describe_head(store, other) == "MVP-SEG on weights that are not here"
+    assert describe_head(store, other, METHODS, ENCODERS) == "MVP-SEG on weights that are not here"
     shipped = replace(contexts(), tower=store.entry("openai-vit-b-16").sha256)
-    assert describe_head(store, save_contexts(shipped, other)) == (
+    assert describe_head(store, save_contexts(shipped, other), METHODS, ENCODERS) == (
         "MVP-SEG on CLIP ViT-B/16, OpenAI (vit_b16_openai)"
     )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ovs_core.devices import Cancelled
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.refine import pamr as module
-from ovs_core.refine.pamr import pamr, pamr_affinity, refine_pamr
+from ovs_core.refine.pamr import look, pamr, pamr_affinity, refine
 from ovs_core.types import Vocabulary
 
 
@@ -19,6 +19,13 @@ def _noise(*shape, seed=0):
 def _score_map(rows, grid, image_size):
     vocabulary = Vocabulary(tuple((f"name {i}",) for i in range(rows)))
     return ScoreMap(_noise(rows, *grid), vocabulary, image_size)
+
+
+def refine_pamr(score_map, pixels, max_side=512, **more):
+    """Both halves, as the engine runs them."""
+    options = {"pamr_side": max_side}
+    looked = look(pixels, score_map.rows.shape[1:], options, torch.device("cpu"))
+    return refine(looked, score_map, options, **more)
 
 
 def test_weights_worked_by_hand_on_a_line():
@@ -94,7 +101,7 @@ def test_rows_go_through_chunks_bit_equal(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK_BYTES", 4 * 30 * 44 * 2)  # two rows at a time
     told = []
     chunked = refine_pamr(score_map, pixels, progress=lambda done, total: told.append((done, total)))
-    assert torch.equal(whole.evidence, chunked.evidence)
+    assert torch.equal(whole.rows, chunked.rows)
     assert told == [(2, 5), (4, 5), (5, 5)]
     assert whole.vocabulary == score_map.vocabulary
     assert whole.image_size == (30, 44)
@@ -112,8 +119,8 @@ def test_rows_go_through_chunks_bit_equal(monkeypatch):
 def test_the_working_size_is_capped(image_size, grid, max_side, expected):
     pixels = np.zeros((*image_size, 3), np.uint8)
     refined = refine_pamr(_score_map(2, grid, image_size), pixels, max_side=max_side)
-    assert refined.evidence.shape == (2, *expected)
-    assert bool(refined.evidence.isfinite().all())
+    assert refined.rows.shape == (2, *expected)
+    assert bool(refined.rows.isfinite().all())
 
 
 def test_cancelling_stops_the_work():

@@ -12,9 +12,9 @@ from ovs_core.render.disagreement import disagreement, disagreement_picture
 from ovs_core.render.heatmap import blend, common_range, heatmap, scale_bar
 from ovs_core.render.legend import figure, legend, percent, with_legend
 from ovs_core.render.overlay import borders, label_picture, overlay, paint
-from ovs_core.render.palette import OTHER_COLOR, PALETTE, color_table, colors_for, shades, text_color
+from ovs_core.render.palette import PALETTE, colors_for, shades, text_color
 from ovs_core.render.segments import segment_colors, segment_figure, segment_names, segment_summaries
-from ovs_core.types import Vocabulary
+from ovs_core.types import OTHER_COLOR, Vocabulary
 
 # Linear RGB under full colour blindness: Machado, Oliveira and Fernandes (2009), severity 1.
 SIGHT = {
@@ -189,7 +189,7 @@ def test_paint_refuses_wrong_input(labels, opacity, message):
 
 def test_color_table_is_indexed_by_label():
     result = make_result([[0, 1, 2]])
-    assert [tuple(row) for row in color_table(result)] == list(colors_for(["dog", "grass"]))
+    assert [tuple(row) for row in result.label_map.color_table] == list(colors_for(["dog", "grass"]))
 
 
 # legend
@@ -355,7 +355,7 @@ def test_shades_begin_with_the_colour_and_never_repeat():
 def two_dogs_and_grass():
     masks = [[[1, 1, 0, 0]] * 2, [[0, 0, 1, 0]] * 2, [[0, 0, 0, 1]] * 2]
     result = make_mask_result(make_proposals(masks, [[0.9, 0.0], [0.6, 0.0], [0.0, 0.1]]))
-    return result, segments_of(result, "panoptic", {1, 2})
+    return result, segments_of(result.evidence, "panoptic", {1, 2})
 
 
 def test_segments_take_their_class_colour_and_are_counted():

@@ -8,7 +8,7 @@ from ovs_core.evidence.segments import (
     flattened,
     instances,
     panoptic,
-    proposals_of,
+    require_proposals,
     segments_of,
     without_other,
 )
@@ -48,17 +48,17 @@ def test_the_best_instance_lies_on_top_and_doubles_are_left_out():
 
 def test_a_result_gives_its_segments_at_any_size():
     result = make_mask_result(make_proposals(COLUMNS, [[0.9, 0.0], [0.8, 0.0], [0.0, 0.7]]))
-    assert segments_of(result, "panoptic", {DOG}).numbers.tolist() == [[1, 1, 2, 2, 3, 3]] * 2
-    assert segments_of(result, "panoptic", ()).numbers.tolist() == [[1, 1, 1, 1, 2, 2]] * 2
-    assert segments_of(result, "instances", {DOG}).numbers.tolist() == [[1, 1, 2, 2, 0, 0]] * 2
-    small = segments_of(result, "panoptic", {DOG}, size=(1, 3))
+    assert segments_of(result.evidence, "panoptic", {DOG}).numbers.tolist() == [[1, 1, 2, 2, 3, 3]] * 2
+    assert segments_of(result.evidence, "panoptic", ()).numbers.tolist() == [[1, 1, 1, 1, 2, 2]] * 2
+    assert segments_of(result.evidence, "instances", {DOG}).numbers.tolist() == [[1, 1, 2, 2, 0, 0]] * 2
+    small = segments_of(result.evidence, "panoptic", {DOG}, size=(1, 3))
     assert small.numbers.tolist() == [[1, 2, 3]]
     assert [segment.area for segment in small.segments] == [1, 1, 1]
 
 
 def test_what_has_no_masks_says_so():
-    with pytest.raises(ValueError, match=r"naclip labels pixels and proposes no masks"):
-        proposals_of(make_result([[0, 1]]))
+    with pytest.raises(ValueError, match=r"labels pixels and proposes no masks"):
+        require_proposals(make_result([[0, 1]]).evidence)
     result = make_mask_result(make_proposals(COLUMNS, [[0.9, 0.0]] * 3))
     with pytest.raises(ValueError, match="kind must be one of panoptic, instances, got 'semantic'"):
-        segments_of(result, "semantic", {DOG})
+        segments_of(result.evidence, "semantic", {DOG})

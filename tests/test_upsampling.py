@@ -76,8 +76,8 @@ def test_windows_are_put_together_to_whole_shares():
     pixels = torch.randint(0, 255, (32, 80, 3), dtype=torch.uint8).numpy()
     features = encoder.encode(pixels, Preset(20, 0.3, 32, 32, 16, "single1"))
     assert [window.left for window in features.windows] == [0, 1, 2, 3]
-    assert features.shares.shape == (9, 8, 20)
-    torch.testing.assert_close(features.shares.sum(dim=0), torch.ones(8, 20))
-    assert features.nbytes > features.shares.nbytes
+    assert features.upsampling_weights.shape == (9, 8, 20)
+    torch.testing.assert_close(features.upsampling_weights.sum(dim=0), torch.ones(8, 20))
+    assert features.nbytes > features.upsampling_weights.nbytes
     whole = encoder.encode(pixels, Preset(20, 0.3, 32, None, 0, "single1"))
-    assert whole.shares.shape == (9, 8, 20)
+    assert whole.upsampling_weights.shape == (9, 8, 20)

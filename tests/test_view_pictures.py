@@ -1,31 +1,31 @@
 """Views as sections: a real MVP-SEG on tiny towers, hand-made maps, and how each way of drawing behaves."""
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from hand_made import make_result
-from ovs_core.ui.view_kinds import LOOKS
 from tiny_clip import make_model
 
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.engine import Result
-from ovs_core.methods.base import Segmentation
+from ovs_core.methods import METHODS
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.methods.mvp_seg.contexts import Contexts
-from ovs_core.methods.mvp_seg.model import build_mvp_seg
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import Preset
 from ovs_core.render import lettering
 from ovs_core.render.palette import PALETTE, colors_for
-from ovs_core.types import View, ViewKind
+from ovs_core.types import View
 from ovs_core.ui.view_html import section_html, sections_html
 from ovs_core.ui.view_pictures import Seen, of_class, sections, seen
-from ovs_core.vocabulary import TEMPLATES
 
 CPU = torch.device("cpu")
+LOOKS = tuple({view.kind: view for spec in METHODS.values() for view in spec.views}.values())
+KINDS = frozenset(view.kind for view in MVP_SEG_VIEWS)
+OWN = [view.kind for view in MVP_SEG_VIEWS if not view.special]
 WHOLE = Preset(scale=100, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
 
 
@@ -35,7 +35,7 @@ def result_with(
     labels = np.full(size, 2, np.uint8)
     photo = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     result = make_result(labels, photo, names=names)
-    return replace(result, segmentation=Segmentation(result.evidence, views))
+    return replace(result, views=views)
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +47,24 @@ def mvp_seen() -> Seen:
         "mini", "tiny:0:float32", model.visual, (0.5,) * 3, (0.25,) * 3, 16, CPU, torch.float32
     )
     vectors = torch.randn(4, 4, 32, generator=torch.Generator().manual_seed(0))
-    method = build_mvp_seg(model.visual, text, Contexts(vectors[1:], vectors[0], "ab" * 32, 5.0, 0.5, 100.0))
+    contexts = Contexts(vectors[1:], vectors[0], "ab" * 32, 5.0, 0.5, 100.0)
+    method = build_mvp_seg(model.visual, text, contexts)
     plain = result_with()
-    bank = text.embed(plain.vocabulary, TEMPLATES["single1"])
-    answer = method.segment(vision.encode(plain.image, WHOLE), bank, views=frozenset(get_args(ViewKind)))
-    return seen(replace(plain, segmentation=answer))
+    bank = ContextText(text, contexts).embed(plain.vocabulary)
+    answer = method.ask(vision.encode(plain.image, WHOLE), bank, {}, views=KINDS)
+    return seen(replace(plain, views=answer.views), MVP_SEG_VIEWS)
 
 
-def test_every_kind_but_the_two_of_all_methods_has_a_look() -> None:
-    assert set(LOOKS) == set(get_args(ViewKind)) - {"similarity", "attention"}
-    for look in LOOKS.values():
-        assert look.sentence.endswith(".")
-        assert len(look.heading) < 50
+def test_every_view_of_every_method_says_what_it_shows() -> None:
+    assert len({view.kind for view in LOOKS}) == len(LOOKS)
+    for view in LOOKS:
+        assert view.sentence.endswith(".")
+        assert len(view.heading) < (80 if view.special else 50)
 
 
 def test_a_real_answer_is_shown_in_the_order_of_the_looks(mvp_seen: Seen) -> None:
     found = sections(mvp_seen, 2)
-    assert [section.kind for section in found] == [kind for kind in LOOKS if kind in MVP_SEG_VIEWS]
+    assert [section.kind for section in found] == OWN
     assert mvp_seen.first == 2  # all of the photo is grass
     by_kind = {section.kind: section for section in found}
     maps = by_kind["view_maps"]
@@ -81,7 +82,7 @@ def test_parts_can_be_drawn_alone(mvp_seen: Seen) -> None:
     own, shared = (sections(mvp_seen, 1, per_class=choice) for choice in (True, False))
     assert all(section.look.per_class for section in own)
     assert not any(section.look.per_class for section in shared)
-    assert [section.kind for section in (*own, *shared)] == [kind for kind in LOOKS if kind in MVP_SEG_VIEWS]
+    assert [section.kind for section in (*own, *shared)] == OWN
 
 
 def test_a_class_that_was_not_typed_is_refused(mvp_seen: Seen) -> None:
@@ -96,7 +97,7 @@ def test_maps_of_a_class_share_one_scale_and_on_request_all_do() -> None:
     view = View(
         "view_maps", "", maps, ("dog, view 1", "dog, view 2", "grass, view 1", "grass, view 2"), (0, 10)
     )
-    found = seen(result_with(view))
+    found = seen(result_with(view), LOOKS)
     (own,), (shared,) = sections(found, 1), sections(found, 1, one_scale=True)
     assert (own.scale.low, own.scale.high) == (0, 2)
     assert (shared.scale.low, shared.scale.high) == (0, 10)
@@ -108,7 +109,7 @@ def test_maps_of_a_class_share_one_scale_and_on_request_all_do() -> None:
 def test_numbered_areas_have_one_colour_each_and_their_shares() -> None:
     maps = torch.tensor([[[1.0, 2.0, 2.0, 3.0]], [[3.0, 3.0, 3.0, 3.0]]])
     view = View("view_wins", "", maps, ("dog: ...", "grass: ..."), (1, 3))
-    (section,) = sections(seen(result_with(view)), 1)
+    (section,) = sections(seen(result_with(view), LOOKS), 1)
     assert [(entry.names[0], entry.area_share) for entry in section.key] == [
         ("view 1", 0.25),
         ("view 2", 0.5),
@@ -121,7 +122,7 @@ def test_numbered_areas_have_one_colour_each_and_their_shares() -> None:
 def test_labels_have_the_colours_of_their_classes() -> None:
     maps = torch.tensor([[[1.0, 1.0]], [[2.0, 0.0]]])
     view = View("refining", "", maps, ("before", "after"), (0, 2))
-    (section,) = sections(seen(result_with(view)), 1)
+    (section,) = sections(seen(result_with(view), LOOKS), 1)
     colors = colors_for(("dog", "grass"))
     assert [(entry.names[0], entry.color, entry.area_share) for entry in section.key] == [
         ("other", colors[0], 0.5),
@@ -135,7 +136,7 @@ def test_bars_of_very_many_classes_are_the_largest() -> None:
     names = tuple(f"thing {number}" for number in range(45))
     values = torch.linspace(0, 1, len(names))[:, None, None]
     view = View("class_gates", "", values, names, (0, 1))
-    (section,) = sections(seen(result_with(view, names=names)), 1)
+    (section,) = sections(seen(result_with(view, names=names), LOOKS), 1)
     assert section.table.rows[0] == (names[-1], "1.000")
     assert len(section.table.rows) == 40
     assert section.note == "Of 45, the largest 40 are shown."
@@ -144,7 +145,7 @@ def test_bars_of_very_many_classes_are_the_largest() -> None:
 def test_bars_that_come_best_first_stay_so() -> None:
     values = torch.linspace(0, 1, 30)[:, None, None]
     view = View("void_shares", "", values, tuple(str(number) for number in range(1, 31)), (0, 1))
-    (section,) = sections(seen(result_with(view)), 1)
+    (section,) = sections(seen(result_with(view), LOOKS), 1)
     assert [row[0] for row in section.table.rows] == [str(number) for number in range(1, 13)]
     assert section.note == "Of 30, the first 12 are shown."
 
@@ -161,7 +162,7 @@ def test_very_many_masks_are_not_all_drawn() -> None:
         (("dog", "puppy", "cat"),) * 15,
         ("class", "winning name", "CLIP 1"),
     )
-    masks, table = sections(seen(result_with(maps, words)), 1)
+    masks, table = sections(seen(result_with(maps, words), LOOKS), 1)
     assert [caption for _, caption in masks.panels] == list(labels[:12])
     assert (masks.scale.low, masks.scale.high) == (0, 1)
     assert [row[0] for row in table.table.rows] == [str(place) for place in range(1, 13)]
@@ -174,7 +175,7 @@ def test_cells_that_are_no_places_are_not_laid_over_the_photo() -> None:
     maps = torch.zeros(2, 1, 2)
     places = View("transfer_attention", "In the photo", maps, ("dog", "grass"))
     tokens = View("transfer_attention", "NOT A PICTURE", maps, ("dog", "grass"), columns=("1", "2"))
-    (over,), (alone,) = (sections(seen(result_with(view)), 1) for view in (places, tokens))
+    (over,), (alone,) = (sections(seen(result_with(view), LOOKS), 1) for view in (places, tokens))
     assert (
         len(np.unique(alone.panels[0][0].reshape(-1, 3), axis=0)) == 1
     )  # one colour: nothing shines through
@@ -190,14 +191,14 @@ def test_maps_that_do_not_fit_the_classes_are_refused() -> None:
 
 def test_a_flat_map_can_be_drawn() -> None:
     view = View("global_map", "", torch.full((2, 1, 1), 0.25), ("dog", "grass"), (0.25, 0.25))
-    (section,) = sections(seen(result_with(view, size=(1, 1))), 1)
+    (section,) = sections(seen(result_with(view, size=(1, 1)), LOOKS), 1)
     assert section.panels[0][0].shape == (384, 384, 3)  # a tiny photo is enlarged
 
 
 def test_names_no_font_can_write_have_stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lettering, "font_folders", tuple)
     view = View("global_map", "", torch.rand(2, 2, 2), ("狗", "dog"))
-    found = seen(result_with(view, names=("狗", "dog")))
+    found = seen(result_with(view, names=("狗", "dog")), LOOKS)
     assert found.stand_ins == {"狗": "class 1"}
     (section,) = sections(found, 1)
     assert "狗" in section_html(section)  # the browser has its own fonts
@@ -205,7 +206,7 @@ def test_names_no_font_can_write_have_stand_ins(monkeypatch: pytest.MonkeyPatch)
 
 def test_html_is_escaped_and_empty_for_nothing() -> None:
     view = View("class_gates", "", torch.rand(2, 1, 1), ("<b>x</b>", "dog"), (0, 1))
-    html = sections_html(sections(seen(result_with(view, names=("<b>x</b>", "dog"))), 1))
+    html = sections_html(sections(seen(result_with(view, names=("<b>x</b>", "dog")), LOOKS), 1))
     assert "&lt;b&gt;x" in html
     assert "<b>x" not in html
     assert "<i>g</i><sub>c</sub>" in html

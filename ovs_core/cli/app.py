@@ -5,19 +5,22 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ovs_core.cli.arguments import EXIT_BAD_INPUT, OneLineParser
+from ovs_core.cli.address import check_address, check_root_path, except_own_address, exposure, read_auth
+from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.cli.loading import no_garbage_collected
 from ovs_core.devices import DEVICES
 from ovs_core.engine import Engine
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve the page until interrupted; returns the exit code.
+    """Serve the page until Ctrl+C or the signal TERM; returns the exit code.
 
     Args:
         argv: arguments; None takes the command line's.
@@ -25,14 +28,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl+C, and clears up
     try:
+        auth = read_auth(arguments.auth)
+        root_path = check_root_path(arguments.root_path)
+        check_address(arguments.host, arguments.port)
+        except_own_address(os.environ, arguments.host)
         with TemporaryDirectory(prefix="ovs-lens-", ignore_cleanup_errors=True) as folder:
             # Gradio's own folder is shared by all programs: one that ends deletes what others still show.
             os.environ.setdefault("GRADIO_TEMP_DIR", folder)
-            _serve(arguments)
+            _serve(arguments, auth, root_path)
     except (ValueError, OSError) as error:
         print(f"ovs-lens app: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:  # before the page was served
+        return EXIT_INTERRUPTED
     return 0
 
 
@@ -41,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="interface to listen on (default: this machine only)")
     add("--port", type=int, help="port (default: the first free one from 7860)")
+    add(
+        "--auth",
+        metavar="USER:PASSWORD",
+        help="ask visitors for these; better @FILE with them in it, or the variable OVS_LENS_AUTH",
+    )
+    add("--root-path", metavar="PATH", help="where a proxy serves the page, for example /lens")
     add("--no-browser", action="store_true", help="do not open a browser window")
     add("--weights-dir", type=Path, metavar="DIR", help="folder with weight files, looked at first")
     add("--offline", action="store_true", help="never fetch anything")
@@ -48,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(arguments: argparse.Namespace) -> None:
+def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_path: str | None) -> None:
     """Serve the page until interrupted."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, which is now
     with no_garbage_collected():
@@ -57,7 +74,18 @@ def _serve(arguments: argparse.Namespace) -> None:
     engine = Engine(device=arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
     print(engine.describe_weights())
     page = build_ui(engine)
-    address = launch(page, host=arguments.host, port=arguments.port, browser=not arguments.no_browser)
+    address = launch(
+        page,
+        host=arguments.host,
+        port=arguments.port,
+        browser=not arguments.no_browser,
+        auth=auth,
+        root_path=root_path,
+        engine=engine,
+    )
+    warning = exposure(arguments.host, auth)
+    if warning:
+        print(warning, file=sys.stderr)
     print(f"OVS Lens is at {address} (Ctrl+C stops it)", flush=True)
     page.block_thread()
 

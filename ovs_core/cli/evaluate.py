@@ -101,6 +101,7 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     add("--class-list", type=Path, metavar="FILE", help="names of the classes: id:name,name in each line")
     add("--classes-in-image", action="store_true", help="type only the classes that are in the photo")
     add("--distractors", type=int, default=0, metavar="N", help="and N classes that are not")
+    add("--sweep", action="store_true", help="mIoU at every threshold too, from the same evidence")
     add("--unseen", metavar="NAMES", help="classes that no training saw: a; b, or @FILE with one a line")
     add_machine_options(parser)
     return parser
@@ -163,6 +164,7 @@ def _settings(arguments: argparse.Namespace, options: Mapping[str, Options]) -> 
         distractors=arguments.distractors,
         encoder=arguments.encoder,
         refiner=arguments.refine,
+        sweep=arguments.sweep,
         options={name: value for own in options.values() for name, value in own.items()},
     )
 

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,10 +20,13 @@ from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.devices import DEVICES, Compute
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.methods.ldvc.model import MethodName
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
+from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
@@ -149,6 +153,17 @@ def _prepare_maft_plus(
     return lambda out: train_maft_plus(tower, sources, start, plan, out, processes=place.processes)
 
 
+def _prepare_prompted(
+    method: MethodName, values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
+) -> Callable[[Path], Path]:
+    plan = prompted_plan(values, method)
+    (name,) = folders
+    photos = open_split(folders[name], SPLITS[name], _PART)
+    tower, loaded = _tower(plan.encoder, place)
+    towers = towers_of(tower.vision, loaded.model, _sha256(tower))
+    return lambda out: train_prompted(towers, photos, plan, out, processes=place.processes)
+
+
 def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
     """Folders of photos, and the head to start from if there is one."""
     photos = {name: folder for name, folder in folders.items() if name != "head"}
@@ -164,6 +179,8 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
         "fc-clip": _Recipe(_MASK_DATA, ("coco",), (), _prepare_fc_clip, anywhere=True),
         "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus, anywhere=True),
+        "zegclip": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "zegclip"), anywhere=True),
+        "ldvc": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "ldvc"), anywhere=True),
     }
 )
 
@@ -175,7 +192,8 @@ def _parser() -> argparse.ArgumentParser:
         "method",
         choices=tuple(_RECIPES),
         help="what to train: mvp-seg learned contexts, mvp-seg-plus their student, fc-clip a mask head, "
-        "maft-plus the tower tuned for that head; `python -m recipes.mini` makes the towers themselves",
+        "maft-plus the tower tuned for that head, zegclip and ldvc decoders and prompts; "
+        "`python -m recipes.mini` makes the towers themselves",
     )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
     known = "; ".join(f"{name}: {', '.join(recipe.data)}" for name, recipe in _RECIPES.items())
@@ -184,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help=f"once per folder; names of {known}; mvp-seg needs one data set, which also "
+        help=f"once per folder; names of {known}; mvp-seg, zegclip and ldvc need one data set, which also "
         "names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the folder of "
         "fc_clip.safetensors, which fc-clip may start from",
     )

@@ -338,7 +338,9 @@ class Engine:
         method, encoder = self._method(request.method), self._encoder(request.encoder)
         refiner = self._refiner(request.refiner)
         while True:
-            pipeline = Pipeline(request, settings, bound, refiner, self.cache, self.compute, job)
+            pipeline = Pipeline(
+                request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
+            )
             try:
                 answer = pipeline.ask()
             except (RuntimeError, MemoryError) as error:
@@ -349,6 +351,7 @@ class Engine:
                 return pipeline.refine(answer), settings
             # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
             self.cache.drop("features")
+            self.cache.drop("looks")
             self.compute.free_memory()
             smaller, what = _smaller(settings.preset, windows=method.option("window") is not None)
             if smaller is None:

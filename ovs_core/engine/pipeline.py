@@ -41,6 +41,7 @@ class Pipeline:
         cache: what is remembered.
         compute: where it is computed.
         job: whom to tell.
+        by_class: whether evidence depends on how names make classes; rows of names do not.
     """
 
     request: Request
@@ -50,6 +51,7 @@ class Pipeline:
     cache: ByteCache
     compute: Compute
     job: Job
+    by_class: bool = False
 
     def ask(self) -> Answer:
         """Evidence on the method's own grid, mean over all frames, and the views of the first one."""
@@ -120,7 +122,7 @@ class Pipeline:
 
         def sharpened() -> Evidence:
             looked = self._cached(
-                "features",
+                "looks",
                 (photo.key, self.refiner.name, (h, w), self.settings.refining, str(self.compute.device)),
                 "refine",
                 lambda: look(photo.pixels, (h, w), options, self.compute.device, None, self.job.cancel),
@@ -149,9 +151,10 @@ class Pipeline:
     def _evidence_key(self, preset: Preset, request: Request) -> Hashable:
         """Everything that evidence of one frame depends on."""
         vocabulary = request.vocabulary
+        classes = vocabulary.classes if self.by_class or request.views else None
         return (
             (request.photo.key, self.bound.image.features_identity(preset)),
-            (self.bound.text.identity, preset.templates, vocabulary.classes, vocabulary.other),
+            (self.bound.text.identity, preset.templates, vocabulary.rows, classes),
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),
             (request.views, request.point if request.views else None),
         )

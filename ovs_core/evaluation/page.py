@@ -23,6 +23,7 @@ from ovs_core.evaluation.pictures import ERROR_COLORS, ERROR_NAMES
 from ovs_core.evaluation.report import RESAMPLES, Gallery, Report
 from ovs_core.evaluation.summary import COSTS, MEANINGS, ClassNumbers, PhotoNumbers, Summary
 from ovs_core.metrics.error_types import ERROR_TYPES, REMEDIES
+from ovs_core.render.charts import Picture, curve
 from ovs_core.render.palette import text_color
 from ovs_core.types import Color
 
@@ -92,7 +93,7 @@ def page(report: Report, galleries: Mapping[str, Gallery]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, signed=_signed, jpeg=_data_uri)
+    environment.filters.update(percent=percent, signed=_signed, jpeg=_jpeg_uri, png=_png_uri)
     environment.tests["interval_without_zero"] = lambda one: one.low > 0 or one.high < 0
     subjects = [
         _subject(place, name, report, galleries.get(name, Gallery()))
@@ -205,6 +206,7 @@ def _subject(place: int, name: str, report: Report, gallery: Gallery) -> dict[st
         "facts": _facts(report.about[name], summary),
         "classes": ranked,
         "false_names": _false_names(summary.classes),
+        "sweep": _sweep_chart(report, name),
         "confusion": confusion_table(summary.confusion, names, shown),
         "cells": [
             {
@@ -224,6 +226,20 @@ def _subject(place: int, name: str, report: Report, gallery: Gallery) -> dict[st
             for title, keys in _sections(gallery)
         ],
     }
+
+
+def _sweep_chart(report: Report, name: str) -> Picture | None:
+    """MIoU over thresholds, the preset's own marked; None if nobody asked."""
+    sweep = report.summaries[name].sweep
+    if not sweep:
+        return None
+    preset = report.about[name].get("preset", {})
+    return curve(
+        [threshold for threshold, _ in sweep],
+        [(100 * each.low, 100 * each.value, 100 * each.high) for _, each in sweep],
+        ("threshold", "mIoU in %, classes in truth"),
+        mark=preset.get("threshold"),
+    )
 
 
 def _by_iou(summary: Summary) -> list[tuple[str, PhotoNumbers]]:
@@ -277,8 +293,17 @@ def _signed(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture (h, w, 3) as text that stands in for its file."""
+def _jpeg_uri(picture: Picture) -> str:
+    """A photo (h, w, 3) as text that stands in for its file."""
+    return _data_uri(picture, "jpeg", quality=_JPEG_QUALITY)
+
+
+def _png_uri(picture: Picture) -> str:
+    """A chart (h, w, 3) as text that stands in for its file."""
+    return _data_uri(picture, "png")
+
+
+def _data_uri(picture: Picture, kind: str, **settings: int) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    Image.fromarray(picture).save(buffer, kind, **settings)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

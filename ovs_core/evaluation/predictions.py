@@ -95,7 +95,7 @@ def prediction_subject(name: str, folder: Path, dataset: Dataset) -> Subject:
             own = _own_values(path, dataset) or found.values
         except ValueError as error:
             raise AnswerError(str(error)) from error
-        return _typed_only(own.labels[mask], question), {"read": time.perf_counter() - started}
+        return Answer(_typed_only(own.labels[mask], question), {"read": time.perf_counter() - started})
 
     about = {"predictions": folder.resolve().name, "values": meaning}
     return Subject(name, about, answer, files=files)

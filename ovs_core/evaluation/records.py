@@ -25,6 +25,9 @@ from ovs_core.metrics.oracles import perfect_masks, perfect_names
 SCHEMA = "ovs-lens/evaluation-run/2"
 """Changes whenever a field of a line is renamed, removed or changes its meaning."""
 
+THRESHOLDS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Probabilities under which a pixel becomes 0, for a sweep."""
+
 # A file name that is no UTF-8 has lone surrogates in Python; this writes each as its JSON escape.
 _ODD_NAMES = "backslashreplace"
 _ANY_SCHEMA = "ovs-lens/evaluation-run/"
@@ -46,6 +49,7 @@ class PhotoRecord:
         edges: (class, right, truth, answer) pixels in the bands along boundaries.
         errors: (class, wrong pixels of each kind in `ERROR_TYPES`).
         perfect_names, perfect_masks: (class, right, truth, answer) pixels of the two oracles.
+        sweep: (place in `THRESHOLDS`, class, right, truth, answer) pixels; none if nobody asked.
         seconds: stage -> seconds.
         peak_bytes: most memory held while the photo was answered; None if unknown.
         problem: why there is no answer; empty if there is one.
@@ -60,6 +64,7 @@ class PhotoRecord:
     errors: Rows = ()
     perfect_names: Rows = ()
     perfect_masks: Rows = ()
+    sweep: Rows = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: int | None = None
     problem: str = ""
@@ -77,6 +82,13 @@ class PhotoRecord:
         rows: Rows = getattr(self, name)
         for label, *pixels in rows:
             counts[:, label] = pixels
+        return counts
+
+    def thresholds(self, classes: int) -> Counts:
+        """Margins at every threshold, (len(THRESHOLDS), 3, classes)."""
+        counts = np.zeros((len(THRESHOLDS), 3, classes), np.int64)
+        for step, label, *pixels in self.sweep:
+            counts[step, :, label] = pixels
         return counts
 
 
@@ -113,6 +125,26 @@ def count(
         _rows(error_types(truth, answer, classes, known)),
         names,
         masks,
+    )
+
+
+def sweep_rows(
+    question: Question, best: NDArray[np.integer], confidence: NDArray[np.floating], classes: int
+) -> Rows:
+    """Pixels at every threshold: what was decided by less becomes 0.
+
+    Args:
+        question: what was asked.
+        best: class of each pixel without a threshold, (H, W), in the dataset's numbers.
+        confidence: probability that each was decided by, (H, W), in [0, 1].
+        classes: of the dataset, background included.
+    """
+    truth, known = question.truth.labels, question.truth.known
+    kept = (np.where(confidence >= threshold, best, 0) for threshold in THRESHOLDS)
+    return tuple(
+        (step, *row)
+        for step, answer in enumerate(kept)
+        for row in _rows(label_margins(truth, answer, classes, known))
     )
 
 
@@ -183,7 +215,8 @@ def append_record(path: Path, record: PhotoRecord) -> None:
 
 def _record(content: Mapping[str, Any]) -> PhotoRecord:
     """A photo from its line."""
-    rows = {name: tuple(tuple(row) for row in content.get(name, ())) for name in ("cells", *_HEIGHTS)}
+    fields = ("cells", "sweep", *_HEIGHTS)
+    rows = {name: tuple(tuple(row) for row in content.get(name, ())) for name in fields}
     return PhotoRecord(
         photo=content["photo"],
         contents=content.get("contents", ""),

@@ -160,7 +160,7 @@ def _sides(
         photo, truth = read_example(dataset, by_key[key])
         question = question_for(dataset, by_key[key], truth, settings)
         if question is not None:
-            answer, _ = subject.answer(by_key[key], photo, question)
+            answer = subject.answer(by_key[key], photo, question).classes
             yield sides(key, summary.photo_iou[key], photo.pixels, question.truth, answer, dataset.names)
 
 
@@ -187,6 +187,7 @@ def _numbers(summary: Summary, names: Sequence[str]) -> dict[str, Any]:
             }
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         ],
+        "sweep": [{"threshold": threshold, **asdict(interval)} for threshold, interval in summary.sweep],
         "photo_iou": dict(summary.photo_iou),
         "photo_errors": {photo: dict(numbers.errors) for photo, numbers in summary.photos.items()},
     }

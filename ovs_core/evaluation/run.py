@@ -25,7 +25,7 @@ from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine, NotEnoughMemory, Result
 from ovs_core.evaluation.memory import peak_bytes, start_peak
 from ovs_core.evaluation.questions import Question, make_question, present
-from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, count, read_run
+from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, count, read_run, sweep_rows
 from ovs_core.image import Photo
 from ovs_core.labelled.datasets import Dataset, read_example
 from ovs_core.labelled.files import Example, digest
@@ -52,6 +52,7 @@ class Settings:
         encoder, refiner: registry names.
         options: values of options instead of those that suit method and encoder; each method takes those
             that it declares.
+        sweep: measure each threshold of `THRESHOLDS` too, where a subject has one.
     """
 
     classes_in_image: bool = False
@@ -60,6 +61,7 @@ class Settings:
     encoder: str = DEFAULT_ENCODER
     refiner: str = NO_REFINER
     options: Options = field(default_factory=dict)
+    sweep: bool = False
 
     def __post_init__(self) -> None:
         if self.distractors < 0:
@@ -70,8 +72,20 @@ class Settings:
             )
 
 
-Answer = tuple[NDArray[np.integer], Mapping[str, float]]
-"""Class of each pixel, (H, W), in the dataset's numbers, and seconds by stage."""
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a subject says a photo shows, in classes of the dataset.
+
+    Attributes:
+        classes: of each pixel, (H, W).
+        seconds: by stage.
+        best: the same without a threshold, and the probability in [0, 1] that each pixel was decided by; None
+            where there is no threshold or nobody asked.
+    """
+
+    classes: NDArray[np.integer]
+    seconds: Mapping[str, float]
+    best: tuple[NDArray[np.integer], NDArray[np.floating]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +96,7 @@ class Subject:
         name: what it is called in reports.
         about: what its answers depend on (method, encoder, weights, preset, ...), ready for JSON; two runs
             with equal ones can be continued by each other.
-        answer: what a photo shows, (H, W), in classes of the dataset, and seconds by stage.
+        answer: what a photo shows.
         device: where its memory is measured.
         frame: subjects with equal ones share the "encode" stage: only the first of them pays for a photo.
         files: what is read of a photo beside itself and its mask.
@@ -136,7 +150,11 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
 
     def answer(example: Example, photo: Photo, question: Question) -> Answer:
         result = ask(photo, question.vocabulary)
-        return question.answer(result.labels), result.seconds
+        classes, best = question.answer(result.labels), None
+        if settings.sweep:
+            without = engine.relabel(result, {"threshold": 0.0})
+            best = question.answer(without.labels), without.confidence
+        return Answer(classes, result.seconds, best)
 
     size = (_WARM_UP_SIDE, _WARM_UP_SIDE)
     empty = LabelMap(np.zeros(size, np.uint16), dataset.label_classes)
@@ -168,7 +186,7 @@ def function_subject(
     def answer(example: Example, photo: Photo, question: Question) -> Answer:
         started = time.perf_counter()
         labels = function(photo, question.vocabulary)
-        return question.answer(labels), {"answer": time.perf_counter() - started}
+        return Answer(question.answer(labels), {"answer": time.perf_counter() - started})
 
     return Subject(name, {"method": name, **about}, answer)
 
@@ -242,6 +260,7 @@ def header(subject: Subject, dataset: Dataset, settings: Settings) -> dict[str, 
         "classes_in_image": settings.classes_in_image,
         "distractors": settings.distractors,
         "seed": settings.seed,
+        "sweep": settings.sweep,
     }
 
 
@@ -296,17 +315,19 @@ def _measure(
         stop_if_cancelled(cancel)
         start_peak(subject.device)
         try:
-            answer, spent = subject.answer(example, photo, question)
+            answer = subject.answer(example, photo, question)
         except (NotEnoughMemory, AnswerError) as error:
             yield subject, PhotoRecord(example.key, problem=str(error))
             continue
         peak = peak_bytes(subject.device)
-        seconds = dict(spent)
+        seconds = dict(answer.seconds)
         if "encode" in seconds:
             encoding[subject.frame] = seconds["encode"]
         elif subject.frame in encoding:
             seconds["encode"] = encoding[subject.frame]
-        record = count(example.key, question, answer, len(dataset.classes) + 1, contents)
+        record = count(example.key, question, answer.classes, len(dataset.classes) + 1, contents)
+        if answer.best is not None:
+            record = replace(record, sweep=sweep_rows(question, *answer.best, len(dataset.classes) + 1))
         yield subject, replace(record, seconds=seconds, peak_bytes=peak)
 
 

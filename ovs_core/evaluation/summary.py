@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_core.evaluation.records import PhotoRecord
+from ovs_core.evaluation.records import THRESHOLDS, PhotoRecord
 from ovs_core.labelled.datasets import Dataset
 from ovs_core.metrics.confusion import (
     Counts,
@@ -113,6 +113,7 @@ class Summary:
         seconds: stage -> median over photos; "total" is that of the sums, "total_p90" their 90th percentile.
         peak_bytes: largest over photos; None if unknown.
         typed: mean number of classes typed.
+        sweep: (threshold, mIoU over the classes in the truth); none if nobody asked.
     """
 
     metrics: Mapping[str, Interval]
@@ -126,6 +127,7 @@ class Summary:
     seconds: Mapping[str, float]
     peak_bytes: int | None
     typed: float
+    sweep: tuple[tuple[float, Interval], ...] = ()
 
     @property
     def photo_iou(self) -> Mapping[str, float]:
@@ -193,6 +195,7 @@ def summarise(
         seconds=_seconds(answered),
         peak_bytes=max((record.peak_bytes for record in answered if record.peak_bytes), default=None),
         typed=float(np.mean([len(record.typed) for record in answered])),
+        sweep=_sweep(answered, dataset, drawn) if any(record.sweep for record in answered) else (),
     )
 
 
@@ -291,6 +294,19 @@ def _photo_counts(record: PhotoRecord, matrix: Counts, first: int) -> dict[str, 
         "false_share": np.array([false_area.sum(), matrix.sum()]),
         "silent": np.array([(counts[2, absent] == 0).sum(), len(absent)]),
     }
+
+
+def _sweep(
+    records: Sequence[PhotoRecord], dataset: Dataset, drawn: Numbers
+) -> tuple[tuple[float, Interval], ...]:
+    """Mean IoU at every threshold, over the same resamples of photos."""
+    first = 0 if dataset.background else 1
+    counts = np.stack([record.thresholds(len(dataset.classes) + 1)[..., first:] for record in records])
+    values, resampled = mean_iou(counts.sum(axis=0)), mean_iou(totals(counts, drawn))
+    return tuple(
+        (threshold, percentiles(float(values[step]), resampled[:, step]))
+        for step, threshold in enumerate(THRESHOLDS)
+    )
 
 
 def _photo_numbers(records: Sequence[PhotoRecord], stacks: _Stacks) -> dict[str, PhotoNumbers]:

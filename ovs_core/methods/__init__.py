@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ovs_core.methods.ldvc import spec as ldvc
 from ovs_core.methods.mask_classification import spec as mask_classification
 from ovs_core.methods.mvp_seg import spec as mvp_seg
 from ovs_core.methods.spec import MethodSpec
@@ -14,6 +15,7 @@ _SPECS = (
     *training_free.SPECS,
     *mvp_seg.SPECS,
     *mask_classification.SPECS,
+    *ldvc.SPECS,
 )
 
 METHODS: Mapping[str, MethodSpec] = MappingProxyType({spec.name: spec for spec in _SPECS})

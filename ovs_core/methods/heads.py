@@ -56,7 +56,7 @@ class HeadFormat:
         kind: note "kind" of its files.
         read: reads a file whole and strictly for a tower of this SHA-256, as it will be read when it is used;
             raises CheckpointError.
-        published: encoder -> name in the catalogue of the head that was trained for it.
+        published: weights of a tower -> head that was trained on them, by their names in the catalogue.
         named: whether its files also name the method, because several methods share the kind.
     """
 
@@ -102,7 +102,7 @@ def find_head(store: WeightStore, spec: MethodSpec, encoder: EncoderSpec, tower:
 def published_head(spec: MethodSpec, encoder: EncoderSpec) -> str | None:
     """Name in the catalogue of the head of a method on a tower; None if nobody publishes one."""
     shipped = {} if spec.head is None else spec.head.published
-    return encoder.heads.get(spec.name) or shipped.get(encoder.name)
+    return encoder.heads.get(spec.name) or (shipped.get(encoder.entry) if encoder.entry else None)
 
 
 def verified_head(
@@ -131,13 +131,14 @@ def verified_head(
     if spec.head is None:
         return None
     file = None if encoder.entry is None else store.locate(encoder.entry)
-    if tower is None and file is not None:
-        tower = store.sha256_of(file)
-    if tower is not None and encoder.own_heads:
+    entry = published_head(spec, encoder)
+    own_ones = encoder.own_heads and any(own_heads(store))
+    if tower is None and file is not None and (entry is not None or own_ones):
+        tower = store.sha256_of(file)  # long work the first time: only where something is compared with it
+    if tower is not None and own_ones:
         own = own_head(store, spec.name, tower)
         if own is not None:
             return _verified_own(store, own, HeadNotes(spec.name, tower), methods)
-    entry = published_head(spec, encoder)
     if entry is None:
         raise CheckpointError(
             f"{spec.title} needs a part that is trained on {encoder.title}, and nobody publishes one. "

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 
 from ovs_core.render.heatmap import ColorMap, heatmap
 from ovs_core.render.lettering import FAINT, INK, MUTED, PAPER, font_for, latin, shorten, wrap, write
-from ovs_core.render.palette import text_color
+from ovs_core.render.palette import PALETTE, text_color
 from ovs_core.types import Color
 
 Picture = NDArray[np.uint8]
@@ -59,7 +59,7 @@ def bars(
     rows = np.arange(len(names))
     axes.barh(rows, np.ones(len(names)), height=0.64, color="none", edgecolor=_unit(FAINT))
     axes.barh(rows, shares, height=0.64, color=[_unit(color) for color in colors])
-    for row, value in zip(rows, values, strict=True):
+    for row, value in enumerate(values):
         axes.annotate(
             f"{value:.3f}",
             (1, row),
@@ -105,6 +105,35 @@ def matrix(
     for row, name in enumerate(rows):
         _name(pen, (left - GAP, (row + 1.5) * height), name, left - 2 * GAP, "rm")
     return np.asarray(page)
+
+
+def curve(
+    places: Sequence[float],
+    values: Sequence[tuple[float, float, float]],
+    titles: tuple[str, str],
+    mark: float | None = None,
+    size: tuple[int, int] = (640, 320),
+) -> Picture:
+    """A curve with a band, axes and their titles, `size` (width, height) in pixels.
+
+    Args:
+        places: along the x axis, rising.
+        values: (low, value, high) at each place.
+        titles: of the x and the y axis, in our own words.
+        mark: place of a dashed line; None draws none.
+        size: of the picture.
+    """
+    figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    low, middle, high = (np.array(part) for part in zip(*values, strict=True))
+    axes.fill_between(places, low, high, color=_unit(PALETTE[0]), alpha=0.2, linewidth=0)
+    axes.plot(places, middle, color=_unit(PALETTE[0]), marker="o", markersize=3)
+    if mark is not None:
+        axes.axvline(mark, color=_unit(INK), linestyle="--", linewidth=1)
+    axes.set(xlabel=titles[0], ylabel=titles[1])
+    axes.grid(color=_unit(FAINT), linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    return np.asarray(_drawn(figure)[0])
 
 
 def side_by_side(pictures: Sequence[Picture], captions: Sequence[str], columns: int = 4) -> Picture:
@@ -178,8 +207,9 @@ def _axes(size: tuple[int, int], inside: tuple[int, int, int, int]) -> tuple[Fig
 def _drawn(figure: Figure) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     """The figure as a picture that can be written on."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    page = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    page = Image.fromarray(pixels).convert("RGB")
     return page, ImageDraw.Draw(page)
 
 

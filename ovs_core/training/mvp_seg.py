@@ -36,7 +36,7 @@ from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.prompts import ClassPosition, clip_tokenizer, context_prompts
 from ovs_core.encoders.text import TextTower, text_tower
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
-from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_shares, orthogonality
+from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_probabilities, orthogonality
 from ovs_core.training.data import IGNORE
 from ovs_core.training.loop import Schedule, fit, seed_torch
 from ovs_core.training.mvp_seg_data import (
@@ -244,7 +244,7 @@ def batch_losses(
         present = (labels.flatten(1)[:, None] == rows).any(dim=2).float()  # (B, S)
         if plan.cls_weight:
             losses["cls"] = plan.cls_weight * cls_loss(logits, present, plan.cls_loss)
-    logs = log_shares(fused, learner.log_tau1.exp(), log_gates)
+    logs = log_probabilities(fused, learner.log_tau1.exp(), log_gates)
     losses["seg"] = plan.seg_weight * seg_loss(logs, labels)
     if plan.oc_weight and plan.k > 1:
         losses["oc"] = plan.oc_weight * orthogonality(learner.views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -20,9 +21,14 @@ from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
 from ovs_core.ui.offered import encoder_choices, encoder_update
 from ovs_core.ui.pictures import MOST_BYTES
+from ovs_core.ui.plain import plain_routes
+from ovs_core.ui.runs import stop_work
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
 
+MOST_WAITING = 64  # requests in line for a model; who comes then is told that it is full
+MOST_SESSIONS = 256  # pages whose answers are remembered; the one unused for longest is forgotten
+CLOSED_SECONDS = 120  # a closed tab's answer is kept, in case a phone only slept
 CACHE_SWEEP = (3600, 86400)  # look every hour, delete files older than a day, in seconds
 
 
@@ -78,6 +84,11 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
             **quiet,
         )
         http_endpoints(engine, str(inputs.background.value))
+
+        def leave(request: gr.Request) -> None:
+            _leave(page, request.session_hash)
+
+        page.unload(leave)
         inputs.encoder.change(
             lambda encoder: header_html(engine, encoder),
             [inputs.encoder],
@@ -87,6 +98,17 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
         for button, example in zip(inputs.examples, found, strict=True):
             _connect_example(button, example, inputs)
     return page
+
+
+def _leave(page: gr.Blocks, session: str | None) -> None:
+    """Stop the work of a tab that was closed, and let its answers be forgotten soon."""
+    state = page.app.state_holder.session_data.get(session or "")
+    if state is None:
+        return
+    state.STATE_TTL_WHEN_CLOSED = CLOSED_SECONDS
+    for _, value, _ in state.state_components:
+        if isinstance(value, threading.Event):
+            stop_work(value)
 
 
 def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) -> None:
@@ -106,7 +128,16 @@ def _shipped_samples() -> frozenset[str]:
     return frozenset(save_file_to_cache(example.file, get_upload_folder()) for example in load_examples())
 
 
-def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> str:
+def launch(
+    page: gr.Blocks,
+    *,
+    host: str,
+    port: int | None,
+    browser: bool,
+    auth: tuple[str, str] | None = None,
+    root_path: str | None = None,
+    engine: Engine | None = None,
+) -> str:
     """Start to serve the page in a thread and give its address.
 
     Args:
@@ -114,13 +145,17 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> st
         host: interface to listen on.
         port: port, None for the first free one from 7860.
         browser: open a browser window.
+        auth: name and password to ask visitors for.
+        root_path: where a proxy serves the page.
+        engine: answers plain HTTP, see `ovs_core.ui.plain`; None serves the page alone.
 
     Raises:
         OSError: no such interface, or the port is taken.
     """
     guard = Middleware(Guard, uploads=Uploads(_shipped_samples()))
-    _, address, _ = page.queue().launch(
-        server_name=host,
+    routes = [] if engine is None else plain_routes(engine, auth)
+    _, address, _ = page.queue(max_size=MOST_WAITING).launch(
+        server_name=f"[{host}]" if ":" in host and not host.startswith("[") else host,
         server_port=port,
         inbrowser=browser,
         prevent_thread_lock=True,
@@ -129,7 +164,10 @@ def launch(page: gr.Blocks, *, host: str, port: int | None, browser: bool) -> st
         ssr_mode=False,
         max_file_size=MOST_BYTES,
         enable_monitoring=False,
-        app_kwargs={"middleware": [guard]},
+        auth=auth,
+        root_path=root_path,
+        state_session_capacity=MOST_SESSIONS,
+        app_kwargs={"middleware": [guard], "routes": routes},
         footer_links=["api"],
         allowed_paths=[str(PHOTOS)],
         theme=page_theme(),

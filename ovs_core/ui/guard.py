@@ -12,8 +12,9 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping, Sequence
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from typing import Any
 
 from gradio.utils import abspath
@@ -23,7 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NO_FILE = ""  # stands for a path that was refused; `asking` answers it with its one sentence
 MAX_BODY = 80_000_000  # bytes of a request; an upload of 50 MB is 67 MB where it is sent as base64
-MOST_UPLOADS = 20_000  # remembered; the oldest are forgotten first
+MOST_UPLOADS = 20_000  # remembered; the oldest are forgotten first, and deleted
+MOST_KEPT = 5_000_000_000  # bytes of all uploads together
+
+SEGMENT = "/v1/segment"  # takes a form, no paths
 
 _COOKIE = "ovs_lens_visitor"
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -36,6 +40,7 @@ _GET = frozenset(
     }
 )
 _POST = frozenset({"api", "call", "cancel", "login", "queue", "reset", "run", "upload"})
+_FORMS = frozenset({"/login", "/login/", SEGMENT})
 _FILE = re.compile(r"file[=/](.*)", re.DOTALL)
 _ELSEWHERE = re.compile(r"/?[a-zA-Z][a-zA-Z0-9+.-]+:/")  # more than a drive's letter
 
@@ -43,25 +48,43 @@ _ELSEWHERE = re.compile(r"/?[a-zA-Z][a-zA-Z0-9+.-]+:/")  # more than a drive's l
 class Uploads:
     """Who may name which file; safe to be used by several threads."""
 
-    def __init__(self, samples: Collection[str] = (), most: int = MOST_UPLOADS) -> None:
+    def __init__(
+        self, samples: Collection[str] = (), most: int = MOST_UPLOADS, most_bytes: int = MOST_KEPT
+    ) -> None:
         """Start with nothing uploaded.
 
         Args:
             samples: paths that everybody may name.
             most: uploads to remember.
+            most_bytes: of all of them; the oldest are deleted first.
         """
         self._samples = frozenset(samples)
+        self._sizes: dict[str, int] = {}
+        self._most_bytes = most_bytes
         self._owners: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._most = most
         self._lock = threading.Lock()
 
-    def add(self, paths: Iterable[str], visitor: Collection[str]) -> None:
-        """Remember uploads; of a visitor without a name, until the first one who asks about them."""
+    def add(self, files: Mapping[str, int], visitor: Collection[str]) -> tuple[str, ...]:
+        """Remember uploads; of a visitor without a name, until the first one who asks about them.
+
+        Args:
+            files: size in bytes by path.
+            visitor: whose they are.
+
+        Returns:
+            Paths that were forgotten in turn, to be deleted.
+        """
+        forgotten = []
         with self._lock:
-            for path in paths:
+            for path, size in files.items():
                 self._owners[path] = self._owners.pop(path, frozenset()) | frozenset(visitor)
-            while len(self._owners) > self._most:
-                self._owners.popitem(last=False)
+                self._sizes[path] = size
+            while len(self._owners) > self._most or sum(self._sizes.values()) > self._most_bytes:
+                path, _ = self._owners.popitem(last=False)
+                del self._sizes[path]
+                forgotten.append(path)
+        return tuple(forgotten)
 
     def may_name(self, path: str, visitor: Collection[str]) -> bool:
         """Whether a file is the visitor's own, or a sample."""
@@ -100,19 +123,21 @@ class Guard:
         path, method = _path(scope), scope["method"]
         if not self._is_open(method, path, cookie):
             await _refuse(404, "Not found.", scope, receive, send)
+        elif not _content_length(headers) <= self._max_body:
+            await _refuse(413, "The request is too large.", scope, receive, send)
         elif method != "POST":
             await self._app(scope, receive, send if cookie else _naming(send, path))
         elif path.rstrip("/") == f"{_API}upload":
             limited = _limited(receive, self._max_body)
             await self._app(scope, limited, self._remembering(send, cookie))
-        elif headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            await self._app(scope, _limited(receive, self._max_body), send)  # the login form
+        elif path in _FORMS:
+            await self._app(scope, _limited(receive, self._max_body), send)
         else:
             await self._pass_json(scope, receive, send, cookie)
 
     def _is_open(self, method: str, path: str, cookie: Collection[str]) -> bool:
         if not path.startswith(_API):
-            return method in ("GET", "HEAD", "OPTIONS") or path.rstrip("/") in ("/login", "/logout")
+            return method in ("GET", "HEAD", "OPTIONS") or path in _FORMS
         rest = path.removeprefix(_API)
         file = _FILE.fullmatch(rest)
         if file is not None:
@@ -155,6 +180,10 @@ class Guard:
             return {"path": path, "meta": {"_type": "gradio.FileData"}}
         return {key: self.cleaned(value, visitor) for key, value in body.items()}
 
+    def _note(self, paths: Sequence[str], cookie: Collection[str]) -> None:
+        for path in self._uploads.add({path: _size(path) for path in paths}, cookie):
+            Path(path).unlink(missing_ok=True)
+
     def _remembering(self, send: Send, cookie: Collection[str]) -> Send:
         """Pass on the answer to an upload, and note whose files these are before the visitor knows them."""
         start: list[Message] = []
@@ -169,17 +198,31 @@ class Guard:
                 return
             content = b"".join(parts)
             if start[0]["status"] == 200:
-                self._uploads.add([path for path in json.loads(content) if isinstance(path, str)], cookie)
+                self._note(json.loads(content), cookie)
             await send(start[0])
             await send({"type": "http.response.body", "body": content})
 
         return noting
 
 
+def _size(path: str) -> int:
+    """Bytes of an upload; 0 for one that is still being moved."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
+
+
 def _path(scope: Scope) -> str:
     """Path of a request as routes see it, without the sub-path that a proxy adds."""
     path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def _content_length(headers: Headers) -> int:
+    """What a request says of its own length in bytes; 0 where it says nothing."""
+    told = headers.get("content-length", "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
 
 
 def _cookie(scope: Scope) -> frozenset[str]:

@@ -18,6 +18,7 @@ from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options, lookup
 from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.types import View
+from ovs_core.ui.arguments import as_sent, by_name, names, number, switch, text, whole_number
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inspect_tab import insight, inspect_request
 from ovs_core.ui.offered import method_infos
@@ -196,29 +197,41 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     """Add the endpoints to the page that is being built; nothing of them is visible."""
     with gr.Row(visible=False):
         image = photo_field(label="image")
-        classes = gr.Textbox(label="classes")
-        method = gr.Textbox(DEFAULT_METHOD, label="method")
+        classes = as_sent(gr.Textbox(label="classes"))
+        method = as_sent(gr.Textbox(DEFAULT_METHOD, label="method"))
         methods = gr.JSON([], label="methods")  # none: all that can be asked on the encoder
-        encoder = gr.Textbox(DEFAULT_ENCODER, label="encoder")
-        background = gr.Textbox(default_background, label="background")
-        refine = gr.Textbox("none", label="refine")
-        scale = gr.Number(None, label="scale")
-        threshold = gr.Number(None, label="threshold")
+        encoder = as_sent(gr.Textbox(DEFAULT_ENCODER, label="encoder"))
+        background = as_sent(gr.Textbox(default_background, label="background"))
+        refine = as_sent(gr.Textbox("none", label="refine"))
+        scale = as_sent(gr.Number(None, label="scale"))
+        threshold = as_sent(gr.Number(None, label="threshold"))
         switches = gr.JSON([], label="switches")
         export = gr.JSON([], label="export")
-        stuff = gr.Textbox("default", label="stuff")
-        several = gr.Checkbox(False, label="several_frames")
+        stuff = as_sent(gr.Textbox("default", label="stuff"))
+        several = as_sent(gr.Checkbox(False, label="several_frames"))
         options = gr.JSON({}, label="options")  # by name; /methods lists what each method declares
-        across = gr.Number(0.5, label="across")
-        down = gr.Number(0.5, label="down")
+        across = as_sent(gr.Number(0.5, label="across"))
+        down = as_sent(gr.Number(0.5, label="down"))
         views = gr.JSON([], label="views")
-        label = gr.Number(0, label="label", precision=0)
+        label = as_sent(gr.Number(0, label="label", precision=0))
         files = gr.File(file_count="multiple", label="pictures")
         file = gr.File(label="labels")
         report = gr.JSON(label="report")
         press = gr.Button()
 
     answered = partial(refusing, engine)
+
+    def question(
+        image: str | None, classes: Any, encoder: Any, background: Any, refine: Any, options: Options
+    ) -> Question:
+        return Question(
+            image,
+            text("classes", classes),
+            text("background", background, default_background),
+            text("encoder", encoder, DEFAULT_ENCODER),
+            text("refine", refine, "none"),
+            options,
+        )
 
     def segment(
         image: str | None,
@@ -236,10 +249,17 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         options: dict[str, Any] | None = None,
     ) -> tuple[str, Report]:
         """Segment a photo from typed classes."""
-        question = Question(image, classes, background, encoder, refine, older_options(several_frames))
-        own = {**dict.fromkeys(switches or [], True), **(options or {})}
-        own |= {n: v for n, v in (("scale", scale), ("threshold", threshold)) if v is not None}
-        return answered(lambda: api_segment(engine, question, method, own, export or [], stuff))
+
+        def answer() -> tuple[str, Report]:
+            shared = older_options(switch("several_frames", several_frames))
+            asked = question(image, classes, encoder, background, refine, shared)
+            own = {**dict.fromkeys(names("switches", switches), True), **by_name("options", options)}
+            settings = {"scale": number("scale", scale), "threshold": number("threshold", threshold)}
+            own |= {name: value for name, value in settings.items() if value is not None}
+            files = names("export", export), text("stuff", stuff, "default")
+            return api_segment(engine, asked, text("method", method, DEFAULT_METHOD), own, *files)
+
+        return answered(answer)
 
     def compare(
         image: str | None,
@@ -252,9 +272,14 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         options: dict[str, Any] | None = None,
     ) -> tuple[list[str], str | None, Report]:
         """Segment a photo with several methods and show where they disagree."""
-        shared = {**older_options(several_frames), **(options or {})}
-        question = Question(image, classes, background, encoder, refine, shared)
-        return answered(lambda: api_compare(engine, question, methods or []))
+
+        def answer() -> tuple[list[str], str | None, Report]:
+            shared = older_options(switch("several_frames", several_frames))
+            shared = {**shared, **by_name("options", options)}
+            asked = question(image, classes, encoder, background, refine, shared)
+            return api_compare(engine, asked, names("methods", methods))
+
+        return answered(answer)
 
     def inspect(
         image: str | None,
@@ -269,8 +294,15 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         options: dict[str, Any] | None = None,
     ) -> tuple[list[str], str | None, Report]:
         """Look inside a method: heat map per class, what the patch at a point looks at, and its own views."""
-        question = Question(image, classes, background, encoder, "none", options or {})
-        return answered(lambda: api_inspect(engine, question, method, across, down, views or [], label))
+
+        def answer() -> tuple[list[str], str | None, Report]:
+            asked = question(image, classes, encoder, background, "none", by_name("options", options))
+            point = number("across", across), number("down", down)
+            right, low = (0.5 if place is None else place for place in point)
+            wanted = names("views", views), whole_number("label", label, 0)
+            return api_inspect(engine, asked, text("method", method, DEFAULT_METHOD), right, low, *wanted)
+
+        return answered(answer)
 
     common: dict[str, Any] = {
         "concurrency_id": MODEL_QUEUE,
@@ -315,7 +347,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
 
     def list_methods(encoder: str) -> Report:
         """List the methods that an image-text model can be asked with, and the models."""
-        return answered(lambda: api_methods(engine, encoder))
+        return answered(lambda: api_methods(engine, text("encoder", encoder, DEFAULT_ENCODER)))
 
     press.click(list_methods, [encoder], [report], api_name="methods", queue=False)
 

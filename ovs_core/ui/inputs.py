@@ -11,12 +11,13 @@ from typing import Any
 import gradio as gr
 
 from ovs_core.engine import Engine
+from ovs_core.shipped_files import shipped_folder
 from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
 from ovs_core.vocabulary import default_background
 
-PHOTOS = Path(__file__).resolve().parents[2] / "assets" / "photos"
+PHOTOS = shipped_folder("assets") / "photos"
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,11 @@ def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:
         return ()
     gr.HTML('<p class="ovs-note">Or take an example:</p>', padding=False)
     with gr.Row(elem_classes="ovs-examples"):
-        return tuple(
-            gr.Button(example.title, icon=str(example.file), size="sm", elem_id=f"example-{number}")
-            for number, example in enumerate(examples, start=1)
-        )
+        return tuple(_example_button(example, number) for number, example in enumerate(examples, start=1))
+
+
+def _example_button(example: Example, number: int) -> gr.Button:
+    button = gr.Button(example.title, icon=str(example.file), size="sm", elem_id=f"example-{number}")
+    if button.icon is not None:  # else the sweep of old files takes it from the pages of the next day
+        button.keep_in_cache.add(button.icon["path"])
+    return button

@@ -142,6 +142,18 @@ def test_a_benchmark_and_its_split(run, tmp_path):
     assert list(content["subjects"]["naclip"]["photo_iou"]) == ["0", "2"]
 
 
+def test_a_sweep_is_in_report_and_page(folder, run, tmp_path):
+    assert run("--sweep", "--html", tmp_path / "report.html") == 0
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    sweep = content["subjects"]["naclip"]["sweep"]
+    assert [step["threshold"] for step in sweep][:2] == [0.0, 0.02]
+    assert sweep[0].keys() == {"threshold", "value", "low", "high"}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'alt="mIoU over thresholds"' in page
+    assert run("--sweep") == 0
+    assert run() == 2  # a run without is another run
+
+
 def test_a_broken_photo_is_named_and_ends_with_1(folder, run, capsys):
     (folder / "images/2.jpg").write_bytes(b"no picture")
     assert run() == 1

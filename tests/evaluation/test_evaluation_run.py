@@ -14,7 +14,7 @@ from PIL import Image
 from ovs_core.devices import Cancelled
 from ovs_core.engine import NotEnoughMemory
 from ovs_core.evaluation.memory import peak_bytes, start_peak
-from ovs_core.evaluation.records import PhotoRecord, count, read_run
+from ovs_core.evaluation.records import THRESHOLDS, PhotoRecord, count, read_run
 from ovs_core.evaluation.run import (
     Settings,
     engine_subject,
@@ -326,6 +326,28 @@ def test_without_background_there_is_no_threshold(tmp_path, engine):
     assert engine_subject(engine, "clip", dataset, own).about["preset"]["threshold"] == 0.2
     (record,) = records_of(engine_subject(engine, "clip", dataset, Settings()), dataset, Settings())
     assert all(answer > 0 for _, answer, _ in record.cells)
+
+
+def test_a_sweep_is_what_each_threshold_alone_gives(tmp_path, engine):
+    lines = ("1 cat", "2 dog")  # no hidden names, so that cats and dogs win pixels
+    make_folder(tmp_path, {"1": halves(1, 2), "2": halves(2, 1)}, lines)
+    dataset = open_dataset("folder", tmp_path)
+    settings = Settings(options={"short_side": 64, "scale": 40.0}, sweep=True)
+    records = records_of(engine_subject(engine, "naclip", dataset, settings), dataset, settings)
+    summary = summarise(records, dataset)
+    assert [threshold for threshold, _ in summary.sweep] == list(THRESHOLDS)
+    for threshold, interval in summary.sweep[::4]:
+        alone = Settings(options={"short_side": 64, "scale": 40.0, "threshold": threshold})
+        subject = engine_subject(engine, "naclip", dataset, alone)
+        found = summarise(records_of(subject, dataset, alone), dataset).metrics["miou_truth"]
+        assert interval.value == pytest.approx(found.value, abs=2e-3)  # confidence is kept in half precision
+        assert interval.low == pytest.approx(found.low, abs=2e-3)
+    assert len({interval.value for _, interval in summary.sweep}) > 2
+
+
+def test_what_has_no_threshold_has_no_sweep(dataset):
+    settings = Settings(sweep=True)
+    assert summarise(records_of(always("dog"), dataset, settings), dataset).sweep == ()
 
 
 def test_memory_is_measured():

@@ -32,7 +32,7 @@ def sample_of(labels, groups, hints=(), absent=(), placed=True):
     return Sample(np.zeros((*labels.shape, 3), np.uint8), labels, groups, absent, hints, placed)
 
 
-def log_shares(rows):
+def log_probabilities(rows):
     """Logits whose soft-max over rows is the share given, (S, 1, w) from rows of (S, w)."""
     return torch.tensor(rows).log()[:, None, :]
 
@@ -40,7 +40,7 @@ def log_shares(rows):
 def test_placed_loss_by_hand():
     """Four pixels: dog, dog, other, unknown; rows dog, puppy, other."""
     sample = sample_of([[0, 0, OTHER, IGNORE]], (("dog", "puppy"),))
-    logits = log_shares([[0.5, 0.2, 0.3, 0.1], [0.3, 0.2, 0.3, 0.1], [0.2, 0.6, 0.4, 0.8]])
+    logits = log_probabilities([[0.5, 0.2, 0.3, 0.1], [0.3, 0.2, 0.3, 0.1], [0.2, 0.6, 0.4, 0.8]])
     dog = -(math.log(0.8) + math.log(0.4)) / 2  # either name will do
     other = -math.log(0.4)
     # Half by pixels (2/4 and 1/4), half by class: the known 3/4 shared between two.
@@ -52,7 +52,7 @@ def test_placed_loss_by_hand():
 def test_a_hint_may_explain_what_no_mask_claims():
     """One pixel of other; rows dog, grass (hint), hat (distractor), other: grass or other is right."""
     sample = sample_of([[OTHER]], (("dog",),), hints=("grass",))
-    logits = log_shares([[0.1], [0.3], [0.4], [0.2]])
+    logits = log_probabilities([[0.1], [0.3], [0.4], [0.2]])
     loss = sample_loss(logits, torch.tensor([1, 2, 3, 0]), 1, sample)
     assert loss.item() == pytest.approx(-math.log(0.5), abs=1e-6)
     loss = sample_loss(logits, torch.tensor([1, 2, 3, 0]), 0, sample)
@@ -65,7 +65,7 @@ def test_hint_loss_by_hand():
     shares[1, :3], shares[2, 10:13] = 0.6, 0.4
     shares[3] = 1 - shares[:3].sum(axis=0)
     sample = sample_of([[OTHER] * 25], (("dog",),), hints=("grass", "sky"))
-    loss = sample_loss(log_shares(shares.tolist()), torch.tensor([1, 2, 3, 0]), 2, sample)
+    loss = sample_loss(log_probabilities(shares.tolist()), torch.tensor([1, 2, 3, 0]), 2, sample)
     placed = -math.log(0.9)  # grass, sky and other together, everywhere
     hints = -(math.log(0.6) + math.log(0.4)) / 2
     assert loss.item() == pytest.approx(placed + HINT_WEIGHT * hints, abs=1e-6)
@@ -74,7 +74,7 @@ def test_hint_loss_by_hand():
 def test_few_free_pixels_teach_no_hint():
     sample = sample_of([[OTHER] * 19], (("dog",),), hints=("grass",))
     shares = [[0.1] * 19, [0.3] * 19, [0.6] * 19]
-    loss = sample_loss(log_shares(shares), torch.tensor([1, 2, 0]), 1, sample)
+    loss = sample_loss(log_probabilities(shares), torch.tensor([1, 2, 0]), 1, sample)
     assert loss.item() == pytest.approx(-math.log(0.9), abs=1e-6)
 
 
@@ -82,7 +82,7 @@ def test_tile_loss_by_hand():
     """Twenty pixels of one thing, its share falling from left to right; 35 % are it, 12 % are not."""
     own = np.linspace(0.9, 0.1, 20)
     sample = sample_of([[0] * 20], (("dog",),), placed=False)
-    logits = log_shares([(own * 0.75).tolist(), (own * 0.25).tolist(), (1 - own).tolist()])
+    logits = log_probabilities([(own * 0.75).tolist(), (own * 0.25).tolist(), (1 - own).tolist()])
     loss = sample_loss(logits, torch.tensor([1, 1, 0]), 0, sample)
     sure = -np.log(own[:7]).mean()
     not_it = -REST_WEIGHT * np.log(1 - own[-2:]).mean()

@@ -1,42 +1,107 @@
-"""An engine without a model: every class is a disc at its own place, so that tests of the page are quick."""
+"""The engine on methods without a model: every class is a disc at its own place, so that tests are quick."""
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from types import MappingProxyType
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from tiny_clip import make_model
 
-from ovs_core.checkpoints import CheckpointError, WeightStore
-from ovs_core.devices import stop_if_cancelled
-from ovs_core.encoders.towers import ENCODERS
-from ovs_core.engine import EncoderInfo, MethodInfo, Progress, Request, Result
-from ovs_core.evidence.decide import decide, summarise
+from ovs_core.checkpoints import CHECKPOINTS, CheckpointError, WeightStore
+from ovs_core.devices import advance
+from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, LoadedModel
+from ovs_core.engine import EncoderInfo, Engine, Request, Result
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap
-from ovs_core.image import Photo
 from ovs_core.methods import METHODS
-from ovs_core.methods.base import Segmentation
+from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.mvp_seg.contexts import Contexts
-from ovs_core.methods.mvp_seg.views import Looked, mvp_seg_views
+from ovs_core.methods.mvp_seg.views import MvpSegTrace, mvp_seg_views
 from ovs_core.options import Preset
-from ovs_core.render.palette import colors_for
-from ovs_core.types import View, Vocabulary
+from ovs_core.types import TextBank, View, Vocabulary
 
 GRID_SIDE = 24
 WINDOWS = 6
 PRESET = Preset(scale=40, threshold=0, short_side=64, window=None, stride=0, templates="single1")
+FULL = replace(PRESET, scale=55, threshold=0.1)
 
 
-class FakeEngine:
-    """Follows the contract of `ovs_core.engine.Engine`.
+@dataclass(frozen=True)
+class Size:
+    """All that is looked at: (H, W) of the photo."""
+
+    image_size: tuple[int, int]
+    nbytes: int = 1
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """An image half that takes its time."""
+
+    engine: FakeEngine
+    identity: str = "eyes"
+
+    def encode(self, pixels, preset, *, progress=None, cancel=None):
+        self.engine.runs += 1
+        for window in range(WINDOWS):
+            if cancel is not None and cancel.is_set():
+                self.engine.stopped.set()
+            advance(window, WINDOWS, progress, cancel)
+            time.sleep(self.engine.delay)
+        advance(WINDOWS, WINDOWS, progress, cancel)
+        return Size(pixels.shape[:2])
+
+    def features_identity(self, preset):
+        return f"{self.identity}|{preset.short_side}"
+
+
+@dataclass(frozen=True)
+class Ears:
+    """A text half that knows nothing."""
+
+    identity: str = "ears"
+
+    def embed(self, vocabulary, templates, *, progress=None, cancel=None):
+        advance(0, 1, progress, cancel)
+        return TextBank(vocabulary, torch.zeros(len(vocabulary.rows), 1))
+
+
+@dataclass(frozen=True)
+class Discs:
+    """A method that sees discs, or, as the mask method, three masks."""
+
+    engine: FakeEngine
+    name: str
+
+    def ask(self, features, text, options, *, views=frozenset(), point=None):
+        request = Asked(text.vocabulary, self.name, views, point)
+        evidence = discs(request, list(METHODS).index(self.name))
+        size = features.image_size
+        if self.name == self.engine.mask_method:
+            found = three_masks(text.vocabulary, size)
+        else:
+            found = ScoreMap(evidence, text.vocabulary, size)
+        return Answer(found, views_of(request, evidence))
+
+
+@dataclass(frozen=True)
+class Asked:
+    vocabulary: Vocabulary
+    method: str
+    views: frozenset[str]
+    point: tuple[float, float] | None
+
+
+class FakeEngine(Engine):
+    """The real engine on methods that see discs.
 
     Attributes:
         delay: seconds each of the six windows of a photo takes.
@@ -44,6 +109,7 @@ class FakeEngine:
         missing: behave as if no weights were there.
         notes: of every answer.
         mask_method: proposes two masks of the first class and one of the second, side by side.
+        stopped: set when work was cancelled.
         heads: methods whose trained head is there on the embedded model.
         models: encoders that are there beside the embedded one.
     """
@@ -58,99 +124,85 @@ class FakeEngine:
         heads: Sequence[str] = (),
         models: Sequence[str] = (),
     ) -> None:
-        self.store = WeightStore(weights_dir=folder, offline=True)
+        encoders = {
+            name: replace(
+                spec,
+                load=partial(load, spec.entry, missing),
+                pyramid=None if spec.pyramid is None else no_pyramid,
+            )
+            for name, spec in ENCODERS.items()
+        }
+        methods = {
+            name: replace(
+                spec,
+                bind=partial(self.bind, name),
+                presets=MappingProxyType({f: PRESET if f == "mini" else FULL for f in spec.presets}),
+                masks=spec.masks or name == mask_method,
+                head=None if name in heads else spec.head,
+            )
+            for name, spec in METHODS.items()
+        }
+        super().__init__("cpu", cache_bytes=0, text_dir=folder, encoders=encoders, methods=methods)
         self.delay = delay
         self.missing = missing
         self.mask_method = mask_method
         self.notes: tuple[str, ...] = ()
-        self.heads = heads
+        self.heads = (*heads, mask_method)
         self.models = models
         self.runs = 0
+        self.stopped = Event()
+        self.store = WeightStore(folder, offline=True, root=empty_root(folder) if missing else CHECKPOINTS)
 
-    def methods(self, encoder: str = "mini") -> tuple[MethodInfo, ...]:
-        here = (*self.heads, self.mask_method)
-        return tuple(method_info(name, encoder, here, name == self.mask_method) for name in METHODS)
+    def bind(self, name, tower, head):
+        return BoundMethod(Discs(self, name), Eyes(self), Ears())
 
-    def encoders(self) -> tuple[EncoderInfo, ...]:
+    def encoders(self):
         here = () if self.missing else ("mini", *self.models)
         return tuple(encoder_info(name, name in here) for name in ENCODERS)
 
-    def preset(self, method: str = "naclip", encoder: str = "mini") -> Preset:
-        if encoder == "mini":
-            return PRESET
-        if METHODS[method].build is None:
-            raise ValueError(f"{method} does not run on {encoder}")
-        return replace(PRESET, scale=55, threshold=0.1)
+    def _why_not(self, method, encoder):
+        if not method.runs_on(encoder):
+            return super()._why_not(method, encoder)
+        headless = METHODS[method.name].head is None
+        if headless or (method.name in self.heads and encoder.name == "mini"):
+            return ""
+        return f"{method.title} needs a trained head, which <is not> here."
 
-    def run(self, request: Request, cancel: Event | None = None) -> Iterator[Progress | Result]:
-        if self.missing:
-            raise CheckpointError("OVS Lens mini is not here. It comes with the repository: restore it.")
-        self.runs += 1
-        for window in range(WINDOWS):
-            stop_if_cancelled(cancel)
-            yield Progress("encode", window, WINDOWS)
-            time.sleep(self.delay)
-        stop_if_cancelled(cancel)
-        yield Progress("text", 0, 1)
-        size = request.photo.pixels.shape[:2]
-        evidence = discs(request, list(METHODS).index(request.method))
-        result = Result(
-            image=request.photo.pixels,
-            labels=np.zeros(size, np.uint8),
-            vocabulary=request.vocabulary,
-            classes=(),
-            method=request.method,
-            encoder=request.encoder,
-            weights=MappingProxyType({"fake.safetensors": "0" * 64}),
-            preset=request.preset or self.preset(request.method, request.encoder),
-            refine=request.refine,
-            seconds=MappingProxyType({"encode": 0.25, "text": 0.05}),
-            segmentation=Segmentation(
-                three_masks(request.vocabulary, size)
-                if request.method == self.mask_method
-                else ScoreMap(evidence, request.vocabulary, size),
-                views_of(request, evidence),
-            ),
-            switches=tuple(sorted(request.switches)),
-            notes=self.notes,
-        )
-        yield self.relabel(result)
-
-    def compare(
-        self,
-        image: Photo,
-        classes: Vocabulary,
-        methods: Sequence[str] | None = None,
-        *,
-        encoder: str,
-        refine: str,
-        several_frames: bool = False,
-        cancel: Event | None = None,
-    ) -> Iterator[Progress | Result]:
-        available = [info.name for info in self.methods(encoder) if info.available]
-        for method in available if methods is None else methods:
-            own = self.preset(method, encoder)
-            preset = own.changed(several_frames=several_frames)
-            yield from self.run(Request(image, classes, method, encoder, refine, preset), cancel)
-
-    def relabel(
-        self,
-        result: Result,
-        *,
-        scale: float | None = None,
-        threshold: float | None = None,
-        size: tuple[int, int] | None = None,
-    ) -> Result:
-        preset = result.preset.changed(scale=scale, threshold=threshold)
-        image = result.image
-        if size is not None:
-            image = np.array(Image.fromarray(image).resize((size[1], size[0])))
-        labels, share = decide(result.evidence, preset, image.shape[:2])
-        classes = summarise(labels, share, result.vocabulary, colors_for(result.vocabulary))
-        return replace(result, image=image, labels=labels, classes=classes, preset=preset)
+    def _answer(self, request: Request, settings, job) -> Result:
+        result = super()._answer(request, settings, job)
+        seconds = MappingProxyType({"encode": 0.25, "text": 0.05})
+        weights = MappingProxyType({"fake.safetensors": "0" * 64})
+        return replace(result, notes=self.notes, seconds=seconds, weights=weights)
 
 
-def discs(request: Request, shift: int) -> torch.Tensor:
+def load(entry, missing, store):
+    if missing:
+        raise CheckpointError("OVS Lens mini is not here. It comes with the repository: restore it.")
+    path = store.locate(entry)
+    weights = {"fake.safetensors": "0" * 64 if path is None else store.sha256_of(path)}
+    return LoadedModel(make_model(), CLIP_MEAN, CLIP_STD, weights)
+
+
+def encoder_info(name, available):
+    title = ENCODERS[name].title
+    reason = "" if available else f"{title} is not on this machine."
+    about = reason or f"{title}, a stand-in for tests."
+    return EncoderInfo(name, title, ENCODERS[name].tier, available, reason, about)
+
+
+def no_pyramid(name, identity, loaded, compute):
+    """Masks are seen without one."""
+
+
+def empty_root(folder: Path) -> Path:
+    """A checkpoints folder with a catalogue and nothing else."""
+    root = folder / "root"
+    root.mkdir()
+    shutil.copyfile(CHECKPOINTS / "catalogue.json", root / "catalogue.json")
+    return root
+
+
+def discs(request: Asked, shift: int) -> torch.Tensor:
     """Evidence (S, h, w): class k is strong in a disc, others weak everywhere; methods differ a little."""
     vocabulary = request.vocabulary
     h = w = GRID_SIDE
@@ -175,7 +227,7 @@ def three_masks(vocabulary: Vocabulary, size: tuple[int, int]) -> MaskProposals:
     return MaskProposals(masks, scores, 1 - scores.sum(dim=1), vocabulary, size, (16, 16), (16, 16))
 
 
-def views_of(request: Request, evidence: torch.Tensor) -> tuple[View, ...]:
+def views_of(request: Asked, evidence: torch.Tensor) -> tuple[View, ...]:
     names = request.vocabulary.names
     first = [request.vocabulary.row_label.index(k) for k in range(1, len(names) + 1)]
     views = []
@@ -233,7 +285,7 @@ def mask_views(names: tuple[str, ...], maps: torch.Tensor) -> tuple[View, ...]:
     )
 
 
-def looked(vocabulary: Vocabulary, evidence: torch.Tensor) -> Looked:
+def looked(vocabulary: Vocabulary, evidence: torch.Tensor) -> MvpSegTrace:
     """What a global prompt and three views see: the discs, moved a little by each."""
     generator = torch.Generator().manual_seed(0)
     shifts = ((0, 0), (-4, 0), (3, -3), (3, 3))
@@ -243,37 +295,9 @@ def looked(vocabulary: Vocabulary, evidence: torch.Tensor) -> Looked:
     gates = torch.linspace(0, -0.6, len(evidence))[:, None, None]  # later names are less likely there
     maps[0] = maps[0] + gates
     contexts = Contexts(vectors[1:], vectors[0], "ab" * 32, 40.0, 0.2, 100.0)
-    return Looked(maps, prompts, vocabulary, contexts)
+    return MvpSegTrace(maps, prompts, vocabulary, contexts)
 
 
 def spelled() -> tuple[tuple[tuple[str, ...], ...], torch.Tensor]:
     words = ("photo", "close", "part", "<b>bold</b>", "scene")
     return (words,) * 4, torch.linspace(0.2, 0.9, 20).reshape(4, 5)
-
-
-def method_info(
-    name: str, encoder: str = "mini", heads: Sequence[str] = (), masks: bool = False
-) -> MethodInfo:
-    spec = METHODS[name]
-    here = spec.build is not None or (name in heads and encoder == "mini")
-    reason = "" if here else f"{spec.title} needs a trained head, which <is not> here."
-    return MethodInfo(
-        name,
-        spec.title,
-        spec.paper,
-        spec.description,
-        spec.rule,
-        spec.switches,
-        available=here,
-        reason=reason,
-        masks=masks or spec.masks,
-        views=spec.views,
-    )
-
-
-def encoder_info(name: str, available: bool) -> EncoderInfo:
-    spec = ENCODERS[name]
-    reason = "" if available else f"{spec.title} is not on this machine."
-    return EncoderInfo(
-        name, spec.title, spec.tier, available, reason, reason or f"{spec.title}, a stand-in for tests."
-    )

@@ -325,12 +325,34 @@ def test_a_body_that_is_not_json_is_refused(web: httpx.Client, body: bytes) -> N
 
 def test_old_uploads_are_forgotten() -> None:
     uploads = Uploads(most=2)
-    uploads.add(["a", "b"], ["cookie 1"])
-    uploads.add(["a"], ["cookie 2"])
-    uploads.add(["c"], [])
+    assert uploads.add({"a": 1, "b": 1}, ["cookie 1"]) == ()
+    assert uploads.add({"a": 1}, ["cookie 2"]) == ()
+    assert uploads.add({"c": 1}, []) == ("b",)
     assert uploads.may_name("a", ["cookie 1"])
     assert uploads.may_name("a", ["cookie 2"])
     assert not uploads.may_name("b", ["cookie 1"])
     assert uploads.may_name("c", [])
     assert uploads.may_name("c", ["session 1"])
     assert not uploads.may_name("c", [])
+
+
+def test_what_is_cleared_away_leaves_the_pictures_of_the_examples(page: Any, web: httpx.Client) -> None:
+    with served(build_ui(FakeEngine(Path(os.environ["GRADIO_TEMP_DIR"])))) as url:
+        (sample, *_) = (f for f in page.fns.values() if any(map(is_photo, f.outputs)) and not f.inputs)
+        body = {"data": [], "fn_index": sample._id, "session_hash": "closing"}
+        path = httpx.post(f"{url}{API}/run/x", json=body).json()["data"][0]["path"]
+    assert web.get(f"{API}/file={path}").status_code == 200
+
+
+def test_uploads_do_not_fill_the_disk() -> None:
+    uploads = Uploads(most_bytes=10)
+    assert uploads.add({"a": 4, "b": 4}, ["cookie 1"]) == ()
+    assert uploads.add({"a": 4}, ["cookie 1"]) == ()
+    assert uploads.add({"c": 6}, ["cookie 1"]) == ("b",)
+    assert uploads.add({"d": 11}, ["cookie 1"]) == ("a", "c", "d")
+    assert not uploads.may_name("d", ["cookie 1"])
+
+
+def test_an_upload_that_is_too_large_is_refused(web: httpx.Client) -> None:
+    answer = web.post(f"{API}/upload", files={"files": ("large.png", bytes(50_000_001))})
+    assert answer.status_code == 413

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import served
 from fake_engine import FakeEngine
-from ovs_core.ui.view_kinds import LOOKS
 from PIL import Image
 from playwright.sync_api import Page, expect
 from test_page import PATIENCE, PHONE, choose, finished, fits, open_tab
@@ -15,7 +14,7 @@ from test_page import PATIENCE, PHONE, choose, finished, fits, open_tab
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.ui.app import build_ui
 
-SHOWN = {kind: look for kind, look in LOOKS.items() if kind in MVP_SEG_VIEWS}
+SHOWN = {view.kind: view for view in MVP_SEG_VIEWS if not view.special}
 OpenPage = Callable[..., Page]
 
 

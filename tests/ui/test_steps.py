@@ -15,13 +15,15 @@ from fake_engine import WINDOWS, FakeEngine
 from PIL import Image
 
 from ovs_core.engine import Progress
-from ovs_core.methods.mask_classification.views import MAFT_PLUS_VIEWS
+from ovs_core.methods.mask_classification.captions import MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
-from ovs_core.options import SEVERAL_FRAMES
+from ovs_core.options import MULTI_SCALE
 from ovs_core.types import ClassSummary
+from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
+from ovs_core.ui.downloads import export_file
 from ovs_core.ui.http import api_inspect
 from ovs_core.ui.inputs import load_examples
 from ovs_core.ui.inspect_tab import (
@@ -41,7 +43,7 @@ from ovs_core.ui.models_tab import (
 )
 from ovs_core.ui.offered import chosen_method, keep_selection, unavailable_html
 from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
-from ovs_core.ui.segment_tab import Answer, export_file, relabelled, segment_steps
+from ovs_core.ui.segment_tab import segment_steps
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
 from ovs_core.ui.view_pictures import sections
 from ovs_core.ui.words import (
@@ -58,6 +60,8 @@ from ovs_core.ui.words import (
 )
 
 RED, GREY = (200, 0, 0), (128, 128, 128)
+USUAL, STRICT = {"scale": 40, "threshold": 0}, {"scale": 40, "threshold": 1.0}
+PLAIN = {"scale": 1, "threshold": 0}
 
 
 def question(photo: Path | None, classes: str = "dog; grass") -> Question:
@@ -70,18 +74,19 @@ def summary(label: int, name: str, share: float) -> ClassSummary:
 
 @pytest.fixture
 def answer(engine: FakeEngine, photo_file: Path) -> Answer:
-    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", USUAL)
     assert found is not None
     return found
 
 
-def test_looking_three_times_reaches_the_methods_that_can(engine: FakeEngine, photo_file: Path) -> None:
-    asked = replace(question(photo_file), several_frames=True)
-    assert asked.request(engine, "naclip", None, None).preset.frames == SEVERAL_FRAMES
-    assert asked.request(engine, "fc_clip", None, None).preset.frames == (1.0,)
-    assert question(photo_file).request(engine, "naclip", None, None).preset.frames == (1.0,)
+def test_shared_options_reach_the_methods_that_have_them(engine: FakeEngine, photo_file: Path) -> None:
+    asked = replace(question(photo_file), options={"multi_scale": True})
+    assert asked.request(engine, "naclip").options == {"multi_scale": True}
+    assert question(photo_file).request(engine, "naclip").options == {}
     *_, (_, found) = compare_steps(engine, None, asked, ["naclip", "clip"])
-    assert [result.preset.frames for result in found.results] == [SEVERAL_FRAMES] * 2
+    assert [result.preset.frames for result in found.results] == [MULTI_SCALE] * 2
+    with pytest.raises(ValueError, match=r"options of NACLIP must be among scale, .*; got 'turbo'"):
+        question(photo_file).request(engine, "naclip", {"turbo": True})
 
 
 # Words
@@ -165,8 +170,8 @@ def test_a_tiny_photo_is_enlarged_for_the_page() -> None:
 
 
 def test_segment_reports_progress_and_answers(engine: FakeEngine, photo_file: Path) -> None:
-    *steps, (last, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
-    assert len(steps) == WINDOWS + 1
+    *steps, (last, found) = segment_steps(engine, None, question(photo_file), "naclip", USUAL)
+    assert len({status.text for status, _ in steps}) > WINDOWS
     assert all(status.kind == "busy" for status, _ in steps)
     assert last.kind == "done"
     assert found is not None
@@ -182,7 +187,7 @@ def test_bad_questions_end_in_one_sentence(
     engine: FakeEngine, photo_file: Path, classes: str, with_photo: bool, said: str
 ) -> None:
     asked = question(photo_file if with_photo else None, classes)
-    [(status, found)] = segment_steps(engine, None, asked, "naclip", 40, 0)
+    [(status, found)] = segment_steps(engine, None, asked, "naclip", USUAL)
     assert status.kind == "error"
     assert said in status.text
     assert found is None
@@ -190,7 +195,7 @@ def test_bad_questions_end_in_one_sentence(
 
 def test_a_set_event_stops_the_work(engine: FakeEngine, photo_file: Path) -> None:
     token = threading.Event()
-    steps = segment_steps(engine, token, question(photo_file), "naclip", 40, 0)
+    steps = segment_steps(engine, token, question(photo_file), "naclip", USUAL)
     next(steps)
     token.set()
     [(status, found)] = list(steps)
@@ -199,7 +204,7 @@ def test_a_set_event_stops_the_work(engine: FakeEngine, photo_file: Path) -> Non
 
 
 def test_nothing_won_is_an_answer_with_advice(engine: FakeEngine, photo_file: Path) -> None:
-    *_, (status, found) = segment_steps(engine, None, question(photo_file), "naclip", 40, 1.0)
+    *_, (status, found) = segment_steps(engine, None, question(photo_file), "naclip", STRICT)
     assert status.kind == "warning"
     assert NOTHING_WON in status.text
     assert found is not None
@@ -207,7 +212,7 @@ def test_nothing_won_is_an_answer_with_advice(engine: FakeEngine, photo_file: Pa
 
 def test_relabelling_changes_labels_and_runs_nothing(engine: FakeEngine, answer: Answer) -> None:
     runs = engine.runs
-    changed = relabelled(engine, answer, 40, 1.0, side=30)
+    changed = relabelled(engine, answer, STRICT, side=30)
     assert changed.result.labels.shape == (20, 30)
     assert changed.result.labels.max() == 0
     assert answer.result.labels.max() > 0
@@ -217,7 +222,7 @@ def test_relabelling_changes_labels_and_runs_nothing(engine: FakeEngine, answer:
 def test_what_was_out_of_the_ordinary_is_said_at_the_end(tmp_path: Path, photo_file: Path) -> None:
     engine = FakeEngine(tmp_path)
     engine.notes = ("Memory ran out.",)
-    *_, (status, _) = segment_steps(engine, None, question(photo_file), "naclip", 40, 0)
+    *_, (status, _) = segment_steps(engine, None, question(photo_file), "naclip", USUAL)
     assert status.text.endswith(". Memory ran out.")
     *_, (status, _) = compare_steps(engine, None, question(photo_file), ["clip", "naclip"])
     assert status.text.endswith("bright in the last panel. Memory ran out.")
@@ -234,19 +239,19 @@ def test_what_was_out_of_the_ordinary_is_said_at_the_end(tmp_path: Path, photo_f
 def test_export_makes_the_file_that_was_asked_for(
     engine: FakeEngine, answer: Answer, kind: str, name: str
 ) -> None:
-    path = Path(export_file(engine, answer, 40, 0, kind))
+    path = Path(export_file(engine, answer, USUAL, kind))
     assert path.name == name
     assert path.stat().st_size > 0
 
 
 def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> None:
-    with zipfile.ZipFile(export_file(engine, answer, 40, 0, "zip", ["coco"])) as archive:
+    with zipfile.ZipFile(export_file(engine, answer, USUAL, "zip", ["coco"])) as archive:
         assert "meadow.naclip.coco.json" in archive.namelist()
 
 
 def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
     with pytest.raises(ValueError, match="press Segment first"):
-        export_file(engine, None, 40, 0, "labels")
+        export_file(engine, None, USUAL, "labels")
 
 
 # Objects
@@ -256,7 +261,7 @@ def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
 def objects(tmp_path: Path, photo_file: Path) -> tuple[FakeEngine, Answer]:
     """An answer with two dogs on the left and grass on the right."""
     engine = FakeEngine(tmp_path, mask_method="naclip")
-    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", 1, 0)
+    *_, (_, found) = segment_steps(engine, None, question(photo_file), "naclip", PLAIN)
     assert found is not None
     return engine, found
 
@@ -305,10 +310,10 @@ def test_an_answer_without_masks_has_one_picture(answer: Answer) -> None:
 def test_downloads_follow_the_picture(objects) -> None:
     engine, found = objects
     look = Look("panoptic", "none")
-    overlay = Path(export_file(engine, found, 1, 0, "overlay", look=look))
+    overlay = Path(export_file(engine, found, PLAIN, "overlay", look=look))
     assert overlay.name == "meadow.naclip.panoptic.overlay.png"
-    assert Path(export_file(engine, found, 1, 0, "overlay")).name == "meadow.naclip.overlay.png"
-    with zipfile.ZipFile(export_file(engine, found, 1, 0, "zip", ["coco"], look)) as archive:
+    assert Path(export_file(engine, found, PLAIN, "overlay")).name == "meadow.naclip.overlay.png"
+    with zipfile.ZipFile(export_file(engine, found, PLAIN, "zip", ["coco"], look)) as archive:
         names = archive.namelist()
         document = json.loads(archive.read("meadow.naclip.panoptic.json"))
     assert "meadow.naclip.coco.json" in names
@@ -360,8 +365,9 @@ def test_inspect_asks_a_method_for_its_own_views(tmp_path: Path, photo_file: Pat
         *_, (status, found) = inspect_steps(engine, None, question(photo_file), name, (0.5, 0.5))
         assert "another point" in status.text
         assert found is not None
-        assert {view.kind for view in found.seen.views} == views - {"similarity", "attention"}
-        assert {section.kind for section in sections(found.seen, 1)} == views - {"similarity", "attention"}
+        own = {view.kind for view in views if not view.special}
+        assert {view.kind for _, view in found.seen.views} == own
+        assert {section.kind for section in sections(found.seen, 1)} == own
     *_, (_, plain) = inspect_steps(engine, None, question(photo_file), "naclip", (0.5, 0.5))
     assert plain is not None
     assert plain.seen.views == ()
@@ -393,7 +399,7 @@ def test_the_endpoint_gives_a_figure_per_view(tmp_path: Path, photo_file: Path) 
     assert about["context_words"]["words"][0][0] == "photo"
     assert "values" not in about["view_maps"]
     _, _, everything = api_inspect(engine, asked, "mvp_seg", 0.5, 0.5, ["all"])
-    assert {view["kind"] for view in everything["views"]} == MVP_SEG_VIEWS
+    assert {view["kind"] for view in everything["views"]} == {view.kind for view in MVP_SEG_VIEWS}
 
 
 def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path) -> None:
@@ -460,7 +466,8 @@ def test_offline_fetching_ends_in_a_sentence(engine: FakeEngine) -> None:
 
 
 def test_only_files_beside_the_weights_can_be_named(tmp_path: Path) -> None:
-    store = FakeEngine(tmp_path / "weights").store
+    engine = FakeEngine(tmp_path / "weights")
+    store = engine.store
     (tmp_path / "weights").mkdir()
     (tmp_path / "secret.pt").write_bytes(b"private")
     (tmp_path / "weights" / "wrong.pt").write_bytes(b"no weights")
@@ -499,36 +506,35 @@ def test_the_shipped_examples_are_complete() -> None:
 
 
 def test_switches_reach_the_engine_and_belong_to_their_method(engine, photo_file):
-    steps = segment_steps(engine, None, question(photo_file), "maskclip", 40, 0, ["key_smoothing"])
+    steps = segment_steps(engine, None, question(photo_file), "maskclip", {"key_smoothing": True})
     *_, (_, found) = steps
     assert found.result.switches == ("key_smoothing",)
-    [(status, nothing)] = segment_steps(
-        engine, None, question(photo_file), "naclip", 40, 0, ["key_smoothing"]
-    )
+    [(status, nothing)] = segment_steps(engine, None, question(photo_file), "naclip", {"key_smoothing": True})
     assert (status.kind, nothing) == ("error", None)
-    assert "switches of naclip" in status.text
+    assert "options of NACLIP" in status.text
 
 
 # Heads of one's own
 
 
 def test_a_head_is_added_by_its_name_alone(tmp_path: Path) -> None:
-    store = FakeEngine(tmp_path / "weights").store
+    engine = FakeEngine(tmp_path / "weights")
+    store = engine.store
     (tmp_path / "weights").mkdir()
     tower = store.entry("openai-vit-b-16").sha256
     contexts = Contexts(torch.ones(1, 2, 4), None, str(tower), 1.0, 1.0, 1.0)
     save_contexts(contexts, tmp_path / "weights" / "mine.safetensors")
-    assert own_heads_html(store) == ""
-    *_, outside = add_steps(store, str(tmp_path / "weights" / "mine.safetensors"))
+    assert own_heads_html(engine) == ""
+    *_, outside = add_steps(engine, str(tmp_path / "weights" / "mine.safetensors"))
     assert outside.kind == "error"
     assert "type its name alone" in outside.text
-    *_, done = add_steps(store, "mine.safetensors")
-    assert done == Status("MVP-SEG on CLIP ViT-B/16, OpenAI (vit_b16_openai) can be asked now.")
-    html = own_heads_html(store)
+    *_, done = add_steps(engine, "mine.safetensors")
+    assert done == Status("MVP-SEG on CLIP ViT-B/16, OpenAI (vit_b16_openai) is ready to use.")
+    html = own_heads_html(engine)
     assert f"heads/mvp_seg-{str(tower)[:16]}.safetensors" in html
     assert str(tmp_path) not in html
     (tmp_path / "weights" / "other.safetensors").write_bytes(b"letter")
-    *_, refused = add_steps(store, "other.safetensors")
+    *_, refused = add_steps(engine, "other.safetensors")
     assert refused == Status(
         "weights/other.safetensors carries no notes: it is not a safetensors file.", "error"
     )

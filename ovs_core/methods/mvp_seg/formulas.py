@@ -41,7 +41,7 @@ def log_gate(scores: Tensor, gamma: float, tau2: float | Tensor) -> Tensor:
     return F.logsigmoid(gate_logits(scores, gamma, tau2))
 
 
-def log_shares(fused: Tensor, tau1: float | Tensor, log_gates: Tensor | None) -> Tensor:
+def log_probabilities(fused: Tensor, tau1: float | Tensor, log_gates: Tensor | None) -> Tensor:
     """Logarithm of m_c = softmax_c(tau1 * fused) * g_c, (..., S, h, w); of plain m_f without gates.
 
     Args:

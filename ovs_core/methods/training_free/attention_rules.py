@@ -46,13 +46,13 @@ class Rule:
         comparisons: one attention map each, summed and not averaged; none means every token keeps its own
             value.
         bump_std: standard deviation, in patches, of the bump added before the softmax; None adds nothing.
-        keeps_rest: residual connection and MLP of the block stay.
+        keep_residual_and_mlp: residual connection and MLP of the block stay.
     """
 
     description: str
     comparisons: tuple[Comparison, ...]
     bump_std: float | None = None
-    keeps_rest: bool = False
+    keep_residual_and_mlp: bool = False
 
     def __post_init__(self) -> None:
         if self.bump_std is not None and not self.bump_std > 0:
@@ -61,10 +61,12 @@ class Rule:
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "clip": Rule("CLIP's own last block, unchanged", ("qk",), keeps_rest=True),
+        "clip": Rule("CLIP's own last block, unchanged", ("qk",), keep_residual_and_mlp=True),
         "maskclip": Rule("every patch keeps its own value and looks nowhere else", ()),
         "sclip": Rule(
-            "patches with like queries and like keys share their values", ("qq", "kk"), keeps_rest=True
+            "patches with like queries and like keys share their values",
+            ("qq", "kk"),
+            keep_residual_and_mlp=True,
         ),
         "clearclip": Rule("patches with like queries share their values; residual and MLP dropped", ("qq",)),
         "naclip": Rule("patches with like keys share their values, near ones most", ("kk",), bump_std=5.0),
@@ -84,7 +86,7 @@ def leave_last_block(rule: Rule, block: ResidualAttentionBlock, x: Tensor, grid:
         left, right = _sides(comparison, q, k)
         mixed = mixed + F.scaled_dot_product_attention(left, right, v, attn_mask=bias)
     branch = block.ls_1(merge_heads(block, mixed))
-    return finish_block(block, x + branch) if rule.keeps_rest else branch
+    return finish_block(block, x + branch) if rule.keep_residual_and_mlp else branch
 
 
 def attention_weights(

@@ -52,10 +52,14 @@ class TrainingFree:
         visual: open_clip's `VisionTransformer` that made the features; only its last block, `ln_post` and
             `proj` run.
         rule: from `ovs_core.methods.training_free.attention_rules.RULES`.
+        denoise_floor: of MaskCLIP's prompt denoising, a probability.
+        smooth_ceiling: of MaskCLIP's key smoothing, a probability.
     """
 
     visual: VisionTransformer
     rule: Rule
+    denoise_floor: float = PROMPT_DENOISING_FLOOR
+    smooth_ceiling: float = KEY_SMOOTHING_CEILING
 
     @torch.no_grad()
     def ask(
@@ -86,7 +90,7 @@ class TrainingFree:
             seen.append(self.attention_view(features, point))
         scores, activation = cosines, SOFTMAX
         if options.get("prompt_denoising"):
-            scores = prompt_denoising(scores, PROMPT_DENOISING_FLOOR)
+            scores = prompt_denoising(scores, self.denoise_floor)
         if options.get("key_smoothing"):
             scores, activation = self._smoothed(scores, features), PROBABILITIES
         if features.upsampling_weights is not None:
@@ -107,7 +111,7 @@ class TrainingFree:
         """Probabilities (S, h, w) of names after MaskCLIP's key smoothing of cosines (S, h, w)."""
         parts = ((window, self._keys(window)) for window in features.windows)
         keys = accumulate(parts, features.grid)  # (C, h, w)
-        scores = key_smoothing(cosines, keys.flatten(1).T, KEY_SMOOTHING_CEILING).clamp(min=0)
+        scores = key_smoothing(cosines, keys.flatten(1).T, self.smooth_ceiling).clamp(min=0)
         return scores / scores.sum(dim=0).clamp(min=_LEAST_SUM)
 
     def _keys(self, window: Window) -> Tensor:

@@ -1,0 +1,198 @@
+"""POST /v1/segment and GET /health: a form in, JSON out, no gradio in between."""
+
+import io
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovs_core import Engine as PublicEngine
+from ovs_core.encoders.towers import EncoderSpec
+from ovs_core.engine import Cancelled, Engine, Progress, Request
+from ovs_core.ui.app import build_ui, launch
+from ovs_core.version import VERSION
+
+AUTH = ("ann", "se:cret")
+SIZE = (40, 64)  # H, W
+Form = Mapping[str, Any]
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders)
+
+
+@pytest.fixture(scope="module")
+def web(engine: Engine) -> Iterator[httpx.Client]:
+    page = build_ui(engine)
+    address = launch(page, host="127.0.0.1", port=None, browser=False, auth=AUTH, engine=engine)
+    with httpx.Client(base_url=address, timeout=60) as client:
+        yield client
+    page.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photo(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def ask(
+    web: httpx.Client, photo: bytes, auth: tuple[str, str] | None = AUTH, **fields: str
+) -> httpx.Response:
+    data = {"classes": "dog; grass", **fields}
+    return web.post("/v1/segment", files={"image": ("street.png", photo)}, data=data, auth=auth)
+
+
+def decoded(segmentation: Mapping[str, Any]) -> np.ndarray:
+    """COCO's compressed run lengths back to a mask (H, W), written from its description alone."""
+    lengths: list[int] = []
+    letters = iter(segmentation["counts"].encode())
+    for letter in letters:
+        value = shift = 0
+        code = letter - 48
+        while True:
+            value |= (code & 31) << shift
+            shift += 5
+            if not code & 32:
+                break
+            code = next(letters) - 48
+        if code & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+    flat = np.concatenate([np.full(length, place % 2 == 1) for place, length in enumerate(lengths)])
+    height, width = segmentation["size"]
+    return flat.reshape(width, height).T
+
+
+def test_the_masks_are_those_of_python(
+    web: httpx.Client, engine: Engine, photo: bytes, pixels: np.ndarray
+) -> None:
+    answer = ask(web, photo, method="clip", background="none").json()
+    wanted = engine.segment(pixels, "dog; grass", method="clip", background="none")
+    assert isinstance(engine, PublicEngine)
+    assert answer["image"] == {"width": SIZE[1], "height": SIZE[0]}
+    assert answer["source"] == "street.png"
+    labels = np.zeros(SIZE, int)
+    for entry in answer["masks"]:
+        mask = decoded(entry["segmentation"])
+        labels[mask] = entry["id"]
+        rows, columns = np.nonzero(mask)
+        left, top, width, height = entry["bbox"]
+        assert (left, top) == (columns.min(), rows.min())
+        assert (width, height) == (np.ptp(columns) + 1, np.ptp(rows) + 1)
+        assert entry["area"] == mask.sum()
+    assert np.array_equal(labels, wanted.labels)
+    won = [found.names[0] for found in wanted.classes if found.label and found.area_share > 0]
+    assert [entry["name"] for entry in answer["masks"]] == won != []
+
+
+def test_options_are_taken(web: httpx.Client, photo: bytes) -> None:
+    answer = ask(web, photo, options='{"threshold": 1.0}').json()
+    assert answer["options"]["threshold"] == 1.0
+    assert answer["masks"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"classes": " ; "}, "at least one class"),
+        ({"method": "nonsense"}, "method must be one of"),
+        ({"encoder": "nonsense"}, "encoder must be one of"),
+        ({"refine": "nonsense"}, "must be one of"),
+        ({"options": "{"}, "options must be a JSON object of values by name"),
+        ({"options": "[" * 100_000}, "options must be a JSON object of values by name"),
+        ({"options": '["scale"]'}, "options must be an object of values by name, got ['scale']"),
+        ({"options": '{"scale": "much"}'}, "scale must be a number"),
+        ({"path": "/etc/passwd"}, "There is no field 'path'; there are image, classes, method"),
+    ],
+)
+def test_a_wrong_field_gets_one_sentence(
+    web: httpx.Client, photo: bytes, fields: dict[str, str], sentence: str
+) -> None:
+    answer = ask(web, photo, **fields)
+    assert answer.status_code == 400
+    assert list(answer.json()) == ["error"]
+    assert sentence in answer.json()["error"]
+
+
+def test_forms_that_are_none_get_one_sentence(web: httpx.Client, photo: bytes) -> None:
+    def said(**body: Any) -> str:
+        answer = web.post("/v1/segment", auth=AUTH, **body)
+        assert answer.status_code == 400
+        return answer.json()["error"]
+
+    assert "must be a form" in said(json={"path": "/etc/passwd"})
+    assert "must be a form" in said()
+    assert said(files={"other": b"x"}) == (
+        "There is no field 'other'; there are image, classes, method, encoder, background, refine, options."
+    )
+    assert said(files={"classes": b"x"}) == "image must be a file of the form."
+    assert "Too many files" in said(files={"image": photo, "classes": ("a", b"x")})
+    broken = {"content-type": "multipart/form-data; boundary=x"}
+    assert "The form cannot be read" in said(content=b"--x\r\n: nonsense", headers=broken)
+    assert "not a picture" in said(files={"image": b"not a picture"}, data={"classes": "dog"})
+
+
+def test_who_has_no_password_is_refused(web: httpx.Client, photo: bytes) -> None:
+    for auth in (None, ("ann", "wrong"), ("", "")):
+        answer = ask(web, photo, auth)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith("Basic")
+    odd = web.post("/v1/segment", headers={"authorization": "Basic ***"})
+    assert odd.status_code == 401
+
+
+def test_health_is_open(web: httpx.Client) -> None:
+    answer = web.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok", "version": VERSION, "waiting": 0}
+
+
+def test_many_at_once_get_their_own_answers(web: httpx.Client, photo: bytes) -> None:
+    def one(words: str) -> list[list[str]]:
+        return ask(web, photo, classes=words).json()["vocabulary"]["classes"]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(one, ["dog", "boat; water", "tree", "sky; grass; hill"]))
+    assert found == [[["dog"]], [["boat"], ["water"]], [["tree"]], [["sky"], ["grass"], ["hill"]]]
+    assert threading.active_count() < 100
+
+
+def test_a_request_that_is_too_large_is_refused(web: httpx.Client) -> None:
+    assert ask(web, bytes(50_000_001)).status_code == 400
+    assert ask(web, bytes(80_000_001)).status_code == 413
+
+
+class Endless:
+    """An engine whose answers never come."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.store, self.check = engine.store, engine.check
+        self.stopped = threading.Event()
+
+    def run(self, request: Request, cancel: threading.Event) -> Iterator[Progress]:
+        yield Progress("encode", 0, 2)
+        cancel.wait()
+        self.stopped.set()
+        raise Cancelled
+
+
+def test_who_goes_away_is_not_worked_for(engine: Engine, photo: bytes) -> None:
+    endless, page = Endless(engine), build_ui(engine)
+    address = launch(page, host="127.0.0.1", port=None, browser=False, engine=endless)
+    with httpx.Client(base_url=address, timeout=1) as visitor, pytest.raises(httpx.ReadTimeout):
+        ask(visitor, photo)
+    assert endless.stopped.wait(20)
+    page.close(verbose=False)
