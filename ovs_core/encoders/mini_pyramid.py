@@ -30,6 +30,7 @@ from ovs_core.encoders.mini import (
     QUARTER_CHANNELS,
     ConvStem,
 )
+from ovs_core.encoders.mosaic import CONTEXT, DECODED
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
@@ -103,10 +104,14 @@ def check_mini_tower(visual: VisionTransformer) -> None:
 def pyramid_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:
     """Channels of the four maps of this tower, finest first."""
     stem: ConvStem = visual.conv1
+    quarter = 2 * QUARTER_CHANNELS
     eighth, coarse = 2 * EIGHTH_CHANNELS, stem.mix.out_channels + 2 * CHANNELS
     if stem.detector is not None:
         eighth, coarse = eighth + WIDTH, coarse + DETECTOR_CHANNELS
-    return 2 * QUARTER_CHANNELS, eighth, coarse, coarse
+    if stem.materials is not None:
+        quarter += stem.material_words.in_channels
+        eighth, coarse = eighth + DECODED, coarse + CONTEXT
+    return quarter, eighth, coarse, coarse
 
 
 def stem_maps(

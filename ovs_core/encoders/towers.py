@@ -28,7 +28,8 @@ from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR, Con
 from ovs_core.encoders.clip_resnet import STRIDE as RESNET_STRIDE
 from ovs_core.encoders.clip_resnet import ResNetEncoder, ResNetPyramid
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
-from ovs_core.encoders.mini import build_mini, fitting, with_whole_table
+from ovs_core.encoders.eight_bits import in_full
+from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.mini_pyramid import MiniPyramid
 from ovs_core.encoders.near_words import NearWords, read_near_words
 from ovs_core.encoders.official_clip import CLIP_PREFIX, load_clip, official_architecture
@@ -161,7 +162,7 @@ class Tower:
 
 def _load_mini(store: WeightStore) -> LoadedModel:
     path, sha256 = checked_file(store, "mini")
-    config_path, state = path.with_suffix(".json"), with_whole_table(read_state(path))
+    config_path, state = path.with_suffix(".json"), in_full(read_state(path))
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         mean, std = (tuple(config["preprocess_cfg"][key]) for key in ("mean", "std"))

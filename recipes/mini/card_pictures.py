@@ -1,15 +1,12 @@
 """The pictures of the model card: sample photos beside what the embedded model makes of them.
 
-    python -m benchmarks.card_pictures                      # writes checkpoints/mini/pictures/*.jpg
-    python -m benchmarks.card_pictures --out DIR
-
 Each picture is the photo, the answer with the app's defaults, and the legend. The captions in the model card
 are written by a person who has looked: with new weights, look again and write them anew.
 """
 
-import argparse
-import sys
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovs_core.engine import Engine, Result
-from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.render.legend import percent, shrunk, with_legend
 from ovs_core.render.overlay import paint
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PHOTOS = REPOSITORY / "assets" / "photos"
 PICTURES = REPOSITORY / "checkpoints" / "mini" / "pictures"
 SIDE = 320  # pixels of the longer side of photo and answer
@@ -55,30 +51,21 @@ def side_by_side(result: Result, side: int = SIDE) -> NDArray[np.uint8]:
     """Photo and labelled photo, each at most `side` pixels long, and the legend below: (H, W, 3)."""
     image, labels = shrunk(result.image, result.labels, side)
     gap = np.full((image.shape[0], GAP, 3), 255, np.uint8)
-    painted = paint(image, labels, result.label_map.color_table)
-    return with_legend(np.hstack([image, gap, painted]), result.classes)
+    return with_legend(
+        np.hstack([image, gap, paint(image, labels, result.label_map.color_table)]), result.classes
+    )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write every picture and print what each class won; 2 for what cannot be done."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--out", type=Path, default=PICTURES, help="folder to write to, made if absent")
-    parser.add_argument("--method", choices=tuple(METHODS), default=DEFAULT_METHOD)
-    options = parser.parse_args(arguments)
-    try:
-        engine = Engine("cpu", offline=True)
-        options.out.mkdir(parents=True, exist_ok=True)
-        for case in CASES:
-            result = engine.segment(PHOTOS / case.photo, case.words, method=options.method)
-            path = options.out / f"{case.name}.jpg"
-            Image.fromarray(side_by_side(result)).save(path, quality=QUALITY, optimize=True)
-            shares = ", ".join(f"{one.names[0]} {percent(one.area_share)}" for one in result.classes)
-            print(f"{path.name} ({path.stat().st_size / 1000:.0f} KB): typed `{case.words}`; {shares}")
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def write_pictures(engine: Engine, out: Path) -> Iterator[str]:
+    """Write every picture into a folder; yields a line for each, of what was typed and what each class won.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    Raises:
+        ValueError: if a photo cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for case in CASES:
+        result = engine.segment(PHOTOS / case.photo, case.words)
+        path = out / f"{case.name}.jpg"
+        Image.fromarray(side_by_side(result)).save(path, quality=QUALITY, optimize=True)
+        won = ", ".join(f"{one.names[0]} {percent(one.area_share)}" for one in result.classes)
+        yield f"{path.name} ({path.stat().st_size / 1000:.0f} KB): typed `{case.words}`; {won}"
