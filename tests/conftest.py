@@ -10,7 +10,8 @@ import pytest
 from tiny_clip import make_model
 
 from ovs_core.checkpoints import WeightStore
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, EncoderSpec, LoadedModel
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
 from ovs_core.image import Photo
 

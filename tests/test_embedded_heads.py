@@ -16,9 +16,10 @@ from training_toys import CONFIG
 from ovs_core.checkpoints import WeightStore
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.mini_pyramid import pyramid_channels
-from ovs_core.encoders.towers import EncoderSpec, LoadedModel, mini_pyramid
+from ovs_core.encoders.towers import EncoderSpec, mini_pyramid
 from ovs_core.engine import Request, Result
 from ovs_core.engine.menus import why_not
 from ovs_core.evaluation.run import Settings, engine_subject, evaluate

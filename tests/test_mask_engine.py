@@ -11,8 +11,9 @@ from mask_toys import conv_clip, official_state, random_head
 
 from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
+from ovs_core.encoders.loading import LoadedModel, checked_file
 from ovs_core.encoders.official_clip import load_clip
-from ovs_core.encoders.towers import ENCODERS, EncoderSpec, LoadedModel, checked_file, conv_pyramid
+from ovs_core.encoders.towers import ENCODERS, EncoderSpec, conv_pyramid
 from ovs_core.engine import Engine, Request, Result
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.proposals import MaskProposals
@@ -345,7 +346,7 @@ class TestRegistry:
 
     def test_the_clip_of_a_file_is_loaded(self, tmp_path, monkeypatch):
         model, store = self.file(tmp_path)
-        monkeypatch.setattr("ovs_core.encoders.towers.build_open_clip", lambda name: conv_clip(seed=2))
+        monkeypatch.setattr("ovs_core.encoders.loading.build_open_clip", lambda name: conv_clip(seed=2))
         loaded = ENCODERS["convnext_b_maftp"].load(store)
         assert loaded.weights == {"maftp_b.pth": store.sha256_of(tmp_path / "maftp_b.pth")}
         assert (loaded.mean, loaded.std) == (PIXEL_MEAN, PIXEL_STD)

@@ -12,8 +12,9 @@ from training_toys import make_camvid, make_pets
 
 from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.cli import train
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.towers import EncoderSpec, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training import mask_tuning
 from ovs_core.training.data import IGNORE, OTHER, CamVid, Pets, Sample

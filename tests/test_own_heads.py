@@ -15,7 +15,8 @@ from tiny_clip import make_model
 
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.cli import weights
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderSpec, LoadedModel
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel
+from ovs_core.encoders.towers import ENCODERS, EncoderSpec
 from ovs_core.engine import Request, Result
 from ovs_core.engine.menus import why_not
 from ovs_core.methods import METHODS
