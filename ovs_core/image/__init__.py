@@ -45,6 +45,7 @@ _DECODER_ERRORS = (
     LookupError,
     ArithmeticError,
     MemoryError,
+    RuntimeError,  # AVIF
     struct.error,
     zlib.error,
 )
