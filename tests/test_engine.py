@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_photo, tiny_spec
 from PIL import Image
+from towers import random_photo, tiny_spec
 
 import ovs_core
 from ovs_core.checkpoints import CheckpointError, load_catalogue

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_photo
 from mask_toys import random_pyramid, random_text
 from open_clip.model import CLIP
 from tiny_clip import randomise
+from towers import random_photo
 from training_toys import CONFIG
 
 from ovs_core.checkpoints import CheckpointError, WeightStore

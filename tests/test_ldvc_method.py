@@ -18,7 +18,7 @@ from ldvc_toys import (
     photo,
 )
 from safetensors.torch import load_file
-from test_ldvc_heads import official_file, official_state
+from zegclip_files import official_file, official_state
 from zegclip_tensors import DATA, close
 
 from ovs_core.checkpoints import CheckpointError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from instance_toys import SHA, make_instances, toy_tower
 from labelled_toys import classes_of
-from test_mask_stages import FC_CLIP, TUNING
+from mask_recipes import FC_CLIP, TUNING
 from training_toys import CONFIG
 
 from benchmarks import mask_table

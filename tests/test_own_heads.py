@@ -6,12 +6,12 @@ from types import MappingProxyType
 
 import pytest
 import torch
-from conftest import random_photo
+from head_toys import HEADS, PRESET, WORDS, declared, toy_contexts, toy_head, toy_model, toy_spec
 from instance_toys import SHA
+from official_files import entry, write_catalogue
 from safetensors.torch import save_file
-from test_embedded_heads import HEADS, PRESET, WORDS, declared, toy_contexts, toy_head, toy_model, toy_spec
-from test_mask_engine import entry, write_catalogue
 from tiny_clip import make_model
+from towers import random_photo
 
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.cli import weights

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_photo
+from towers import random_photo
 
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.engine import Engine
