@@ -15,7 +15,7 @@ from PIL import Image
 from ovs_core.batch.rows import Row
 from ovs_core.batch.tables import read_header, read_rows, row_files
 from ovs_core.export.coco import box, compressed, run_lengths
-from ovs_core.export.names import safe_name
+from ovs_core.export.names import photo_stem
 
 UNPACKED = ("png", "coco", "instances")
 """What rows can become: a label map for each photo; COCO of all classes' regions; COCO of all objects."""
@@ -73,10 +73,12 @@ def _write_labels(rows: str, folder: Path) -> Path:
     for row in read_rows(rows, ("id", "labels")):
         if row.labels is None:
             continue
-        parts = [safe_name(part, 120, dots=True) for part in PurePosixPath(row.id).parts if part != "/"]
-        plain = "/".join(parts) or "unnamed"
-        choices = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
-        name = next(choice for choice in choices if choice.casefold() not in taken)
+        parts = [photo_stem(part) for part in PurePosixPath(row.id).parts if part != "/"]
+        name = plain = "/".join(parts) or "unnamed"
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}-{number}"
         taken.add(name.casefold())
         target = folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
