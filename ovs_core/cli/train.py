@@ -26,10 +26,10 @@ from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
-from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
-from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.gkc import gkc_plan, train_gkc
 from ovs_core.training.gkc_photos import ResNetTower, gkc_photo_plan, train_gkc_photos
+from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
+from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
@@ -177,7 +177,7 @@ def _prepare_gkc(
     if encoder == "mini":
         plan = gkc_plan(values)
         mask_tower = _mask_tower(place)
-        sources = MaskSources(**folders)
+        sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
         return lambda out: train_gkc(mask_tower, sources, plan, out, processes=place.processes)
     photo_plan = gkc_photo_plan(values)
     tower, _ = _tower(encoder, place)
@@ -189,8 +189,8 @@ def _prepare_gkc(
 
 def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
     """Folders of photos, and the head to start from if there is one."""
-    photos = {name: folder for name, folder in folders.items() if name != "head"}
-    return MaskSources(**photos), folders["head"] / _HEAD if "head" in folders else None
+    sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
+    return sources, folders["head"] / _HEAD if "head" in folders else None
 
 
 _PHOTOS = tuple(SPLITS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ovs_core.methods.ldvc import spec as ldvc
 from ovs_core.methods.gkc import spec as gkc
+from ovs_core.methods.ldvc import spec as ldvc
 from ovs_core.methods.mask_classification import spec as mask_classification
 from ovs_core.methods.mvp_seg import spec as mvp_seg
 from ovs_core.methods.spec import MethodSpec

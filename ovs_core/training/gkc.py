@@ -32,6 +32,7 @@ from ovs_core.training.fc_clip import (
     MaskTower,
     keep_recipe,
     open_crops,
+    seen_names,
     start_head,
 )
 from ovs_core.training.gkc_lessons import Words, learn_words, make_lesson, pooled_regions
@@ -95,10 +96,11 @@ def train_gkc(
     with processes.first_alone():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
+    seen = seen_names(coco, sources.more, tower.text, plan.templates)
     table = read_synonyms()
     words = learn_words(coco.seen, table, tower.text, TEMPLATES[plan.templates], tower.log_scale)
     with processes.first_alone():
-        crops = open_crops(tower, sources, coco, plan.crops, out / "crops")
+        crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     model = StudentModel(head_config(plan, pyramid_channels(tower.visual), words.plain.shape[1]))
     device = tower.log_scale.device

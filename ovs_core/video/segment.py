@@ -23,7 +23,7 @@ from ovs_core.devices import stop_if_cancelled
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine, Result
 from ovs_core.engine.labelling import label
-from ovs_core.export.names import safe_name
+from ovs_core.export.names import photo_stem
 from ovs_core.image import Photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options
@@ -149,7 +149,7 @@ def segment_video(
     source = Path(source)
     vocabulary = classes if isinstance(classes, Vocabulary) else read_vocabulary(classes, background)
     info = inspect_clip(source, frame_rate)
-    stem = f"{safe_name(source.stem, 120, dots=True)}.{safe_name(settings.method, 40, dots=True)}"
+    stem = f"{photo_stem(source.stem)}.{photo_stem(settings.method, 40)}"
     video, report = Path(out) / f"{stem}.mp4", Path(out) / f"{stem}.frames.jsonl"
     run = _Run(info.frames)
     run.notes.update(dict.fromkeys(vocabulary.notes))
