@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ovs_core.evaluation.metrics import confusion, interval, margins, paired_difference, seen_unseen
 from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.checkpoints import WeightStore, sha256_of
@@ -37,6 +36,8 @@ from ovs_core.methods.ldvc.method import calibrate_seen
 from ovs_core.methods.ldvc.model import GAMMA
 from ovs_core.methods.ldvc.spec import PRESETS, bind_head
 from ovs_core.methods.ldvc.views import CLASS_DRIFT, CONTRACTION
+from ovs_core.metrics.confusion import confusion, margins, seen_unseen
+from ovs_core.metrics.resampling import interval, paired_difference
 from ovs_core.options import Preset
 from ovs_core.training.data import read_mask, read_rgb
 from ovs_core.training.ldvc_data import open_split
@@ -114,7 +115,7 @@ def measure(bound: BoundMethod[Any], photos: Photos, preset: Preset, gamma: floa
         answer = bound.method.ask(features, text, {}, views=frozenset({CLASS_DRIFT, CONTRACTION}))
         evidence = calibrate_seen(answer.evidence.to(torch.device("cpu")), {"gamma": gamma})
         labels = decide(evidence, 1.0, 0.0, truth.shape)[0].astype(np.int64) - 1
-        found.append(margins(confusion(truth, labels, len(names))))
+        found.append(margins(confusion(np.maximum(truth, 0), labels, len(names), truth >= 0)))
         parts.append(connected_parts(truth, labels))
         moved, near = answer.views
         drift.append(float(moved.maps.mean()))
