@@ -97,7 +97,9 @@ def test_report_holds_every_promised_field():
         "refine": "none",
         "switches": [],
         "options": {},
-        "vocabulary": {"classes": [["dog"], ["grass"]], "other": ["sky"]},
+        "vocabulary": {"classes": [["dog"], ["grass"]], "other": ["sky"], "literal": [], "guards": []},
+        "exemplars": [],
+        "edits": [],
         "classes": [
             {"id": 1, "names": ["dog"], "color": [0, 158, 115], "area_share": 2 / 6, "mean_score": 0.5},
             {"id": 2, "names": ["grass"], "color": [120, 204, 120], "area_share": 0.5, "mean_score": 0.5},

@@ -17,7 +17,17 @@ LONGEST_FILE = 500
 LONGEST_APP = 60
 
 GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "version"})
-VALUES = GROUND | {"image", "vocabulary", "splits", "near_words", "windows", "scores", "segments", "boxes", "exemplars"}
+VALUES = GROUND | {
+    "image",
+    "vocabulary",
+    "splits",
+    "near_words",
+    "windows",
+    "scores",
+    "segments",
+    "boxes",
+    "exemplars",
+}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
 ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", "edit"}
 MEASURING = frozenset({"metrics", "labelled"})  # numbers from label maps, and labelled photos on disk
