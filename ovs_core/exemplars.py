@@ -141,16 +141,25 @@ def exemplar_vocabulary(vocabulary: Vocabulary | None, names: Sequence[str], bac
         raise ValueError(f"Up to {MAX_EXEMPLARS} boxes can be asked at once; these are {len(names)}.")
     drawn = tuple(dict.fromkeys(_written_names(names)))
     typed = () if vocabulary is None else vocabulary.classes
-    known = {name.casefold() for group in typed for name in group}
+    asked = () if vocabulary is None else vocabulary.asked
+    known = {name.casefold() for group in (*typed, *asked) for name in group}
     new = [name for name in drawn if name.casefold() not in {*known, OTHER_NAME}]
     classes = (*typed, *((_row_name(name),) for name in new))
     if not classes:
         raise ValueError("Type a class name, or draw a box around what to look for.")
     if vocabulary is None:
-        vocabulary = parse_vocabulary(";".join(f'"{names[0]}"' for names in classes), background)
+        vocabulary = parse_vocabulary([names[0] for names in classes], background)
     not_meant = [name for name in drawn if name.casefold() == OTHER_NAME and OTHER_NAME not in known]
     other = (*vocabulary.other, *map(_row_name, not_meant))
-    return replace(vocabulary, classes=classes, other=other)
+    queries = (*asked, *((_row_name(name),) for name in new))
+    ids = tuple(range(max(vocabulary.ids) + 1, max(vocabulary.ids) + 1 + len(new))) if vocabulary.ids else ()
+    return replace(
+        vocabulary,
+        classes=classes,
+        other=other,
+        queries=() if queries == classes else queries,
+        ids=(*vocabulary.ids, *ids) if typed else (),
+    )
 
 
 def with_exemplars(bank: TextBank, found: Sequence[tuple[str, Tensor]]) -> TextBank:
@@ -175,9 +184,10 @@ def with_exemplars(bank: TextBank, found: Sequence[tuple[str, Tensor]]) -> TextB
     for place, row in enumerate(bank.vocabulary.rows):
         if (own := means.get(row.casefold().removesuffix(_BOX))) is not None and row.endswith(_BOX):
             rows[..., place, :] = own
-    for group in bank.vocabulary.classes:
-        for mean in [means[name.casefold()] for name in group if name.casefold() in means]:
-            for name in group:
+    for group, asked in zip(bank.vocabulary.classes, bank.vocabulary.asked, strict=True):
+        called = {name.casefold(): None for name in (*group, *asked)}
+        for mean in [means[name] for name in called if name in means]:
+            for name in asked:
                 place = bank.vocabulary.rows.index(name)
                 word = F.normalize(rows[..., place, :], dim=-1)
                 rows[..., place, :] = F.normalize((1 - LEAN) * word + LEAN * F.normalize(mean, dim=0), dim=-1)

@@ -16,67 +16,59 @@ RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))  # how weights are made
 LONGEST_FILE = 500
 LONGEST_APP = 60
 
-GROUND = frozenset({"types", "devices", "cache", "stream", "shipped_files", "version"})
-VALUES = GROUND | {
-    "image",
-    "vocabulary",
-    "splits",
-    "near_words",
-    "windows",
-    "scores",
-    "segments",
-    "boxes",
-    "exemplars",
-}
+GROUND = frozenset(
+    {"types", "options", "devices", "cache", "stream", "user_folders", "shipped_files", "version"}
+)
+PIXELS = frozenset({"pixels", "picture_kinds", "tiff_bands", "png_repair"})
+PHOTOS = PIXELS | {"image"}
+WORDS = frozenset({"vocabulary", "spelling", "templates", "class_tables", "class_lists", "splits"})
+VALUES = GROUND | PHOTOS | WORDS | {"windows", "boxes", "exemplars", "evidence", "edit"}
 MODELS = VALUES | {"checkpoints", "encoders", "decoders", "methods", "refine"}
-ANSWERS = MODELS | {"build", "requests", "engine", "render", "export", "views", "edit"}
+ANSWERS = MODELS | {"engine", "render", "export"}
 MEASURING = frozenset({"metrics", "labelled"})  # numbers from label maps, and labelled photos on disk
 
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
     "types": frozenset(),
-    "shipped_files": frozenset(),
+    "options": frozenset(),
+    "user_folders": frozenset(),
+    "shipped_files": frozenset({"user_folders"}),
     "version": frozenset(),
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),
     "stream": frozenset({"types", "devices"}),
     "boxes": frozenset(),
-    "exemplars": GROUND | {"boxes", "image", "vocabulary"},
-    "image": GROUND,
-    "vocabulary": GROUND,
-    "near_words": GROUND | {"vocabulary"},
+    "pixels": GROUND,
+    "tiff_bands": GROUND,
+    "picture_kinds": GROUND | {"tiff_bands", "pixels"},
+    "png_repair": GROUND,
+    "image": GROUND | PIXELS,
+    "spelling": GROUND,
+    "templates": GROUND,
+    "class_tables": GROUND | {"spelling"},
+    "class_lists": GROUND | {"spelling", "class_tables"},
+    "vocabulary": GROUND | {"spelling", "templates", "class_tables", "class_lists"},
     "splits": GROUND,
     "windows": GROUND,
-    "scores": GROUND,
-    "segments": GROUND | {"scores"},
+    "exemplars": GROUND | {"boxes", "image", "vocabulary"},
+    "edit": GROUND | {"vocabulary"},
     "download": GROUND,
     "checkpoints": GROUND | {"download"},
+    "evidence": GROUND | {"vocabulary"},
     "encoders": VALUES | {"checkpoints"},
     "decoders": VALUES | {"checkpoints", "encoders"},
     "methods": VALUES | {"checkpoints", "encoders", "decoders"},
     "refine": VALUES | {"checkpoints"},
-    "render": GROUND | {"scores", "segments"},
-    "edit": GROUND | {"vocabulary"},
-    "views": GROUND | {"scores"},
-    "export": GROUND | {"edit", "scores", "segments", "vocabulary", "render"},
-    "registry": MODELS,
-    "build": MODELS | {"registry"},
-    "requests": VALUES | {"build"},
-    "labelling": VALUES | {"render"},  # of render, the palette: a class has one colour everywhere
-    "loaded": VALUES | {"checkpoints", "build", "requests"},
-    "engine": MODELS
-    | {
-        "build",
-        "requests",
-        "loaded",
-        "labelling",
-    },  # of render, the palette: a class has one colour everywhere
+    "render": GROUND | {"evidence"},
+    "export": GROUND | {"edit", "evidence", "vocabulary", "render"},
+    "engine": MODELS | {"render", "export"},
     "metrics": GROUND,
-    "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette
+    "labelled": GROUND | PHOTOS | {"vocabulary", "render"},  # of render, the palette
     "evaluation": ANSWERS | MEASURING,
-    "ui": ANSWERS | MEASURING,  # a photo beside its truth
+    "ui": ANSWERS | MEASURING | {"video"},  # a photo beside its truth, clips
+    "video": ANSWERS,
     # cli/app.py serves the page; cli/train.py is how training starts, nothing else sees it
-    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "ui"},
+    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "video", "ui"},
     "batch": ANSWERS,
     "training": MODELS | {"labelled"},
     "": ANSWERS,  # ovs_core/__init__.py

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from ovs_core.cli.options import (
     say,
     write_line,
 )
+from ovs_core.cli.photos import Source, collect_photos
+from ovs_core.cli.streams import lasting_output
 from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, NotEnoughMemory, Result
 from ovs_core.engine.saved import SavedRequest, read_saved
 from ovs_core.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
-from ovs_core.export.names import safe_name
 from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.image import ImageError, read_photo
 from ovs_core.methods import DEFAULT_METHOD
@@ -34,23 +34,7 @@ from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import read_vocabulary
 
-_SUFFIXES = frozenset(
-    {
-        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    }
-)
-_OWN_OUTPUT = re.compile(r"\.(labels|overlay|mask\.\d+-.*)\.png$")
 _CLASSES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One photo to do: where it is, what its files begin with, what the report calls it."""
-
-    path: Path
-    stem: str
-    title: str
 
 
 @dataclass(frozen=True)
@@ -81,9 +65,10 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     """
     arguments = _parser(engine).parse_args(argv)
     done = 0
-    sources: list[_Source] = []
+    sources: tuple[Source, ...] = ()
     try:
-        sources = list(_sources(arguments.paths, arguments.recursive))
+        found = collect_photos(arguments.paths, arguments.recursive)
+        sources = found.sources
         exemplars = tuple(map(_exemplar, arguments.exemplar))
         saved = None if arguments.settings is None else _saved(arguments, exemplars)
         vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
@@ -91,7 +76,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         if engine is None:
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
         task = _task(arguments, vocabulary, exemplars, saved, engine)
-        say(*vocabulary.notes)
+        say(*found.notes, *vocabulary.notes)
         told = set(vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
             done += _segment(source, task, engine, told)
@@ -147,48 +132,6 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     add("--recursive", action="store_true", help="folders within folders too")
     add_machine_options(parser)
     return parser
-
-
-def _sources(paths: Sequence[Path], recursive: bool) -> Iterator[_Source]:
-    """Every photo once, with a stem of its own.
-
-    A stem that is taken gets the folder's name in front, and a number where even that is taken.
-    """
-    seen: set[Path] = set()
-    stems: set[str] = set()
-    for path, title in _photo_paths(paths, recursive):
-        if path.resolve() in seen:
-            continue
-        seen.add(path.resolve())
-        plain, long = (
-            safe_name(name, 110, dots=True) for name in (path.stem, f"{path.parent.name}-{path.stem}")
-        )
-        choices = (plain, long, *(f"{long}-{number}" for number in range(2, len(stems) + 3)))
-        stem = next(choice for choice in choices if choice.casefold() not in stems)
-        stems.add(stem.casefold())
-        yield _Source(path, stem, title)
-
-
-def _photo_paths(paths: Sequence[Path], recursive: bool) -> Iterator[tuple[Path, str]]:
-    """Files as given, and the picture files of folders by name; with each its name for the report."""
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(path.rglob("*") if recursive else path.iterdir())
-            photos = [file for file in inside if _is_photo(file)]
-            if not photos:
-                hint = "" if recursive else " (--recursive looks into its folders too)"
-                raise ValueError(f'There is no photo in the folder "{path}"{hint}.')
-            yield from ((file, file.relative_to(path).as_posix()) for file in photos)
-        elif path.exists():
-            yield path, path.name
-        else:
-            raise ValueError(f'There is no file or folder "{path}".')
-
-
-def _is_photo(file: Path) -> bool:
-    """A picture file by its ending, neither hidden nor written by this program."""
-    known = file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-    return known and not _OWN_OUTPUT.search(file.name) and file.is_file()
 
 
 def _exemplar(text: str) -> Exemplar:
@@ -286,7 +229,7 @@ def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str,
         )
 
 
-def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bool:
+def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> bool:
     """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle.
 
     Notes about the words are said once; `told` holds those that were.
@@ -324,4 +267,5 @@ def _summary(stem: str, result: Result) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

@@ -34,7 +34,7 @@ def with_guards(vocabulary: Vocabulary, everyday: Sequence[tuple[str, ...]]) -> 
     """
     if len(vocabulary.classes) > 1 or not _is_default(vocabulary.other):
         return vocabulary
-    typed = {form for name in vocabulary.classes[0] for form in _forms(name)}
+    typed = {form for name in vocabulary.asked[0] for form in _forms(name)}
     hidden = {name.casefold() for name in vocabulary.other}
     guards = [
         name

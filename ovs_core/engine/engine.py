@@ -8,7 +8,6 @@ while it works. Nothing a caller holds can stop another caller. The steps themse
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -54,6 +53,7 @@ from ovs_core.options import Option, Options, Preset, lookup
 from ovs_core.refine import NO_REFINER, REFINERS
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import Vocabulary
+from ovs_core.user_folders import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,8 @@ class Engine:
         weights_dir: folder with weight files, looked at before the project's own.
         offline: never touch the network.
         cache_bytes: budget for features, text and evidence together.
-        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder.
+        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder,
+            or memory where the user has none.
         encoders, methods, refiners: registry name -> spec; all that is known by default.
 
     Raises:
@@ -98,7 +99,8 @@ class Engine:
         self.encoder_specs = encoders
         self.method_specs = methods
         self.refiner_specs = refiners
-        self._loaded = Loaded(methods, self.compute, text_dir or _user_cache() / "text")
+        cache = cache_folder()
+        self._loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"))
 
     def segment(
         self,
@@ -350,6 +352,7 @@ class Engine:
             options=used.options,
             views=answer.views,
             notes=_memory_notes(settings.preset, used.preset),
+            source=request.photo.file_name,
             exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
         )
 
@@ -429,8 +432,3 @@ def _memory_notes(asked: Preset, used: Preset) -> tuple[str, ...]:
     if used.window is not None:
         where = f"windows of {used.window} pixels in {where}"
     return (f"Memory ran out: this was answered in {where}, smaller than asked.",)
-
-
-def _user_cache() -> Path:
-    """Folder of this program in the user's cache folder; made by whoever writes there first."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovs-lens"

@@ -39,10 +39,10 @@ class Loaded:
     Args:
         methods: registry name -> spec, of all methods.
         compute: where everything goes.
-        text_dir: folder that keeps text embeddings between runs.
+        text_dir: folder that keeps text embeddings between runs; None keeps them in memory.
     """
 
-    def __init__(self, methods: Mapping[str, MethodSpec], compute: Compute, text_dir: Path) -> None:
+    def __init__(self, methods: Mapping[str, MethodSpec], compute: Compute, text_dir: Path | None) -> None:
         self._methods = methods
         self._compute = compute
         self._text_dir = text_dir

@@ -178,7 +178,8 @@ class Pipeline:
     def _evidence_key(self, preset: Preset, request: Request) -> Hashable:
         """Everything that evidence of one frame depends on."""
         vocabulary = request.vocabulary
-        classes = vocabulary.classes if self.by_class or request.views or request.exemplars else None
+        by_class = self.by_class or request.views or request.exemplars
+        classes = vocabulary.classes if by_class else None
         return (
             (request.photo.key, self.bound.image.features_identity(preset)),
             (self.bound.text.identity, preset.templates, vocabulary.rows, classes),

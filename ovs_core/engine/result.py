@@ -38,6 +38,7 @@ class Result:
         options: value of every option that was declared, by name.
         views: intermediate quantities that were asked for.
         notes: what was out of the ordinary in answering, one sentence each, to be shown to the user.
+        source: file name of the photo with its ending, "" if it had none; files are named after it.
         edits: what was put right by hand since, in order; `label_map` and `classes` are after them.
         exemplars: name, and SHA-256 of its photo's pixels, of every box that was asked for besides words.
     """
@@ -57,6 +58,7 @@ class Result:
     options: Options = field(default_factory=dict)
     views: tuple[View, ...] = ()
     notes: tuple[str, ...] = ()
+    source: str = ""
     edits: tuple[Edit, ...] = ()
     exemplars: tuple[tuple[str, str], ...] = ()
 
@@ -87,6 +89,11 @@ class Result:
         classes = summarise(label_map, self.confidence, self.vocabulary)
         return replace(self, label_map=label_map, classes=classes, edits=(*self.edits, *more))
 
-    def save(self, folder: str | Path, stem: str = "photo", formats: Iterable[str] = ()) -> tuple[Path, ...]:
-        """Write label map, overlay and report, and `formats`; see `ovs_core.export.files.save_result`."""
+    def save(
+        self, folder: str | Path, stem: str | None = None, formats: Iterable[str] = ()
+    ) -> tuple[Path, ...]:
+        """Write label map, overlay and report, and `formats`, named after the photo unless `stem` says how.
+
+        See `ovs_core.export.files.save_result`.
+        """
         return save_result(self, folder, stem, formats)

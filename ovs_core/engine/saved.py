@@ -65,9 +65,13 @@ def read_saved(path: Path) -> SavedRequest:
 def _saved(content: Mapping[str, Any]) -> SavedRequest:
     """The request in a report; raises what missing and strange fields raise."""
     words = content["vocabulary"]
+    classes = tuple(tuple(map(_text, names)) for names in words["classes"])
+    asked = tuple(tuple(map(_text, names)) for names in words.get("asked", words["classes"]))
     vocabulary = Vocabulary(
-        tuple(tuple(map(_text, names)) for names in words["classes"]),
+        classes,
         tuple(map(_text, words["other"])),
+        queries=() if asked == classes else asked,
+        ids=tuple(map(_integer, words.get("ids", ()))),
         literal=frozenset(map(_text, words.get("literal", ()))),
         guards=frozenset(map(_text, words.get("guards", ()))),
     )
@@ -84,6 +88,12 @@ def _saved(content: Mapping[str, Any]) -> SavedRequest:
         edits_from_json(content.get("edits", [])),
         tuple(_text(box["name"]) for box in content.get("exemplars", ())),
     )
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r:.40} is no whole number")
+    return value
 
 
 def _text(value: Any) -> str:

@@ -63,6 +63,11 @@ class Answered(Labelled, Protocol):
         ...
 
     @property
+    def source(self) -> str:
+        """File name of the photo, "" if unknown."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was out of the ordinary."""
         ...

@@ -73,6 +73,11 @@ class Relabelled:
         """Scores per name, as the method gave them."""
         return self.base.rows
 
+    @property
+    def seen(self) -> frozenset[str]:
+        """Names of classes that training saw, where calibration should know."""
+        return self.base.seen
+
     def decide(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
         """Yield the whole answer at `size` (H, W) at once: made at the photo's own size, then sampled."""
         labels, confidence = self.relabel(self.base, scale, *whole(self.base, scale))

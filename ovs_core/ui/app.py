@@ -25,6 +25,7 @@ from ovs_core.ui.plain import plain_routes
 from ovs_core.ui.runs import stop_work
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
+from ovs_core.ui.video_tab import video_tab
 
 MOST_WAITING = 64  # requests in line for a model; who comes then is told that it is full
 MOST_SESSIONS = 256  # pages whose answers are remembered; the one unused for longest is forgotten
@@ -72,6 +73,8 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                     compare_tab(engine, inputs)
                 with gr.Tab("Inspect", id="inspect"):
                     inspect_tab(engine, inputs)
+                with gr.Tab("Video", id="video"):
+                    video_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
                     models = models_tab(
                         engine, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals
