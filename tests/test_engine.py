@@ -465,7 +465,7 @@ class TestSentences:
         ("field", "value", "says"),
         [
             ("method", "magic", "method must be one of clip, maskclip, .*, maft_plus; got 'magic'"),
-            ("refiner", "magic", "refiner must be one of none, pamr.*; got 'magic'"),
+            ("refiner", "magic", "refiner must be one of none, guided, pamr.*; got 'magic'"),
             ("views", frozenset({"dreams"}), "views of NACLIP must be among .*similarity.*; got 'dreams'"),
             ("options", {"turbo": True}, r"options of NACLIP must be among scale, .*; got 'turbo'"),
             ("options", {"multi_scale": 1}, "multi_scale must be true or false, got 1"),
