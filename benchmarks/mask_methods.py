@@ -31,9 +31,9 @@ from benchmarks.setting import photo
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS, ConvEncoder, conv_to_joint_space
+from ovs_core.encoders.loading import build_open_clip
 from ovs_core.encoders.prompts import clip_tokenizer, fill
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.encoders.towers import build_open_clip
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.methods.mask_classification.frame import propose_masks
@@ -178,9 +178,7 @@ def _large_vocabulary(label: Callable[[MaskProposals], Labels], architecture: st
 PATHS: dict[str, Callable[[str], dict[str, float]]] = {
     "ours": ours,
     "plain": plain,
-    "ours-847": partial(
-        _large_vocabulary, lambda proposals: decide(proposals, 1.0, 0.0)[0]
-    ),
+    "ours-847": partial(_large_vocabulary, lambda proposals: decide(proposals, 1.0, 0.0)[0]),
     "plain-847": partial(_large_vocabulary, plain_labels),
 }
 

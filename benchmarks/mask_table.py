@@ -32,27 +32,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.mask_segments import (
-    Counts,
-    connected_parts,
-    segment_matches,
-    true_classes,
-    true_segments,
-)
+from benchmarks.mask_segments import LEAST_PART, true_classes, true_segments
 from benchmarks.mvp_seg_table import zero_shot_scores
 from ovs_core.checkpoints import WeightStore
 from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_map
 from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
-from ovs_core.evaluation.metrics import (
-    Interval,
-    confusion,
-    interval,
-    margins,
-    paired_difference,
-    panoptic_quality,
-)
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.segments import panoptic
 from ovs_core.methods import METHODS
@@ -65,6 +51,10 @@ from ovs_core.methods.mask_classification.head_file import (
     tuned_tower,
 )
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.metrics.confusion import label_margins
+from ovs_core.metrics.panoptic import SegmentCounts, instance_counts, panoptic_quality
+from ovs_core.metrics.parts import connected_parts
+from ovs_core.metrics.resampling import Interval, interval, paired_difference
 from ovs_core.options import Preset
 from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, MaskTower
@@ -103,7 +93,7 @@ class Counted:
     """What one row counted, photo by photo: margins (3, classes + 1) and segments (4, classes)."""
 
     margins: list[NDArray[np.int64]] = field(default_factory=list)
-    segments: list[Counts] = field(default_factory=list)
+    segments: list[SegmentCounts] = field(default_factory=list)
 
 
 def measure(
@@ -130,15 +120,20 @@ def measure(
     )
     counted = {name: Counted() for name in (NACLIP, *subjects)}
     for sample in _read(coco, limit):
-        truth, (numbers, classes) = true_classes(sample, names), true_segments(sample, names)
+        truth, numbers = true_classes(sample, names), true_segments(sample)
+        of_segment = [names.index(group[0]) for group in sample.groups]
 
         def add(
             row: str, labels: NDArray[np.integer], segments: NDArray[np.integer], labelled: Sequence[int]
         ) -> None:
-            answer = labels.astype(np.int64)
-            counted[row].margins.append(margins(confusion(truth, answer, len(names) + 1)))  # noqa: B023
+            counted[row].margins.append(
+                label_margins(truth.labels, labels, len(names) + 1, truth.known)  # noqa: B023
+            )
             counted[row].segments.append(
-                segment_matches(numbers, classes, segments, labelled, len(names))  # noqa: B023
+                instance_counts(
+                    *(numbers.labels, of_segment, segments, labelled),  # noqa: B023
+                    *(len(names), numbers.known),  # noqa: B023
+                )
             )
 
         features = tower.vision.encode(sample.pixels, naclip_preset)
@@ -146,7 +141,8 @@ def measure(
         wide, _ = decide(
             naclip.ask(features, wide_bank, {}).evidence, naclip_preset.scale, naclip_preset.threshold
         )
-        add(NACLIP, plain, *connected_parts(wide))
+        parts, part_labels = connected_parts(wide, wide > 0, LEAST_PART)
+        add(NACLIP, plain, parts, (part_labels - 1).tolist())
         pyramid = encoder.encode(sample.pixels, preset)
         first = next(iter(subjects.values())).method
         proposed = propose(first.head, first.to_joint_space, pyramid, bank)  # equal masks in all rows

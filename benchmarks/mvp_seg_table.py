@@ -33,20 +33,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.labelled_photos import open_photos as open_labelled
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import STRIDE
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
-from ovs_core.evaluation.metrics import confusion, interval, margins, seen_unseen
+from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
+from ovs_core.labelled.datasets import FOLDER, open_dataset, read_example
+from ovs_core.labelled.mask_values import known_pixels
 from ovs_core.methods import METHODS
 from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg, build_mvp_seg
+from ovs_core.metrics.confusion import label_margins, seen_unseen
+from ovs_core.metrics.resampling import interval
 from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos, spoken_name
@@ -169,8 +172,8 @@ def measure(
     limit: int | None,
 ) -> tuple[dict[str, Row], int]:
     """A row for each method and each student (with its teacher), and the number of photos."""
-    labelled = open_labelled(root, split, limit)
-    names = labelled.dataset.names
+    labelled = open_dataset(FOLDER, root, split=split, limit=limit)
+    names = labelled.names
     unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in names)])
     vocabulary = Vocabulary(tuple((spoken_name(name),) for name in names))
     banks = {
@@ -178,9 +181,9 @@ def measure(
     }
     counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (*methods, *students)}
     embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
-    for photo, truth in labelled.read():
+    for photo, truth in (read_example(labelled, example) for example in labelled.examples):
         features = tower.vision.encode(photo.pixels, FRAME)
-        named = np.where(truth > 0, truth, -1)
+        named = known_pixels(truth) & (truth.labels > 0)
         answers = {
             name: decide(bound.method.ask(features, banks[name], {}).evidence, MASKCLIP_SCALE, 0.0)[0]
             for name, bound in methods.items()
@@ -188,7 +191,7 @@ def measure(
         for name, (student, _) in students.items():
             answers[name] = student_labels(student, embeddings[name], vocabulary, photo)
         for name, labels in answers.items():
-            counted[name].append(margins(confusion(named, labels.astype(np.int64), len(names) + 1)))
+            counted[name].append(label_margins(truth.labels, labels, len(names) + 1, named))
     rows = {name: row_of(np.stack(photos), unseen) for name, photos in counted.items()}
     return rows, len(next(iter(counted.values())))
 

@@ -5,6 +5,7 @@ import pytest
 
 from ovs_core.render.charts import (
     bars,
+    curve,
     matrix,
     scale_ends,
     scale_strip,
@@ -13,6 +14,7 @@ from ovs_core.render.charts import (
     stacked,
     text_strip,
 )
+from ovs_core.render.palette import PALETTE
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -48,6 +50,19 @@ def test_cells_have_the_colours_of_their_scale():
     assert (picture == 0).all(axis=2).any()  # dark letters on yellow
     letters = (picture[40:80] == 255).all(axis=2)[4:-4]
     assert letters.any()  # white ones on purple
+
+
+def test_a_curve_rises_where_its_values_do_and_marks_its_place():
+    steps = [0.0, 0.5, 1.0]
+    picture = curve(steps, [(0, 0, 0), (5, 5, 5), (10, 10, 10)], ("x", "y"), size=(400, 200))
+    assert picture.shape == (200, 400, 3)
+    rows, columns = np.nonzero((picture == PALETTE[0]).all(axis=2))
+    left, right = rows[columns < columns.min() + 20], rows[columns > columns.max() - 20]
+    assert left.mean() > right.mean() + 80  # up is towards row 0
+    marked = curve(steps, [(0, 0, 0), (5, 5, 5), (10, 10, 10)], ("x", "y"), mark=0.25, size=(400, 200))
+    changed = np.unique(np.nonzero((marked != picture).any(axis=2))[1])
+    assert len(changed) <= 3  # one line, a quarter of the way
+    assert columns.min() + 50 < changed.mean() < columns.max() - 200
 
 
 def test_pictures_stand_side_by_side_with_room_for_captions():

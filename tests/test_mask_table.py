@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 from instance_toys import SHA, make_instances, toy_tower
-from test_mask_stages import FC_CLIP, TUNING
+from labelled_toys import classes_of
+from mask_recipes import FC_CLIP, TUNING
 from training_toys import CONFIG
 
 from benchmarks import mask_table
-from benchmarks.mask_segments import connected_parts, segment_matches, true_classes, true_segments
+from benchmarks.mask_segments import true_classes, true_segments
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.towers import EncoderSpec, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.training.data import IGNORE, OTHER, Sample
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
@@ -21,45 +23,11 @@ from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
 NAMES = ("person", "dog", "zebra")
 
 
-def test_segments_by_hand():
-    # Truth: a dog (1) of 8 pixels, a person (2) of 4, two pixels that do not count. Answer: a dog that covers
-    # 6 of the 8 and one of the two, a zebra on the person, a person on background, a dog on the other void.
-    truth = np.array([[1] * 8 + [2] * 4 + [-1, -1] + [0] * 2])
-    answer = np.array([[1] * 6 + [0] * 2 + [2] * 4 + [1, 4] + [3] * 2])
-    found = segment_matches(truth, [1, 0], answer, [1, 2, 0, 1], 3)
-    np.testing.assert_allclose(found[0], [0, 6 / 8, 0])  # the pixel that does not count is in no union
-    np.testing.assert_allclose(found[1], [0, 1, 0])
-    np.testing.assert_allclose(found[2], [1, 0, 1])  # the dog on void is excused
-    np.testing.assert_allclose(found[3], [1, 0, 0])
-
-
-def test_no_answer_misses_everything():
-    found = segment_matches(np.array([[1, 0]]), [2], np.array([[0, 0]]), [], 3)
-    np.testing.assert_allclose(found, [[0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]])
-
-
-def test_half_is_no_match():
-    found = segment_matches(np.array([[1, 1, 0]]), [0], np.array([[1, 0, 0]]), [0], 1)
-    np.testing.assert_allclose(found[:, 0], [0, 0, 1, 1])
-
-
 def test_truth_of_objects():
     labels = np.array([[0, 1, OTHER, IGNORE]], np.int16)
     sample = Sample(np.zeros((1, 4, 3), np.uint8), labels, (("dog",), ("person",)))
-    numbers, classes = true_segments(sample, NAMES)
-    assert numbers.tolist() == [[1, 2, 0, -1]]
-    assert classes == [1, 0]
-    assert true_classes(sample, NAMES).tolist() == [[2, 1, -1, -1]]
-
-
-def test_connected_parts_of_labels():
-    labels = np.zeros((20, 40), np.uint8)
-    labels[:10, :10], labels[:10, 20:30], labels[15:, :], labels[12, 0] = 2, 2, 1, 2
-    numbers, classes = connected_parts(labels)
-    assert classes == [0, 1, 1]
-    assert numbers[16, 5] == 1
-    assert {int(numbers[0, 0]), int(numbers[0, 25])} == {2, 3}
-    assert numbers[12, 0] == 0  # one pixel
+    assert classes_of(true_segments(sample)) == [[1, 2, 0, None]]
+    assert classes_of(true_classes(sample, NAMES)) == [[2, 1, None, None]]
 
 
 def test_a_run_from_end_to_end(tmp_path, monkeypatch, capsys):
@@ -97,7 +65,7 @@ def test_a_missing_head_is_one_sentence(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_table_is_markdown(signed):
-    from ovs_core.evaluation.metrics import Interval
+    from ovs_core.metrics.resampling import Interval
 
     row = dict.fromkeys(mask_table.COLUMNS, Interval(0.5, 0.25, 0.75))
     last = mask_table.table({"x": row}, signed=signed).splitlines()[-1]

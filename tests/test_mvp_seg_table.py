@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_spec
-from test_mvp_seg_training import TOY, make_world
+from mvp_seg_world import TOY, make_world
+from towers import tiny_spec
 
 from benchmarks import mvp_seg_table
 from benchmarks.mvp_seg_table import Row, maskclip_with_templates, row_of, table, zero_shot_scores
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.towers import build_tower
-from ovs_core.evaluation.metrics import margins
 from ovs_core.methods.mvp_seg.model import dense_features
+from ovs_core.metrics.confusion import margins
 from ovs_core.types import Vocabulary
 
 UNSEEN = np.array([False, False, False, True, True])

@@ -18,14 +18,17 @@ from ovs_core.cli.options import (
     chosen_options,
     say,
 )
+from ovs_core.cli.streams import lasting_output
 from ovs_core.engine import Engine
-from ovs_core.evaluation.datasets import DATASETS, Dataset, open_dataset
-from ovs_core.evaluation.metrics import Interval
 from ovs_core.evaluation.page import page
+from ovs_core.evaluation.predictions import prediction_subject
 from ovs_core.evaluation.records import PhotoRecord
-from ovs_core.evaluation.report import Report, examples, make_report, write_json, write_text
+from ovs_core.evaluation.report import Report, gallery, make_report, write_json, write_text
 from ovs_core.evaluation.run import Settings, Subject, engine_subject, evaluate
+from ovs_core.labelled.class_lists import read_lines
+from ovs_core.labelled.datasets import DATASETS, Dataset, open_dataset
 from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.metrics.resampling import Interval
 from ovs_core.options import Options
 
 _CACHE_BYTES = 1 << 28  # no photo is seen twice: what methods share of one photo is enough
@@ -52,25 +55,17 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
             class_list=arguments.class_list,
         )
         unseen = _unseen(arguments.unseen, dataset)
-        methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
-        settings = _settings(arguments, chosen_options(arguments, engine, methods))
-        if engine is None:
-            engine = Engine(
-                arguments.device,
-                weights_dir=arguments.weights_dir,
-                offline=arguments.offline,
-                cache_bytes=_CACHE_BYTES,
-            )
-        subjects = [engine_subject(engine, method, dataset, settings) for method in methods]
+        settings = _settings(arguments, chosen_options(arguments, engine, _methods(arguments)))
+        subjects = _subjects(arguments, dataset, settings, engine)
         records = _measure(subjects, dataset, settings, arguments.out)
         report = make_report(subjects, records, dataset, settings, unseen)
         write_json(report, arguments.out)
         if arguments.html is not None:
-            pictures = {
-                subject.name: examples(subject, report.summaries[subject.name], dataset, settings)
+            galleries = {
+                subject.name: gallery(subject, report.summaries[subject.name], dataset, settings)
                 for subject in subjects
             }
-            write_text(arguments.html, page(report, pictures))
+            write_text(arguments.html, page(report, galleries))
     except ValueError as error:
         say(str(error))
         return EXIT_BAD_INPUT
@@ -78,7 +73,9 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         say("Stopped. Run the same command again to continue where it ended.")
         return EXIT_INTERRUPTED
     print(_table(report))
-    left_out = {photo: why for one in report.summaries.values() for photo, why in one.left_out.items()}
+    left_out = {
+        photo: why for summary in report.summaries.values() for photo, why in summary.left_out.items()
+    }
     if left_out:
         say(f"{len(left_out)} of {len(dataset.examples)} photos could not be used; the report names them.")
         return EXIT_SOME_FAILED
@@ -93,14 +90,61 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, metavar="FILE", help="report to write, as JSON")
     add("--html", type=Path, metavar="FILE", help="the same for people, one page with pictures")
     add_method_options(parser, engine, "may be repeated, the first is compared with the others")
+    add(
+        "--predictions",
+        action="append",
+        type=_named_folder,
+        metavar="NAME=DIR",
+        help="label maps of another program, KEY.png for each photo; may be repeated",
+    )
     add("--split", metavar="NAME", help="default: the one papers measure on")
     add("--limit", type=int, metavar="N", help="at most so many photos, evenly spaced")
     add("--class-list", type=Path, metavar="FILE", help="names of the classes: id:name,name in each line")
     add("--classes-in-image", action="store_true", help="type only the classes that are in the photo")
     add("--distractors", type=int, default=0, metavar="N", help="and N classes that are not")
+    add("--sweep", action="store_true", help="mIoU at every threshold too, from the same evidence")
     add("--unseen", metavar="NAMES", help="classes that no training saw: a; b, or @FILE with one a line")
     add_machine_options(parser)
     return parser
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    """NAME=DIR."""
+    name, sign, folder = text.partition("=")
+    if not sign or not folder or not re.fullmatch(r"[\w. +-]*\w[\w. +-]*", name):
+        raise argparse.ArgumentTypeError(f"must be NAME=DIR, got {text!r}")
+    return name, Path(folder)
+
+
+def _methods(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The methods that were named; without any, the default one, or none beside predictions."""
+    return tuple(dict.fromkeys(arguments.method or (() if arguments.predictions else (DEFAULT_METHOD,))))
+
+
+def _subjects(
+    arguments: argparse.Namespace, dataset: Dataset, settings: Settings, engine: Engine | None
+) -> list[Subject]:
+    """Methods as they were named (the default one if nothing was), then folders of predictions.
+
+    Raises:
+        ValueError: if two have one name, or one of them cannot be measured.
+    """
+    folders: list[tuple[str, Path]] = arguments.predictions or []
+    methods = _methods(arguments)
+    names = [*methods, *(name for name, _ in folders)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--predictions: two things cannot both be called {name!r}.")
+    predicted = [prediction_subject(name, folder, dataset) for name, folder in folders]
+    if methods and engine is None:
+        engine = Engine(
+            arguments.device,
+            weights_dir=arguments.weights_dir,
+            offline=arguments.offline,
+            cache_bytes=_CACHE_BYTES,
+        )
+    answered = [engine_subject(engine, method, dataset, settings) for method in methods if engine is not None]
+    return [*answered, *predicted]
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -121,6 +165,7 @@ def _settings(arguments: argparse.Namespace, options: Mapping[str, Options]) -> 
         distractors=arguments.distractors,
         encoder=arguments.encoder,
         refiner=arguments.refine,
+        sweep=arguments.sweep,
         options={name: value for own in options.values() for name, value in own.items()},
     )
 
@@ -135,9 +180,9 @@ def _unseen(text: str | None, dataset: Dataset) -> tuple[int, ...]:
         return ()
     if text.startswith("@"):
         try:
-            text = Path(text[1:]).read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"--unseen: {text[1:]} cannot be read.") from error
+            text = "\n".join(read_lines(Path(text[1:])))
+        except ValueError as error:
+            raise ValueError(f"--unseen: {error}") from error
     known = {
         name.casefold(): label for label, names in enumerate(dataset.classes, start=1) for name in names[:1]
     }
@@ -182,11 +227,12 @@ def _table(report: Report) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _cell(one: Interval | None) -> str:
-    if one is None:
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
         return "-"
-    return f"{100 * one.value:.1f} [{100 * one.low:.1f}, {100 * one.high:.1f}]"
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

@@ -1,14 +1,12 @@
 """The engine: what is loaded, what is remembered, and how a photo and some words become a Result.
 
 An engine may serve several threads: values are frozen, the cache has a lock, and the device is owned only
-while it works. Nothing a caller holds can stop another caller. The steps themselves are in
-`ovs_core.engine.pipeline`; a slider starts behind them, at `relabel`.
+while it works. The steps are in `ovs_core.engine.pipeline`; a slider starts behind them, at `relabel`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,10 +17,13 @@ from typing import Any
 from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute, is_out_of_memory
+from ovs_core.encoders.lone_word import everyday_things, with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
-from ovs_core.engine.labelling import label, resized
-from ovs_core.engine.loaded import Loaded
+from ovs_core.engine.exemplars import takes_exemplars
+from ovs_core.engine.labelling import label, label_again, resized
+from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
+from ovs_core.engine.memory import memory_notes, smaller_preset
 from ovs_core.engine.menus import (
     EncoderInfo,
     MethodInfo,
@@ -42,8 +43,9 @@ from ovs_core.engine.request import (
     make_request,
 )
 from ovs_core.engine.result import Result
-from ovs_core.engine.settings import Settings, declared_options, settings_of, with_preset
+from ovs_core.engine.settings import Settings, compared_options, declared_options, settings_of, with_preset
 from ovs_core.engine.stream import stream
+from ovs_core.folders import cache_folder
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.spec import MethodSpec
@@ -51,12 +53,12 @@ from ovs_core.options import Option, Options, Preset, lookup
 from ovs_core.refine import NO_REFINER, REFINERS
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import Vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar
 
 logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
 TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer classes or turn refinement off."
-SMALLEST_WINDOW = 96  # pixels; below this a window no longer holds a thing to recognise
 
 
 class Engine:
@@ -69,7 +71,8 @@ class Engine:
         weights_dir: folder with weight files, looked at before the project's own.
         offline: never touch the network.
         cache_bytes: budget for features, text and evidence together.
-        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder.
+        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder,
+            or memory where the user has none.
         encoders, methods, refiners: registry name -> spec; all that is known by default.
 
     Raises:
@@ -95,7 +98,8 @@ class Engine:
         self.encoder_specs = encoders
         self.method_specs = methods
         self.refiner_specs = refiners
-        self._loaded = Loaded(methods, self.compute, text_dir or _user_cache() / "text")
+        cache = cache_folder()
+        self._loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"))
 
     def segment(
         self,
@@ -107,6 +111,7 @@ class Engine:
         background: str = "default",
         refiner: str = NO_REFINER,
         options: Options | None = None,
+        exemplars: Sequence[Exemplar] = (),
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -120,12 +125,13 @@ class Engine:
             refiner: registry name.
             options: values by name (`options` lists what there is); what is left out suits method and
                 encoder.
+            exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
 
         Raises:
             ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
                 one sentence each.
         """
-        request = make_request(image, classes, method, encoder, background, refiner, options)
+        request = make_request(image, classes, method, encoder, background, refiner, options, exemplars)
         return self._answer(request, self.check(request), Job(lambda _: None, None))
 
     def run(
@@ -176,22 +182,24 @@ class Engine:
             known = self.methods(encoder)
             methods = [info.name for info in known if info.available and refiner in info.refiners]
             if not methods:
-                raise ValueError(
-                    weights_missing(self._encoder(encoder), self.store)
-                    or f"No method on {encoder} goes with refiner {refiner!r}."
-                )
+                none = f"No method on {encoder} goes with refiner {refiner!r}."
+                raise ValueError(weights_missing(self._encoder(encoder), self.store) or none)
         if not methods:
             raise ValueError("methods must hold at least one name, got none")
         first = make_request(image, classes, methods[0], encoder, background, refiner, options)
-        requests = [
-            replace(first, method=name, options=self._compared(name, first, methods)) for name in methods
-        ]
-        return self._run_all(requests, cancel)
+        tower, refiner_spec = self._encoder(encoder), self._refiner(refiner)
+        specs = [self._method(name) for name in methods]
+        shared = self._method(DEFAULT_METHOD).presets.get(tower.family) and self.preset(encoder=encoder)
+        chosen = [compared_options(s, specs, tower, refiner_spec, first.options, shared) for s in specs]
+        asked = zip(specs, chosen, strict=True)
+        return self._run_all([replace(first, method=s.name, options=o) for s, o in asked], cancel)
 
     def relabel(
         self, result: Result, options: Options | None = None, *, size: tuple[int, int] | None = None
     ) -> Result:
         """Label a result's evidence anew with other options of the stage "decide"; no model runs.
+
+        What was put right by hand is put right again.
 
         Args:
             result: from this or any other engine.
@@ -213,7 +221,9 @@ class Engine:
         image = result.image if size is None else resized(result.image, size)
         started = time.perf_counter()
         evidence = spec.calibrate(result.evidence, values)
-        label_map, confidence, classes = label(evidence, preset, image.shape[:2])
+        label_map, confidence, classes = label_again(
+            evidence, preset, result.image.shape[:2], image.shape[:2], result.edits
+        )
         seconds = {"decide": time.perf_counter() - started}
         return replace(
             result,
@@ -286,6 +296,11 @@ class Engine:
         reason = self._why_not(method, encoder)
         if reason:
             raise ValueError(reason)
+        if refiner.load is not None:
+            refiner_file(refiner, self.store)
+        if request.exemplars and not takes_exemplars(method):
+            able = ", ".join(spec.name for spec in self.method_specs.values() if takes_exemplars(spec))
+            raise ValueError(f"{method.title} cannot be asked by boxes; choose one of: {able}.")
         return settings_of(request, method, encoder, refiner, self.compute.device)
 
     def _run_all(
@@ -303,7 +318,10 @@ class Engine:
         method, encoder = self._method(request.method), self._encoder(request.encoder)
         try:
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
-            request = replace(request, vocabulary=with_near_words(request.vocabulary, tower.near_words))
+            vocabulary = with_near_words(request.vocabulary, tower.near_words)
+            if tower.family == "mini" and method.head is None:  # where the margin was measured
+                vocabulary = with_guards(vocabulary, everyday_things())
+            request = replace(request, vocabulary=vocabulary)
             answer, used = self._evidence(request, settings, bound, job)
             image = request.photo.pixels
             with job.stage("decide"):
@@ -321,14 +339,20 @@ class Engine:
             classes=classes,
             method=request.method,
             encoder=request.encoder,
-            weights={**tower.weights, **bound.weights},
+            weights={
+                **tower.weights,
+                **bound.weights,
+                **refiner_weights(self._refiner(request.refiner), self.store),
+            },
             preset=used.preset,
             refiner=request.refiner,
             seconds=dict(job.seconds),
             evidence=answer.evidence,
             options=used.options,
             views=answer.views,
-            notes=_memory_notes(settings.preset, used.preset),
+            notes=memory_notes(settings.preset, used.preset),
+            source=request.photo.file_name,
+            exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
         )
 
     def _evidence(
@@ -336,7 +360,7 @@ class Engine:
     ) -> tuple[Answer, Settings]:
         """Evidence, and the settings it was made with: smaller windows than asked if memory ran out."""
         method, encoder = self._method(request.method), self._encoder(request.encoder)
-        refiner = self._refiner(request.refiner)
+        refiner = self._loaded.refiner(self._refiner(request.refiner), self.store, job)
         while True:
             pipeline = Pipeline(
                 request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
@@ -353,28 +377,11 @@ class Engine:
             self.cache.drop("features")
             self.cache.drop("looks")
             self.compute.free_memory()
-            smaller, what = _smaller(settings.preset, windows=method.option("window") is not None)
+            smaller, what = smaller_preset(settings.preset, windows=method.option("window") is not None)
             if smaller is None:
                 raise NotEnoughMemory(TOO_LARGE)
             settings = with_preset(request, method, encoder, refiner, smaller, settings.options)
             job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))
-
-    def _compared(self, name: str, request: Request, methods: Sequence[str]) -> Options:
-        """Options of one method among others on a photo; see `compare`."""
-        spec, encoder = self._method(name), self._encoder(request.encoder)
-        refiner = self._refiner(request.refiner)
-        declared = {option.name for option in (*spec.options, *encoder.options, *refiner.options)}
-        everywhere = declared.union(
-            option.name for other in methods for option in self._method(other).options
-        )
-        # What nobody declares stays, and is refused with the method's own list.
-        own = {n: value for n, value in request.options.items() if n in declared or n not in everywhere}
-        if spec.own_frame or encoder.family not in spec.presets:
-            return own
-        plan = self.preset(DEFAULT_METHOD, request.encoder).options
-        decided = {option.name for option in spec.options if option.stage == "decide"}
-        shared = {n: value for n, value in plan.items() if n in declared and n not in decided}
-        return {**shared, **own}
 
     def _method(self, name: str) -> MethodSpec:
         return lookup("method", self.method_specs, name)
@@ -387,28 +394,3 @@ class Engine:
 
     def _why_not(self, method: MethodSpec, encoder: EncoderSpec) -> str:
         return why_not(method, encoder, self.store, self.method_specs, self.encoder_specs)
-
-
-def _smaller(preset: Preset, windows: bool) -> tuple[Preset | None, str]:
-    """Settings that need less memory, and what to call them: windows, smaller ones, then a smaller frame."""
-    side = preset.short_side if preset.window is None else preset.window // 2
-    if windows and side >= SMALLEST_WINDOW:
-        return replace(preset, window=side, stride=max(1, side // 2)), "smaller windows"
-    if preset.short_side >= 2 * SMALLEST_WINDOW:
-        return replace(preset, short_side=preset.short_side // 2), "a smaller frame"
-    return None, ""
-
-
-def _memory_notes(asked: Preset, used: Preset) -> tuple[str, ...]:
-    """Say what an answer is worth that memory was too small for as asked; nothing where it was not."""
-    if used == asked:
-        return ()
-    where = f"a frame of {used.short_side} pixels on its shorter side"
-    if used.window is not None:
-        where = f"windows of {used.window} pixels in {where}"
-    return (f"Memory ran out: this was answered in {where}, smaller than asked.",)
-
-
-def _user_cache() -> Path:
-    """Folder of this program in the user's cache folder; made by whoever writes there first."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovs-lens"

@@ -1,89 +1,173 @@
-"""One report for people: a page of HTML that needs no other file."""
+"""One report for people: a page of HTML that needs no other file.
+
+`page.html` is the template; jinja2 escapes whatever it is given, so that names are text.
+"""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.evaluation.metrics import Interval
-from ovs_core.evaluation.pictures import Sides, confusion_svg
-from ovs_core.evaluation.report import RESAMPLES, Report
-from ovs_core.evaluation.summary import MEANINGS, ClassNumbers, Summary
+from ovs_core.evaluation.pictures import ERROR_COLORS, ERROR_NAMES
+from ovs_core.evaluation.report import RESAMPLES, Gallery, Report
+from ovs_core.evaluation.summary import COSTS, MEANINGS, ClassNumbers, PhotoNumbers, Summary
+from ovs_core.metrics.error_types import ERROR_TYPES, REMEDIES
+from ovs_core.render.charts import Picture, curve
 from ovs_core.render.palette import text_color
 from ovs_core.types import Color
 
-Examples = Mapping[str, tuple[Sequence[Sides], Sequence[Sides]]]
-"""Subject -> its best photos and its worst photos."""
-
 _JPEG_QUALITY = 85
 _WORST = 12  # classes that are named for winning where they are not
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #202124; margin: 2rem auto; max-width: 72rem; padding: 0
-  1rem; }
-h1 { font-size: 1.6rem; margin-bottom: 0; }
-h2 { margin-top: 2.5rem; border-top: 1px solid #ddd; padding-top: 1rem; }
-h3 { margin: 1.75rem 0 .5rem; font-size: 1.05rem; }
-p.lead, .small { color: #5f6368; }
-.small { font-size: .85rem; }
-table { border-collapse: collapse; }
-th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-thead th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid #ccc; font-weight: 600; }
-tbody tr:nth-child(even) { background: #f6f7f8; }
-.wide { overflow-x: auto; }
-td b { font-weight: 650; }
-td span.interval { color: #5f6368; font-size: .85rem; display: block; }
-b.clear { color: #146c2e; }
-dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
-dl.facts dt { color: #5f6368; }
-dl.facts dd { margin: 0; overflow-wrap: anywhere; }
-.bars td { padding: .12rem .6rem; }
-.bars td.bar { width: 45%; min-width: 12rem; }
-.bar i { display: block; height: .8rem; background: #0072b2; border-radius: 2px; min-width: 1px; }
-.bar i.edge { height: .3rem; background: #e69f00; margin-top: 2px; }
-.sides { display: grid; grid-template-columns: repeat(3, 1fr); gap: .5rem; }
-.sides img { width: 100%; display: block; }
-figure { margin: 0 0 1.5rem; }
-figcaption { margin-bottom: .35rem; overflow-wrap: anywhere; }
-.chip { display: inline-block; border: 1px solid #0002; border-radius: .3rem; padding: .05rem .5rem;
-  margin: .35rem .35rem 0 0; font-size: .85rem; }
-svg.confusion { max-width: 100%; height: auto; font: 12px system-ui, sans-serif; }
-svg.confusion .share { font-size: 10px; text-anchor: middle; pointer-events: none; }
-"""
+_LARGEST_MATRIX = 24  # classes; the others are summed up in one row and column
+_SIDE_TITLES = ("photo", "truth", "answer", "errors")
+
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "miou_truth": "mIoU, classes in truth",
+        "miou_either": "mIoU, in truth or answer",
+        "pixel_accuracy": "pixel accuracy",
+        "boundary_miou": "boundary mIoU",
+        "pq": "PQ",
+        "sq": "SQ",
+        "rq": "RQ",
+        "seen_miou": "seen mIoU",
+        "unseen_miou": "unseen mIoU",
+        "harmonic_miou": "harmonic mIoU",
+        "false_area": "false area",
+        "absent_silent": "absent classes silent",
+        "perfect_names_miou": "mIoU with perfect names",
+        "perfect_masks_miou": "mIoU with perfect masks",
+        **{metric: ERROR_NAMES[kind] for metric, kind in COSTS.items()},
+    }
+)
+"""What each metric is called on the page."""
+
+_ORACLES = ("miou_truth", "perfect_names_miou", "perfect_masks_miou")
+_MAIN = tuple(name for name in MEANINGS if name not in COSTS and name not in _ORACLES[1:])
 
 
-def page(report: Report, examples: Examples) -> str:
-    """The report as one HTML text, pictures inside; `examples` may lack subjects."""
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the confusion of classes.
+
+    Attributes:
+        percent: of the row, as text; "" below 1 %.
+        title: what it says in words.
+        color, ink: of its ground and its letters, for CSS.
+        anchor: place in the page that names its photos; "" if there is none.
+    """
+
+    percent: str
+    title: str
+    color: str
+    ink: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The confusion of classes as a table; `rows` are (name of the true class, cells)."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def page(report: Report, galleries: Mapping[str, Gallery]) -> str:
+    """The report as one HTML text, pictures inside; `galleries` may lack subjects."""
     dataset = report.dataset
-    split = f", {dataset.split}" if dataset.split else ""
-    title = f"{dataset.title}{split}"
-    parts = [
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(_question(report))}</p>',
-        _overview(report),
-        _differences(report),
-        _meanings(report),
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, signed=_signed, jpeg=_jpeg_uri, png=_png_uri)
+    environment.tests["interval_without_zero"] = lambda one: one.low > 0 or one.high < 0
+    subjects = [
+        _subject(place, name, report, galleries.get(name, Gallery()))
+        for place, name in enumerate(report.summaries)
     ]
-    for name, summary in report.summaries.items():
-        parts.append(_subject(name, summary, report, *examples.get(name, ((), ()))))
-    return "\n".join([*filter(None, parts), "</body></html>\n"])
+    return environment.get_template("page.html").render(
+        title=f"{dataset.title}, {dataset.split}" if dataset.split else dataset.title,
+        question=_question(report),
+        summaries=report.summaries,
+        differences=report.differences,
+        first=next(iter(report.summaries)),
+        main=[name for name in _MAIN if any(name in each.metrics for each in report.summaries.values())],
+        oracles=_ORACLES,
+        costs=[(metric, REMEDIES[kind]) for metric, kind in COSTS.items()],
+        titles=TITLES,
+        meanings=MEANINGS,
+        unseen=", ".join(dataset.classes[label - 1][0] for label in report.unseen),
+        resamples=RESAMPLES,
+        subjects=subjects,
+        error_colors=dict(zip(ERROR_TYPES, (_css(color) for color in ERROR_COLORS), strict=True)),
+        error_names=ERROR_NAMES,
+        side_titles=_SIDE_TITLES,
+    )
 
 
 def percent(value: float | None) -> str:
-    """A share in [0, 1] as a percentage with one decimal; a dash where it is unknown."""
+    """A part in [0, 1] as a percentage with one decimal; a dash where it is unknown."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def confusion_table(
+    matrix: NDArray[np.integer], names: Sequence[str], anchors: Mapping[tuple[int, int], str] | None = None
+) -> Confusion:
+    """Rows of a confusion matrix as parts of their truth.
+
+    Args:
+        matrix: pixels by (truth, answer), (n, n). A class without truth has no row, one without pixels no
+            column; of many classes the largest are shown, the others summed.
+        names: of its rows and columns.
+        anchors: (truth, answer) -> place in the page that names its photos.
+    """
+    groups, columns = _groups(matrix, names)
+    summed = np.array([[matrix[np.ix_(rows, picked)].sum() for picked in groups] for rows in groups])
+    rows = []
+    for row in np.flatnonzero(summed.sum(axis=1)).tolist():
+        parts = (summed[row] / summed[row].sum()).tolist()
+        cells = []
+        for column, part in enumerate(parts):
+            pair = groups[row], groups[column]
+            single = len(pair[0]) == len(pair[1]) == 1
+            anchor = (anchors or {}).get((pair[0][0], pair[1][0]), "") if single else ""
+            cells.append(_cell(part, f"{columns[row]} called {columns[column]}", anchor))
+        rows.append((columns[row], tuple(cells)))
+    return Confusion(columns, tuple(rows))
+
+
+def _groups(matrix: NDArray[np.integer], names: Sequence[str]) -> tuple[list[list[int]], tuple[str, ...]]:
+    """Classes with any pixel, the largest ones of many each alone, the rest as one group; and their names."""
+    size = matrix.sum(axis=1) * 2 + matrix.sum(axis=0)  # what the truth has comes before what it has not
+    ranked = [int(index) for index in np.argsort(-size, kind="stable") if size[index]]
+    kept, rest = sorted(ranked[:_LARGEST_MATRIX]), ranked[_LARGEST_MATRIX:]
+    last = (f"{len(rest)} more classes",) if rest else ()
+    return [[index] for index in kept] + ([rest] if rest else []), (*(names[index] for index in kept), *last)
+
+
+def _cell(part: float, title: str, anchor: str) -> Cell:
+    red, green, blue = (int(level) for level in colormaps["viridis"](part, bytes=True)[:3])
+    ink = _css(text_color((red, green, blue)))
+    shown = f"{100 * part:.0f}" if part >= 0.01 else ""
+    return Cell(shown, f"{title}: {percent(part)} %", _css((red, green, blue)), ink, anchor)
+
+
+def _css(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
 
 
 def _question(report: Report) -> str:
@@ -105,86 +189,91 @@ def _question(report: Report) -> str:
     return f"{len(dataset.examples)} photos; {typed}{words}; {background}."
 
 
-def _overview(report: Report) -> str:
-    """A line for each subject, a column for each metric."""
-    shown = [name for name in MEANINGS if any(name in one.metrics for one in report.summaries.values())]
-    heads = ["", *(_TITLES[name] for name in shown), "s&nbsp;/ photo", "peak GB", "photos"]
-    rows = []
-    for name, summary in report.summaries.items():
-        peak = "-" if summary.peak_bytes is None else f"{summary.peak_bytes / 1e9:.2f}"
-        cells = [_value(summary.metrics.get(metric)) for metric in shown]
-        cells += [f"{summary.seconds['total']:.2f}", peak, str(summary.counted)]
-        rows.append([f"<b>{escape(name)}</b>", *cells])
-    note = f"Per cent, 95 % intervals from {RESAMPLES:,} resamples of the photos; median seconds of a photo."
-    return _table(heads, rows) + f'<p class="small">{note}</p>'
+def _subject(place: int, name: str, report: Report, gallery: Gallery) -> dict[str, object]:
+    """All that the template says of one subject."""
+    summary, dataset = report.summaries[name], report.dataset
+    names = ("background" if dataset.background else "no class", *dataset.names)
+    rows = {photo: f"s{place}-r{index}" for index, photo in enumerate(summary.photos)}
+    drawn = {photo: f"s{place}-p{index}" for index, photo in enumerate(gallery.photos)}
+    shown = {cell: f"s{place}-c{cell[0]}-{cell[1]}" for cell in summary.confused}
+    ranked = sorted(
+        (numbers for numbers in summary.classes if numbers.iou is not None),
+        key=lambda numbers: (-(numbers.iou or 0.0), numbers.label),
+    )
+    return {
+        "name": name,
+        "summary": summary,
+        "facts": _facts(report.about[name], summary),
+        "classes": ranked,
+        "false_names": _false_names(summary.classes),
+        "sweep": _sweep_chart(report, name),
+        "confusion": confusion_table(summary.confusion, names, shown),
+        "cells": [
+            {
+                "anchor": shown[cell],
+                "title": f"{names[cell[0]]} called {names[cell[1]]}",
+                "photos": [
+                    (photo, drawn.get(photo) or rows.get(photo, ""), pixels) for photo, pixels in photos
+                ],
+            }
+            for cell, photos in summary.confused.items()
+        ],
+        "photos": [
+            (photo, rows[photo], drawn.get(photo, ""), numbers) for photo, numbers in _by_iou(summary)
+        ],
+        "galleries": [
+            (title, [(drawn[photo], gallery.photos[photo]) for photo in keys])
+            for title, keys in _sections(gallery)
+        ],
+    }
 
 
-def _differences(report: Report) -> str:
-    """The first subject against each other one."""
-    if not report.differences:
-        return ""
-    first = next(iter(report.summaries))
-    shown = list(next(iter(report.differences.values())))
-    rows = [
-        [f"{escape(first)} &minus; {escape(name)}", *(_signed(found.get(metric)) for metric in shown)]
-        for name, found in report.differences.items()
-    ]
-    note = "Percentage points, paired by photo; green where the interval does not hold 0."
-    heads = ["difference", *(_TITLES[name] for name in shown)]
-    return f'<h3>Paired differences</h3>{_table(heads, rows)}<p class="small">{note}</p>'
+def _sweep_chart(report: Report, name: str) -> Picture | None:
+    """MIoU over thresholds, the preset's own marked; None if nobody asked."""
+    sweep = report.summaries[name].sweep
+    if not sweep:
+        return None
+    preset = report.about[name].get("preset", {})
+    return curve(
+        [threshold for threshold, _ in sweep],
+        [(100 * each.low, 100 * each.value, 100 * each.high) for _, each in sweep],
+        ("threshold", "mIoU in %, classes in truth"),
+        mark=preset.get("threshold"),
+    )
 
 
-def _meanings(report: Report) -> str:
-    shown = [name for name in MEANINGS if any(name in one.metrics for one in report.summaries.values())]
-    unseen = ", ".join(report.dataset.classes[label - 1][0] for label in report.unseen)
-    facts = [(_TITLES[name], MEANINGS[name]) for name in shown]
-    if unseen:
-        facts.append(("unseen classes", unseen))
-    return f"<details><summary>What the numbers mean</summary>{_facts(facts)}</details>"
+def _by_iou(summary: Summary) -> list[tuple[str, PhotoNumbers]]:
+    """Photos with their numbers, the worst first."""
+    return sorted(summary.photos.items(), key=lambda item: (item[1].iou, item[0]))
 
 
-def _subject(
-    name: str, summary: Summary, report: Report, best: Sequence[Sides], worst: Sequence[Sides]
-) -> str:
-    about = report.about[name]
-    parts = [f"<h2>{escape(name)}</h2>", _facts(_settings(about, summary))]
-    if summary.left_out:
-        rows = "".join(
-            f"<li><b>{escape(photo)}</b>: {escape(why)}</li>" for photo, why in summary.left_out.items()
-        )
-        parts.append(f"<h3>Left out: {len(summary.left_out)}</h3><ul>{rows}</ul>")
-    parts.append('<h3>Classes</h3><p class="small">Thick bar: IoU. Thin bar: boundary IoU.</p>')
-    parts.append(_bars(summary.classes))
-    names = ("background" if report.dataset.background else "no class", *report.dataset.names)
-    parts.append("<h3>What is called what</h3>")
-    parts.append('<p class="small">Rows: truth. Columns: answer. Per cent of the row; hover for names.</p>')
-    parts.append(f'<div class="wide">{confusion_svg(summary.confusion, names)}</div>')
-    for title, some in (("Best photos", best), ("Worst photos", worst)):
-        if some:
-            parts.append(f"<h3>{title}</h3>" + "".join(_figure(one) for one in some))
-    return "\n".join(parts)
+def _sections(gallery: Gallery) -> list[tuple[str, tuple[str, ...]]]:
+    """Headings and the photos below them, each photo once."""
+    others = tuple(photo for photo in gallery.photos if photo not in (*gallery.best, *gallery.worst))
+    parts = (
+        ("Best photos", gallery.best),
+        ("Worst photos", gallery.worst),
+        ("Photos of the largest confusions", others),
+    )
+    drawn = ((title, tuple(photo for photo in keys if photo in gallery.photos)) for title, keys in parts)
+    return [(title, keys) for title, keys in drawn if keys]
 
 
-def _settings(about: Mapping[str, object], summary: Summary) -> list[tuple[str, str]]:
+def _facts(about: Mapping[str, object], summary: Summary) -> list[tuple[str, str]]:
     """What the answers depend on, one fact a line."""
     facts = []
     for key, value in about.items():
         if key == "weights" and isinstance(value, Mapping):
-            facts += [(f"weights {file}", f"SHA-256 {digest['sha256']}") for file, digest in value.items()]
+            facts += [(f"weights {file}", f"SHA-256 {entry['sha256']}") for file, entry in value.items()]
         elif isinstance(value, Mapping):
-            facts += [(inner.replace("_", " "), _fact(one)) for inner, one in value.items()]
+            facts += [(inner.replace("_", " "), _fact(each)) for inner, each in value.items()]
         else:
             facts.append((key, _fact(value)))
     stages = ", ".join(f"{stage.replace('_', ' ')} {spent:.2f}" for stage, spent in summary.seconds.items())
     facts.append(("median seconds by stage", stages))
     facts.append(("classes typed, mean", f"{summary.typed:.1f}"))
-    facts.append(
-        (
-            "photos",
-            f"{summary.counted} counted, {len(summary.nothing_to_ask)} without a class to ask about, "
-            f"{len(summary.left_out)} left out",
-        )
-    )
+    counted = f"{summary.counted} counted, {len(summary.nothing_to_ask)} without a class to ask about"
+    facts.append(("photos", f"{counted}, {len(summary.left_out)} left out"))
     return facts
 
 
@@ -192,108 +281,29 @@ def _fact(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _bars(classes: Sequence[ClassNumbers]) -> str:
-    """A bar for each class in the truth, the best first, and the classes that win most where they are not."""
-    ranked = sorted(
-        (one for one in classes if one.iou is not None), key=lambda one: (-(one.iou or 0.0), one.label)
+def _false_names(classes: Sequence[ClassNumbers]) -> str:
+    """The classes that win most where they are not, with their part of all photos' area in per cent."""
+    wrong = sorted(
+        (numbers for numbers in classes if numbers.false_share), key=lambda each: -each.false_share
     )
-    wrong = sorted((one for one in classes if one.false_share), key=lambda one: -one.false_share)
-    rows = []
-    for one in ranked:
-        bars = "".join(
-            f'<i{kind} style="width:{100 * (value or 0):.1f}%" title="{title} {percent(value)} %"></i>'
-            for kind, value, title in (
-                ("", one.iou, "IoU"),
-                (' class="edge"', one.boundary_iou, "boundary IoU"),
-            )
-        )
-        area = f"{100 * one.truth_share:.2f} → {100 * one.answer_share:.2f}"  # many classes are small
-        rows.append(
-            f'<tr><td>{escape(one.name)}</td><td class="bar">{bars}</td><td><b>{percent(one.iou)}</b></td>'
-            f"<td>{percent(one.boundary_iou)}</td><td>{area}</td><td>{one.photos}</td></tr>"
-        )
-    head = "".join(
-        f"<th>{text}</th>"
-        for text in (
-            "class",
-            "",
-            "IoU&nbsp;%",
-            "boundary IoU&nbsp;%",
-            "area&nbsp;% in truth&nbsp;→&nbsp;answer",
-            "photos",
-        )
-    )
-    worst = ", ".join(f"{escape(one.name)} {100 * one.false_share:.2f}" for one in wrong[:_WORST])
-    note = "Win most in photos that do not have them, per cent of the area of all photos"
-    last = f'<p class="small">{note}: {worst}.</p>' if wrong else ""
-    return (
-        f'<div class="wide"><table class="bars"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{last}"
-    )
+    return ", ".join(f"{each.name} {100 * each.false_share:.2f}" for each in wrong[:_WORST])
 
 
-def _figure(one: Sides) -> str:
-    pictures = "".join(
-        f'<img src="{_data_uri(picture)}" alt="{title}" title="{title}">'
-        for picture, title in zip(one.pictures, ("photo", "truth", "answer"), strict=True)
-    )
-    chips = "".join(_chip(name, color) for name, color in one.legend)
-    caption = f"<b>{escape(one.photo)}</b>, mIoU {percent(one.iou)} %: photo, truth, answer"
-    return f'<figure><figcaption>{caption}</figcaption><div class="sides">{pictures}</div>{chips}</figure>'
+def _signed(value: float) -> str:
+    return f"{100 * value:+.1f}"
 
 
-def _chip(name: str, color: Color) -> str:
-    ink = "#000" if text_color(color) == (0, 0, 0) else "#fff"
-    return f'<span class="chip" style="background:rgb{color};color:{ink}">{escape(name)}</span>'
+def _jpeg_uri(picture: Picture) -> str:
+    """A photo (h, w, 3) as text that stands in for its file."""
+    return _data_uri(picture, "jpeg", quality=_JPEG_QUALITY)
 
 
-def _data_uri(picture: NDArray[np.uint8]) -> str:
-    """A picture (h, w, 3) as text that stands in for its file."""
+def _png_uri(picture: Picture) -> str:
+    """A chart (h, w, 3) as text that stands in for its file."""
+    return _data_uri(picture, "png")
+
+
+def _data_uri(picture: Picture, kind: str, **settings: int) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _value(one: Interval | None) -> str:
-    if one is None:
-        return "-"
-    between = f"{percent(one.low)} &ndash; {percent(one.high)}"
-    return f'<b>{percent(one.value)}</b><span class="interval">{between}</span>'
-
-
-def _signed(one: Interval | None) -> str:
-    if one is None:
-        return "-"
-    value, low, high = (f"{100 * number:+.1f}" for number in (one.value, one.low, one.high))
-    mark = ' class="clear"' if one.low > 0 or one.high < 0 else ""
-    return f'<b{mark}>{value}</b><span class="interval">{low} … {high}</span>'
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are HTML already."""
-    head = "".join(f"<th>{text}</th>" for text in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _facts(facts: Iterable[tuple[str, str]]) -> str:
-    inside = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts)
-    return f'<dl class="facts">{inside}</dl>'
-
-
-_TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "miou_truth": "mIoU, classes in truth",
-        "miou_either": "mIoU, in truth or answer",
-        "pixel_accuracy": "pixel accuracy",
-        "boundary_miou": "boundary mIoU",
-        "pq": "PQ",
-        "sq": "SQ",
-        "rq": "RQ",
-        "seen_miou": "seen mIoU",
-        "unseen_miou": "unseen mIoU",
-        "harmonic_miou": "harmonic mIoU",
-        "false_area": "false area",
-        "absent_silent": "absent classes silent",
-    }
-)
+    Image.fromarray(picture).save(buffer, kind, **settings)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

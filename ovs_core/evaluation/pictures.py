@@ -1,58 +1,73 @@
-"""Pictures of a report: photo, truth and answer side by side, and the confusion of classes."""
+"""Pictures of a report: photo, truth, answer and the kinds of its errors, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from types import MappingProxyType
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.evaluation.codes import Truth
-from ovs_core.evaluation.metrics import Counts
+from ovs_core.labelled.mask_values import known_pixels
+from ovs_core.metrics.error_types import ERROR_TYPES, ErrorType, error_map
 from ovs_core.render.overlay import paint
-from ovs_core.render.palette import colors_for, text_color
-from ovs_core.types import Color
+from ovs_core.render.palette import colors_for
+from ovs_core.types import Color, LabelMap
 
 _SIDE = 360  # pixels of the longer side of each picture
-_VOID_COLOR: Color = (255, 255, 255)
-_LARGEST_MATRIX = 24  # classes; the others are summed up in one row and column
-_CELL = 26  # pixels
-_LONGEST_NAME = 20  # letters; longer ones are cut
-_LETTER = 7  # pixels, of the 12 px font
+_UNKNOWN_COLOR: Color = (255, 255, 255)
+_OPACITY = 0.7
+
+# Extra is warm, missed is cold (Okabe and Ito's colours); the worse the kind, the darker.
+ERROR_COLORS: tuple[Color, ...] = (
+    *((240, 228, 66), (230, 159, 0), (160, 50, 0)),
+    *((153, 221, 255), (86, 160, 233), (0, 60, 130)),
+)
+"""Colour of each kind in `ERROR_TYPES`."""
+
+ERROR_NAMES: Mapping[ErrorType, str] = MappingProxyType(
+    {
+        "extra_boundary": "extra: edge",
+        "extra_extent": "extra: too large",
+        "extra_segment": "extra: not there",
+        "missed_boundary": "missed: edge",
+        "missed_extent": "missed: too small",
+        "missed_segment": "missed: not found",
+    }
+)
+"""What each kind is called for people."""
+
+Legend = tuple[tuple[str, Color], ...]
+Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """One photo beside its truth and an answer.
+    """One photo beside its truth, an answer and its errors.
 
     Attributes:
         photo: its key.
         iou: its mean IoU, in [0, 1].
-        pictures: photo, truth and answer, each (h, w, 3).
-        legend: name and colour of every class in one of the two, and of pixels that do not count.
+        pictures: photo, truth, answer and errors, each (h, w, 3).
+        legend: name and colour of every class in truth or answer, and of pixels that are not known.
+        errors: name and colour of every kind of error in the photo.
     """
 
     photo: str
     iou: float
-    pictures: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
-    legend: tuple[tuple[str, Color], ...]
+    pictures: tuple[Picture, Picture, Picture, Picture]
+    legend: Legend
+    errors: Legend
 
 
 def sides(
-    key: str,
-    iou: float,
-    image: NDArray[np.uint8],
-    truth: Truth,
-    answer: NDArray[np.int16],
-    names: Sequence[str],
+    key: str, iou: float, image: Picture, truth: LabelMap, answer: NDArray[np.integer], names: Sequence[str]
 ) -> Sides:
-    """Draw a photo (H, W, 3), its truth (H, W) and an answer (H, W) in classes of the dataset.
+    """Draw a photo (H, W, 3), its truth and an answer (H, W) in classes of the dataset.
 
-    Pixels of the truth that do not count are white.
+    Pixels whose truth is not known are white. Errors are of the full size's kinds.
     """
     height, width = image.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
@@ -61,71 +76,25 @@ def sides(
     columns = ((np.arange(small[1]) + 0.5) * width / small[1]).astype(int)
     picture = np.asarray(Image.fromarray(image).resize((small[1], small[0]), Image.Resampling.LANCZOS))
     colors = colors_for(names)
-    void = len(colors)
-    labels = [one[np.ix_(rows, columns)].astype(np.int32) for one in (truth, answer)]
-    labels[0][labels[0] < 0] = void
-    painted = [paint(picture, one, [*colors, _VOID_COLOR], opacity=0.7) for one in labels]
-    shown = [int(label) for label in np.unique(labels) if label != void]
+    unknown = len(colors)
+    known = known_pixels(truth)
+    drawn = np.where(known, truth.labels, unknown)
+    kinds = np.where(known, error_map(truth.labels, answer, known), len(ERROR_COLORS) + 1)
+    labels = [part[np.ix_(rows, columns)].astype(np.int32) for part in (drawn, answer, kinds)]
+    painted = [paint(picture, part, [*colors, _UNKNOWN_COLOR], opacity=_OPACITY) for part in labels[:2]]
+    errors = _error_picture(picture, labels[2])
+    shown = [int(label) for label in np.unique(labels[:2]) if label != unknown]
     legend = tuple((names[label - 1] if label else "other", colors[label]) for label in shown)
-    if (labels[0] == void).any():
-        legend = (*legend, ("does not count", _VOID_COLOR))
-    return Sides(key, iou, (picture, painted[0], painted[1]), legend)
+    if (labels[0] == unknown).any():
+        legend = (*legend, ("not known", _UNKNOWN_COLOR))
+    found = [int(kind) for kind in np.unique(labels[2]) if 0 < kind <= len(ERROR_TYPES)]
+    kinds_legend = tuple((ERROR_NAMES[ERROR_TYPES[kind - 1]], ERROR_COLORS[kind - 1]) for kind in found)
+    return Sides(key, iou, (picture, painted[0], painted[1], errors), legend, kinds_legend)
 
 
-def confusion_svg(matrix: Counts, names: Sequence[str]) -> str:
-    """Rows of a confusion matrix as shares of their truth, as an SVG picture with a title on every cell.
-
-    Args:
-        matrix: pixels by (truth, answer), (n, n). A class without truth has no row, one without pixels no
-            column; of many classes the largest are drawn, the others summed.
-        names: of its rows and columns.
-    """
-    matrix, names = _largest(matrix, names)
-    rows = [int(row) for row in np.flatnonzero(matrix.sum(axis=1))]
-    shares = matrix[rows] / matrix[rows].sum(axis=1, keepdims=True)
-    margin = 14 + _LETTER * min(max(map(len, names)), _LONGEST_NAME)  # for the names, on the left and on top
-    width, height = (margin + _CELL * count for count in (len(names), len(rows)))
-    parts = [
-        f'<svg class="confusion" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
-        'aria-label="Confusion of classes, rows are the truth">'
-    ]
-    for place, row in enumerate(rows):
-        middle = margin + _CELL * (place + 0.5) + 4
-        parts.append(f'<text x="{margin - 6}" y="{middle}" text-anchor="end">{_short(names[row])}</text>')
-    for place, name in enumerate(names):
-        middle = margin + _CELL * (place + 0.5) + 4
-        parts.append(f'<text transform="translate({middle},{margin - 6}) rotate(-90)">{_short(name)}</text>')
-    for place, column in np.ndindex(*shares.shape):
-        title = f"{names[rows[place]]} called {names[column]}"
-        corner = (margin + _CELL * column, margin + _CELL * place)
-        parts.append(_cell(corner, float(shares[place, column]), title))
-    return "\n".join([*parts, "</svg>"])
-
-
-def _short(name: str) -> str:
-    return escape(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
-
-
-def _cell(corner: tuple[int, int], value: float, title: str) -> str:
-    """One cell at (left, top), with its share written in it where that is at least 1 %."""
-    left, top = corner
-    red, green, blue = (int(level) for level in colormaps["viridis"](value, bytes=True)[:3])
-    place = f'x="{left}" y="{top}" width="{_CELL - 1}" height="{_CELL - 1}"'
-    square = f'<rect {place} fill="rgb({red},{green},{blue})">'
-    square += f"<title>{escape(title)}: {100 * value:.1f} %</title></rect>"
-    if value < 0.01:
-        return square
-    ink = "#000" if text_color((red, green, blue)) == (0, 0, 0) else "#fff"
-    middle = f'x="{left + _CELL / 2 - 0.5}" y="{top + _CELL / 2 + 4}"'
-    return f'{square}<text class="share" {middle} fill="{ink}">{100 * value:.0f}</text>'
-
-
-def _largest(matrix: Counts, names: Sequence[str]) -> tuple[Counts, tuple[str, ...]]:
-    """Classes with any pixel, the largest ones of many, and a sum of the others."""
-    size = matrix.sum(axis=1) * 2 + matrix.sum(axis=0)  # what the truth has comes before what it has not
-    ranked = [int(index) for index in np.argsort(-size, kind="stable") if size[index]]
-    kept, rest = sorted(ranked[:_LARGEST_MATRIX]), ranked[_LARGEST_MATRIX:]
-    groups = [[index] for index in kept] + ([rest] if rest else [])
-    summed = np.array([[matrix[np.ix_(rows, columns)].sum() for columns in groups] for rows in groups])
-    last = (f"{len(rest)} more classes",) if rest else ()
-    return summed, (*(names[index] for index in kept), *last)
+def _error_picture(picture: Picture, kinds: NDArray[np.integer]) -> Picture:
+    """Kinds of errors (h, w) on the greyed photo; without outlines, which would hide thin strips."""
+    grey = picture @ np.array([0.299, 0.587, 0.114], np.float32)  # Rec. 601 luma
+    pale = np.repeat((128 + grey[:, :, None] / 2).astype(np.uint8), 3, axis=2)
+    table = np.array([(0, 0, 0), *ERROR_COLORS, _UNKNOWN_COLOR], np.uint8)
+    return np.where(kinds[:, :, None] > 0, table[kinds], pale)

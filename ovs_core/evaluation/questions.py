@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_core.evaluation.codes import VOID, Truth
-from ovs_core.evaluation.datasets import Dataset
-from ovs_core.types import Vocabulary
+from ovs_core.labelled.datasets import Dataset
+from ovs_core.labelled.mask_values import known_pixels
+from ovs_core.types import LabelMap, Vocabulary
 from ovs_core.vocabulary import parse_vocabulary
 
 
@@ -21,14 +21,19 @@ class Question:
     Attributes:
         vocabulary: what is typed, k classes.
         classes: class of the dataset that each label of an answer means, (k + 1,); label 0 is background.
-        truth: class of each pixel, (H, W), -1 where it does not count.
+        truth: of the photo, in classes of the dataset, as far as it can be answered.
     """
 
     vocabulary: Vocabulary
-    classes: NDArray[np.int16]
-    truth: Truth
+    classes: NDArray[np.uint16]
+    truth: LabelMap
 
-    def answer(self, labels: NDArray[np.integer]) -> NDArray[np.int16]:
+    @property
+    def typed(self) -> tuple[int, ...]:
+        """The classes that are typed, numbered from 1."""
+        return tuple(int(label) for label in self.classes[1:])
+
+    def answer(self, labels: NDArray[np.integer]) -> NDArray[np.uint16]:
         """Labels of an answer, (H, W), as classes of the dataset.
 
         Raises:
@@ -40,17 +45,17 @@ class Question:
         return self.classes[labels]
 
 
-def present(truth: Truth) -> list[int]:
+def present(truth: LabelMap) -> list[int]:
     """The classes in a photo, in the dataset's order."""
-    return [int(label) for label in np.unique(truth) if label > 0]
+    return [int(label) for label in np.unique(truth.labels[known_pixels(truth)]) if label > 0]
 
 
-def pose(dataset: Dataset, truth: Truth, typed: Sequence[int], other: bool) -> Question:
+def make_question(dataset: Dataset, truth: LabelMap, typed: Sequence[int], other: bool) -> Question:
     """Type some classes about a photo.
 
     Args:
         dataset: whose classes they are.
-        truth: of the photo, (H, W).
+        truth: of the photo.
         typed: classes, numbered from 1.
         other: with the hidden background names, truth that was not typed being background; else plain argmax
             over the typed names, measured on their pixels only.
@@ -60,10 +65,10 @@ def pose(dataset: Dataset, truth: Truth, typed: Sequence[int], other: bool) -> Q
     """
     classes = tuple(dataset.classes[label - 1] for label in typed)
     hidden = hidden_names(classes, (dataset.background or "default") if other else "none")
-    becomes = np.full(len(dataset.classes) + 2, 0 if other else VOID, np.int16)
-    becomes[list(typed)] = typed
-    becomes[VOID] = VOID  # index -1, the last entry: what does not count stays so
-    return Question(Vocabulary(classes, hidden), np.array([0, *typed], np.int16), becomes[truth])
+    labels, known = np.zeros(len(dataset.classes) + 1, np.uint16), np.full(len(dataset.classes) + 1, other)
+    labels[list(typed)], known[list(typed)] = typed, True
+    seen = LabelMap(labels[truth.labels], truth.classes, known_pixels(truth) & known[truth.labels])
+    return Question(Vocabulary(classes, hidden), np.array([0, *typed], np.uint16), seen)
 
 
 def hidden_names(classes: Sequence[tuple[str, ...]], background: str) -> tuple[str, ...]:

@@ -8,21 +8,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ovs_core.evaluation.datasets import Dataset, read_example
-from ovs_core.evaluation.metrics import Interval
 from ovs_core.evaluation.pictures import Sides, sides
 from ovs_core.evaluation.records import PhotoRecord
 from ovs_core.evaluation.run import Settings, Subject, question_for
 from ovs_core.evaluation.summary import MEANINGS, Summary, differences, summarise
+from ovs_core.labelled.datasets import Dataset, read_example
+from ovs_core.metrics.error_types import REMEDIES
+from ovs_core.metrics.resampling import Interval
 
 SCHEMA = "ovs-lens/evaluation/1"
 """Changes whenever a field is renamed, removed or changes its meaning; new fields may come without notice."""
 
 RESAMPLES = 1000
+_CELLS_WITH_PICTURES = 12  # confusions, the largest ones, whose worst photo is drawn
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +71,31 @@ def make_report(
     return Report(dataset, settings, tuple(sorted(unseen)), about, summaries, paired)
 
 
-def examples(
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Pictures of some photos.
+
+    Attributes:
+        best, worst: keys by their own mean IoU, the best first and the worst first.
+        photos: key -> picture, of those and of the photos with most pixels of the largest confusions.
+    """
+
+    best: tuple[str, ...] = ()
+    worst: tuple[str, ...] = ()
+    photos: Mapping[str, Sides] = field(default_factory=dict)
+
+
+def gallery(
     subject: Subject, summary: Summary, dataset: Dataset, settings: Settings, count: int = 3
-) -> tuple[tuple[Sides, ...], tuple[Sides, ...]]:
-    """Pictures of the best and of the worst photos by their own mean IoU; each photo is asked about again."""
+) -> Gallery:
+    """Draw the best photos, the worst, and examples of the largest confusions; each is asked about again."""
     ranked = sorted(summary.photo_iou, key=lambda photo: (-summary.photo_iou[photo], photo))
-    best = ranked[: min(count, (len(ranked) + 1) // 2)]
-    worst = [photo for photo in reversed(ranked) if photo not in best][:count]
-    return tuple(_sides(subject, best, summary, dataset, settings)), tuple(
-        _sides(subject, worst, summary, dataset, settings)
-    )
+    best = tuple(ranked[: min(count, (len(ranked) + 1) // 2)])
+    worst = tuple([photo for photo in reversed(ranked) if photo not in best][:count])
+    largest = sorted(summary.confused, key=lambda cell: -int(summary.confusion[cell]))[:_CELLS_WITH_PICTURES]
+    examples = [summary.confused[cell][0][0] for cell in largest]
+    drawn = _sides(subject, tuple(dict.fromkeys((*best, *worst, *examples))), summary, dataset, settings)
+    return Gallery(best, worst, {picture.photo: picture for picture in drawn})
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -98,13 +115,14 @@ def document(report: Report) -> dict[str, Any]:
         "settings": {**asdict(settings), "unseen": [names[label] for label in report.unseen]},
         "intervals": {"level": 0.95, "method": "bootstrap over photos", "resamples": RESAMPLES, "seed": 0},
         "meanings": dict(MEANINGS),
+        "remedies": dict(REMEDIES),
         "subjects": {
             name: {"about": dict(report.about[name]), **_numbers(summary, names)}
             for name, summary in report.summaries.items()
         },
         "differences": [
-            {"first": next(iter(report.summaries)), "second": name, "metrics": _intervals(found)}
-            for name, found in report.differences.items()
+            {"first": next(iter(report.summaries)), "second": name, "metrics": _intervals(metrics)}
+            for name, metrics in report.differences.items()
         ],
     }
 
@@ -137,10 +155,12 @@ def _sides(
 ) -> Iterator[Sides]:
     by_key = {example.key: example for example in dataset.examples}
     for key in photos:
+        if key not in summary.photo_iou:
+            continue
         photo, truth = read_example(dataset, by_key[key])
         question = question_for(dataset, by_key[key], truth, settings)
         if question is not None:
-            answer = question.answer(subject.label(photo, question.vocabulary)[0])
+            answer = subject.answer(by_key[key], photo, question).classes
             yield sides(key, summary.photo_iou[key], photo.pixels, question.truth, answer, dataset.names)
 
 
@@ -154,23 +174,27 @@ def _numbers(summary: Summary, names: Sequence[str]) -> dict[str, Any]:
             "left_out": dict(summary.left_out),
         },
         "metrics": _intervals(summary.metrics),
-        "classes": [asdict(one) for one in summary.classes],
+        "classes": [asdict(numbers) for numbers in summary.classes],
         "typed_classes": summary.typed,
         "seconds": dict(summary.seconds),
         "peak_bytes": summary.peak_bytes,
         "confusion": [
-            {"truth": names[row], "answer": names[column], "pixels": int(summary.confusion[row, column])}
+            {
+                "truth": names[row],
+                "answer": names[column],
+                "pixels": int(summary.confusion[row, column]),
+                "photos": [photo for photo, _ in summary.confused.get((row, column), ())],
+            }
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         ],
+        "sweep": [{"threshold": threshold, **asdict(interval)} for threshold, interval in summary.sweep],
         "photo_iou": dict(summary.photo_iou),
+        "photo_errors": {photo: dict(numbers.errors) for photo, numbers in summary.photos.items()},
     }
 
 
 def _intervals(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     return {
-        name: {
-            key: None if math.isnan(value) else value
-            for key, value in (("value", one.value), ("low", one.low), ("high", one.high))
-        }
-        for name, one in metrics.items()
+        name: {key: None if math.isnan(value) else value for key, value in asdict(interval).items()}
+        for name, interval in metrics.items()
     }

@@ -23,18 +23,22 @@ from numpy.typing import NDArray
 from ovs_core.devices import stop_if_cancelled
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine, NotEnoughMemory, Result
-from ovs_core.evaluation.codes import Truth
-from ovs_core.evaluation.datasets import Dataset, Example, read_example
 from ovs_core.evaluation.memory import peak_bytes, start_peak
-from ovs_core.evaluation.questions import Question, pose, present
-from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, counted, read_run
+from ovs_core.evaluation.questions import Question, make_question, present
+from ovs_core.evaluation.records import PhotoRecord, append_record, begin_run, count, read_run, sweep_rows
 from ovs_core.image import Photo
+from ovs_core.labelled.datasets import Dataset, read_example
+from ovs_core.labelled.files import Example, digest
 from ovs_core.options import Options
 from ovs_core.refine import NO_REFINER
-from ovs_core.types import Vocabulary
+from ovs_core.types import LabelMap, Vocabulary
 
 _CPU = torch.device("cpu")
 _WARM_UP_SIDE = 64  # pixels
+
+
+class AnswerError(ValueError):
+    """A subject that has no answer about a photo; the message is one sentence that names the file."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Settings:
         encoder, refiner: registry names.
         options: values of options instead of those that suit method and encoder; each method takes those
             that it declares.
+        sweep: measure each threshold of `THRESHOLDS` too, where a subject has one.
     """
 
     classes_in_image: bool = False
@@ -56,6 +61,7 @@ class Settings:
     encoder: str = DEFAULT_ENCODER
     refiner: str = NO_REFINER
     options: Options = field(default_factory=dict)
+    sweep: bool = False
 
     def __post_init__(self) -> None:
         if self.distractors < 0:
@@ -67,6 +73,22 @@ class Settings:
 
 
 @dataclass(frozen=True, eq=False)
+class Answer:
+    """What a subject says a photo shows, in classes of the dataset.
+
+    Attributes:
+        classes: of each pixel, (H, W).
+        seconds: by stage.
+        best: the same without a threshold, and the probability in [0, 1] that each pixel was decided by; None
+            where there is no threshold or nobody asked.
+    """
+
+    classes: NDArray[np.integer]
+    seconds: Mapping[str, float]
+    best: tuple[NDArray[np.integer], NDArray[np.floating]] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Subject:
     """Something that labels photos and is measured.
 
@@ -74,16 +96,18 @@ class Subject:
         name: what it is called in reports.
         about: what its answers depend on (method, encoder, weights, preset, ...), ready for JSON; two runs
             with equal ones can be continued by each other.
-        label: labels (H, W) of a photo, 0 = other, k = k-th class of the vocabulary, and seconds by stage.
+        answer: what a photo shows.
         device: where its memory is measured.
         frame: subjects with equal ones share the "encode" stage: only the first of them pays for a photo.
+        files: what is read of a photo beside itself and its mask.
     """
 
     name: str
     about: Mapping[str, Any]
-    label: Callable[[Photo, Vocabulary], tuple[NDArray[np.integer], Mapping[str, float]]]
+    answer: Callable[[Example, Photo, Question], Answer]
     device: torch.device = _CPU
     frame: Hashable = None
+    files: Callable[[Example], tuple[Path, ...]] = lambda example: ()
 
 
 @dataclass(frozen=True)
@@ -124,12 +148,18 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
             options=options,
         )
 
-    def label(photo: Photo, vocabulary: Vocabulary) -> tuple[NDArray[np.integer], Mapping[str, float]]:
-        result = ask(photo, vocabulary)
-        return result.labels, result.seconds
+    def answer(example: Example, photo: Photo, question: Question) -> Answer:
+        result = ask(photo, question.vocabulary)
+        classes, best = question.answer(result.labels), None
+        if settings.sweep:
+            without = engine.relabel(result, {"threshold": 0.0})
+            best = question.answer(without.labels), without.confidence
+        return Answer(classes, result.seconds, best)
 
-    empty = np.full((_WARM_UP_SIDE, _WARM_UP_SIDE), 0, np.int16)
-    vocabulary = pose(dataset, empty, range(1, len(dataset.classes) + 1), bool(dataset.background)).vocabulary
+    size = (_WARM_UP_SIDE, _WARM_UP_SIDE)
+    empty = LabelMap(np.zeros(size, np.uint16), dataset.label_classes)
+    every = range(1, len(dataset.classes) + 1)
+    vocabulary = make_question(dataset, empty, every, bool(dataset.background)).vocabulary
     grey = Photo(np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8))
     first = ask(grey, vocabulary)
     preset = first.preset
@@ -145,7 +175,7 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
     # Methods share what is seen of a photo unless they look at a frame of their own.
     eyes = method if engine.method_specs[method].own_frame else "shared"
     frame = (settings.encoder, eyes, preset.short_side, preset.frames, preset.window, preset.stride)
-    return Subject(method, about, label, engine.compute.device, frame)
+    return Subject(method, about, answer, engine.compute.device, frame)
 
 
 def function_subject(
@@ -153,12 +183,12 @@ def function_subject(
 ) -> Subject:
     """Any function that labels photos; `about` says what its answers depend on."""
 
-    def label(photo: Photo, vocabulary: Vocabulary) -> tuple[NDArray[np.integer], Mapping[str, float]]:
+    def answer(example: Example, photo: Photo, question: Question) -> Answer:
         started = time.perf_counter()
-        labels = function(photo, vocabulary)
-        return labels, {"answer": time.perf_counter() - started}
+        labels = function(photo, question.vocabulary)
+        return Answer(question.answer(labels), {"answer": time.perf_counter() - started})
 
-    return Subject(name, {"method": name, **about}, label)
+    return Subject(name, {"method": name, **about}, answer)
 
 
 def evaluate(
@@ -170,7 +200,8 @@ def evaluate(
 ) -> Iterator[Step]:
     """Measure every subject on every photo, photo by photo.
 
-    A photo or mask that cannot be used becomes a record with a `problem`; the next run tries it again.
+    A photo or mask that cannot be used becomes a record with a `problem`; the next run tries it again. What
+    an earlier run has done counts as long as its files hold what they held then.
 
     Args:
         subjects: what is measured.
@@ -193,7 +224,11 @@ def evaluate(
     headers = {subject.name: header(subject, dataset, settings) for subject in subjects}
     for subject in subjects:  # all of them are checked before any file is touched
         earlier = read_run(files[subject.name], headers[subject.name]) if subject.name in files else {}
-        known[subject.name] = {key: record for key, record in earlier.items() if not record.problem}
+        known[subject.name] = {
+            example.key: earlier[example.key]
+            for example in dataset.examples
+            if example.key in earlier and _still_so(earlier[example.key], subject, example)
+        }
     for name, path in files.items():
         begin_run(path, headers[name])
     for subject in subjects:
@@ -221,13 +256,15 @@ def header(subject: Subject, dataset: Dataset, settings: Settings) -> dict[str, 
         "split": dataset.split,
         "classes": [list(names) for names in dataset.classes],
         "background": dataset.background,
+        "mask_values": [list(pair) for pair in dataset.values.pairs()],
         "classes_in_image": settings.classes_in_image,
         "distractors": settings.distractors,
         "seed": settings.seed,
+        "sweep": settings.sweep,
     }
 
 
-def question_for(dataset: Dataset, example: Example, truth: Truth, settings: Settings) -> Question | None:
+def question_for(dataset: Dataset, example: Example, truth: LabelMap, settings: Settings) -> Question | None:
     """What is typed about a photo; None where its own classes are asked for and it has none."""
     everything = range(1, len(dataset.classes) + 1)
     typed = list(everything)
@@ -236,10 +273,22 @@ def question_for(dataset: Dataset, example: Example, truth: Truth, settings: Set
         if not own:
             return None
         absent = [label for label in everything if label not in own]
-        generator = np.random.default_rng([settings.seed, zlib.crc32(example.key.encode())])
+        generator = np.random.default_rng(
+            [settings.seed, zlib.crc32(example.key.encode(errors="surrogatepass"))]
+        )
         extra = generator.choice(len(absent), min(settings.distractors, len(absent)), replace=False)
         typed = sorted([*own, *(absent[index] for index in extra)])
-    return pose(dataset, truth, typed, bool(dataset.background))
+    return make_question(dataset, truth, typed, bool(dataset.background))
+
+
+def _contents(subject: Subject, example: Example) -> str:
+    """SHA-256 of all that a subject's record depends on beside the header."""
+    return digest((example.photo, example.mask, *subject.files(example)))
+
+
+def _still_so(record: PhotoRecord, subject: Subject, example: Example) -> bool:
+    """Whether a record of an earlier run is about what the files hold now."""
+    return not record.problem and bool(record.contents) and record.contents == _contents(subject, example)
 
 
 def _measure(
@@ -259,23 +308,26 @@ def _measure(
     question = question_for(dataset, example, truth, settings)
     encoding: dict[Hashable, float] = {}
     for subject in subjects:
+        contents = _contents(subject, example)
         if question is None:
-            yield subject, PhotoRecord(example.key)
+            yield subject, PhotoRecord(example.key, contents)
             continue
         stop_if_cancelled(cancel)
         start_peak(subject.device)
         try:
-            labels, spent = subject.label(photo, question.vocabulary)
-        except NotEnoughMemory as error:
+            answer = subject.answer(example, photo, question)
+        except (NotEnoughMemory, AnswerError) as error:
             yield subject, PhotoRecord(example.key, problem=str(error))
             continue
         peak = peak_bytes(subject.device)
-        seconds = dict(spent)
+        seconds = dict(answer.seconds)
         if "encode" in seconds:
             encoding[subject.frame] = seconds["encode"]
         elif subject.frame in encoding:
             seconds["encode"] = encoding[subject.frame]
-        record = counted(example.key, question, labels, len(dataset.classes) + 1)
+        record = count(example.key, question, answer.classes, len(dataset.classes) + 1, contents)
+        if answer.best is not None:
+            record = replace(record, sweep=sweep_rows(question, *answer.best, len(dataset.classes) + 1))
         yield subject, replace(record, seconds=seconds, peak_bytes=peak)
 
 

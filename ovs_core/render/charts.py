@@ -1,7 +1,9 @@
 """Numbers as pictures to take away: bars, a matrix with its numbers, maps side by side, a colour scale.
 
-Every function gives an RGB picture (H, W, 3) uint8 on white; `stacked` puts several on one page. Names must
-be ones a picture can show (`ovs_core.render.lettering.picture_name`).
+Every function gives an RGB picture (H, W, 3) uint8 on white; `stacked` puts several on one page. matplotlib
+draws marks, numbers and scales; names that a person typed are written by `ovs_core.render.lettering`, because
+matplotlib below 3.11 does not join Arabic letters or order Hebrew ones. Names must be ones a picture can show
+(`ovs_core.render.lettering.picture_name`).
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ovs_core.render.heatmap import ColorMap, heatmap, scale_bar
+from ovs_core.render.heatmap import ColorMap, heatmap
 from ovs_core.render.lettering import FAINT, INK, MUTED, PAPER, font_for, latin, shorten, wrap, write
-from ovs_core.render.palette import text_color
+from ovs_core.render.palette import PALETTE, text_color
 from ovs_core.types import Color
 
 Picture = NDArray[np.uint8]
@@ -22,7 +27,10 @@ Picture = NDArray[np.uint8]
 LETTER = 16  # height of letters, in pixels
 GAP = 12  # between parts of a page, in pixels
 _BAR, _CELL = 26, (72, 40)  # height of a row of bars; (width, height) of a matrix cell
-_LABEL_SHARE = 0.4  # most of a chart's width that names may take
+_LABEL_PART = 0.4  # most of a chart's width that names may take
+_NUMBERS = 64  # width of the numbers behind bars, in pixels
+_POINTS_PER_PIXEL = 0.72  # at matplotlib's 100 pixels an inch
+_NUMBER_SIZE = 13 * _POINTS_PER_PIXEL
 
 
 def short_number(value: float) -> str:
@@ -45,18 +53,26 @@ def bars(
     width: int = 640,
 ) -> Picture:
     """One bar per name with its number behind it; `shares` are the filled parts of the bars, in [0, 1]."""
-    room = max(1, width - 2 * GAP)
-    font = latin(LETTER)
-    left = GAP + _names_width(names, room * _LABEL_SHARE) + GAP
-    right = width - GAP - round(font.getlength("-0.000")) - GAP
-    page, pen = _sheet(width, _BAR * len(names) + GAP)
-    for row, (name, value, share, color) in enumerate(zip(names, values, shares, colors, strict=True)):
-        middle = GAP / 2 + _BAR * (row + 0.5)
-        _name(pen, (left - GAP, middle), name, left - 2 * GAP, "rm")
-        box = (left, middle - _BAR * 0.32, right, middle + _BAR * 0.32)
-        pen.rectangle(box, outline=FAINT)
-        pen.rectangle((left, box[1], left + share * (right - left), box[3]), fill=color)
-        write(pen, (right + GAP, middle), f"{value:.3f}", font, INK)
+    left = GAP + _names_width(names, max(1, width - 2 * GAP) * _LABEL_PART) + GAP
+    inside = (left, GAP // 2, max(left + 1, width - GAP - _NUMBERS), GAP // 2 + _BAR * len(names))
+    figure, axes = _axes((width, _BAR * len(names) + GAP), inside)
+    rows = np.arange(len(names))
+    axes.barh(rows, np.ones(len(names)), height=0.64, color="none", edgecolor=_unit(FAINT))
+    axes.barh(rows, shares, height=0.64, color=[_unit(color) for color in colors])
+    for row, value in enumerate(values):
+        axes.annotate(
+            f"{value:.3f}",
+            (1, row),
+            xytext=(GAP * _POINTS_PER_PIXEL, 0),
+            textcoords="offset points",
+            va="center",
+            color=_unit(INK),
+            fontsize=_NUMBER_SIZE,
+        )
+    axes.set(xlim=(0, 1), ylim=(len(names) - 0.5, -0.5))
+    page, pen = _drawn(figure)
+    for row, name in enumerate(names):
+        _name(pen, (left - GAP, inside[1] + _BAR * (row + 0.5)), name, left - 2 * GAP, "rm")
     return np.asarray(page)
 
 
@@ -69,23 +85,55 @@ def matrix(
 ) -> Picture:
     """A matrix (R, C) as coloured cells with their numbers, names on the left and above."""
     high, wide = values.shape
-    cell_width, cell_height = _CELL
+    width, height = _CELL
     left = GAP + _names_width(rows, 220) + GAP
-    page, pen = _sheet(left + wide * cell_width + GAP, (high + 1) * cell_height + GAP)
+    inside = (left, height, left + wide * width, (high + 1) * height)
+    figure, axes = _axes((inside[2] + GAP, inside[3] + GAP), inside)
     colors = heatmap(values, values.shape, *limits, colormap)
-    font = latin(LETTER)
+    axes.imshow(colors, aspect="auto", interpolation="nearest")
+    axes.set_xticks(np.arange(wide + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(high + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=2 * _POINTS_PER_PIXEL)
+    for row, column in np.ndindex(high, wide):
+        red, green, blue = colors[row, column].tolist()
+        ink = _unit(text_color((red, green, blue)))
+        number = f"{values[row, column]:.2f}"
+        axes.text(column, row, number, ha="center", va="center", color=ink, fontsize=_NUMBER_SIZE)
+    page, pen = _drawn(figure)
     for column, name in enumerate(columns):
-        _name(pen, (left + (column + 0.5) * cell_width, cell_height / 2), name, cell_width - 4, "mm")
+        _name(pen, (left + (column + 0.5) * width, height / 2), name, width - 4, "mm")
     for row, name in enumerate(rows):
-        top = (row + 1) * cell_height
-        _name(pen, (left - GAP, top + cell_height / 2), name, left - 2 * GAP, "rm")
-        for column in range(wide):
-            red, green, blue = colors[row, column].tolist()
-            x = left + column * cell_width
-            pen.rectangle((x, top, x + cell_width - 2, top + cell_height - 2), fill=(red, green, blue))
-            place = (x + cell_width / 2 - 1, top + cell_height / 2 - 1)
-            write(pen, place, f"{values[row, column]:.2f}", font, text_color((red, green, blue)), "mm")
+        _name(pen, (left - GAP, (row + 1.5) * height), name, left - 2 * GAP, "rm")
     return np.asarray(page)
+
+
+def curve(
+    places: Sequence[float],
+    values: Sequence[tuple[float, float, float]],
+    titles: tuple[str, str],
+    mark: float | None = None,
+    size: tuple[int, int] = (640, 320),
+) -> Picture:
+    """A curve with a band, axes and their titles, `size` (width, height) in pixels.
+
+    Args:
+        places: along the x axis, rising.
+        values: (low, value, high) at each place.
+        titles: of the x and the y axis, in our own words.
+        mark: place of a dashed line; None draws none.
+        size: of the picture.
+    """
+    figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    low, middle, high = (np.array(part) for part in zip(*values, strict=True))
+    axes.fill_between(places, low, high, color=_unit(PALETTE[0]), alpha=0.2, linewidth=0)
+    axes.plot(places, middle, color=_unit(PALETTE[0]), marker="o", markersize=3)
+    if mark is not None:
+        axes.axvline(mark, color=_unit(INK), linestyle="--", linewidth=1)
+    axes.set(xlabel=titles[0], ylabel=titles[1])
+    axes.grid(color=_unit(FAINT), linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    return np.asarray(_drawn(figure)[0])
 
 
 def side_by_side(pictures: Sequence[Picture], captions: Sequence[str], columns: int = 4) -> Picture:
@@ -107,8 +155,10 @@ def scale_strip(low: float, high: float, colormap: ColorMap = "viridis", width: 
     font = latin(LETTER)
     first, last = scale_ends(low, high)
     left = GAP + round(font.getlength(first)) + GAP // 2
-    page, pen = _sheet(left + width + GAP // 2 + round(font.getlength(last)) + GAP, 2 * LETTER)
-    page.paste(Image.fromarray(scale_bar(width, LETTER, colormap)), (left, LETTER // 2))
+    right = left + width + GAP // 2 + round(font.getlength(last)) + GAP
+    figure, axes = _axes((right, 2 * LETTER), (left, LETTER // 2, left + width, LETTER // 2 + LETTER))
+    axes.imshow(np.linspace(0, 1, width)[None], colormap, aspect="auto", interpolation="nearest")
+    page, pen = _drawn(figure)
     write(pen, (GAP, LETTER), first, font, INK)
     write(pen, (left + width + GAP // 2, LETTER), last, font, INK)
     return np.asarray(page)
@@ -138,6 +188,34 @@ def stacked(parts: Sequence[Picture]) -> Picture:
 def _sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     page = Image.new("RGB", (width, height), PAPER)
     return page, ImageDraw.Draw(page)
+
+
+def _axes(size: tuple[int, int], inside: tuple[int, int, int, int]) -> tuple[Figure, Axes]:
+    """A figure of (width, height) pixels and axes without frame in (left, top, right, bottom) of it.
+
+    Made without pyplot, which would keep it for ever.
+    """
+    width, height = size
+    left, top, right, bottom = inside
+    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    box = (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
+    axes = figure.add_axes(box, frameon=False)
+    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    return figure, axes
+
+
+def _drawn(figure: Figure) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """The figure as a picture that can be written on."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    page = Image.fromarray(pixels).convert("RGB")
+    return page, ImageDraw.Draw(page)
+
+
+def _unit(color: Color) -> tuple[float, float, float]:
+    """A colour as matplotlib takes it."""
+    return color[0] / 255, color[1] / 255, color[2] / 255
 
 
 def _names_width(names: Sequence[str], most: float) -> int:

@@ -6,6 +6,7 @@ caption or a teacher speaks, and for tiles of photos with one known object only 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ovs_core.labelled import mask_values as mask_file
 
 IGNORE, OTHER = -2, -1
 
@@ -71,6 +74,7 @@ class Sample:
         hints: names said to be somewhere among the OTHER pixels (captions).
         placed: True where labels are drawn masks; False where label i only says "somewhere in this tile".
         focus: (row, column) in [0, 1] that a crop must hold, or None.
+        maybe: names that OTHER pixels may show and others do not; nobody said that they are there.
     """
 
     pixels: NDArray[np.uint8]
@@ -80,6 +84,7 @@ class Sample:
     hints: tuple[str, ...] = ()
     placed: bool = True
     focus: tuple[float, float] | None = None
+    maybe: tuple[str, ...] = ()
 
 
 Sampler = Callable[[np.random.Generator], Sample]  # a picture drawn at random
@@ -92,9 +97,12 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.int16]:
-    """Label picture (H, W)."""
-    with Image.open(path) as image:
-        return np.asarray(image, dtype=np.int16)
+    """Values of a mask (H, W), up to 32,767.
+
+    Raises:
+        ValueError: in one sentence, if it cannot be used.
+    """
+    return mask_file.read_mask(path).astype(np.int16)
 
 
 class CamVid:
@@ -148,9 +156,7 @@ def crop_sample(sample: Sample, side: int, short_side: tuple[int, int], rng: np.
     gain = rng.uniform(0.7, 1.3) * rng.uniform(0.93, 1.07, size=3)
     shifted = (pixels.astype(np.float32) - MID_GREY) * rng.uniform(0.75, 1.25) + MID_GREY
     pixels = np.clip(shifted * gain, 0, 255).astype(np.uint8)
-    return Sample(
-        pixels, np.ascontiguousarray(labels), sample.groups, sample.absent, sample.hints, sample.placed
-    )
+    return dataclasses.replace(sample, pixels=pixels, labels=np.ascontiguousarray(labels), focus=None)
 
 
 def _resize_crop(

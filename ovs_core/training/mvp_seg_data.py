@@ -19,17 +19,20 @@ from open_clip.transformer import VisionTransformer
 
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
+from ovs_core.labelled.class_lists import read_classes
+from ovs_core.labelled.datasets import CLASS_LIST
+from ovs_core.labelled.files import MASK_ENDS, PHOTO_ENDS, file_of, keyed_files
+from ovs_core.labelled.mask_values import LARGEST_VALUE
 from ovs_core.methods.mvp_seg.model import dense_features
 from ovs_core.options import Preset
-from ovs_core.splits import SPLITS as SPLITS
-from ovs_core.splits import Split as Split
-from ovs_core.splits import spoken_name as spoken_name
 from ovs_core.training.data import IGNORE, Sample, crop_sample, read_mask, read_rgb
+from ovs_core.vocabulary.splits import SPLITS as SPLITS
+from ovs_core.vocabulary.splits import Split as Split
+from ovs_core.vocabulary.splits import spoken_name as spoken_name
 
 log = logging.getLogger(__name__)
 
 UNSEEN = -1  # in labels: a pixel of an unseen class, to be left out or guessed
-_MOST_VALUES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class Photos:
 
     Attributes:
         seen, unseen: names, in the data set's order.
-        becomes: mask value -> index into `seen`, or len(seen) + index into `unseen`, or IGNORE, (256,).
+        becomes: mask value -> index into `seen`, or len(seen) + index into `unseen`, or IGNORE, (65536,).
         paths: the photos.
         masks: folder of their masks.
     """
@@ -52,7 +55,7 @@ class Photos:
     def sample(self, index: int, *, unseen: int) -> Sample:
         """Photo `index` whole; pixels of unseen classes are labelled `unseen`, the others by their class."""
         path = self.paths[index]
-        labels = self.becomes[read_mask(self.masks / f"{path.stem}.png")]
+        labels = self.becomes[read_mask(file_of(self.masks, path.stem, MASK_ENDS))]
         labels = np.where(labels >= len(self.seen), unseen, labels).astype(np.int16)
         return Sample(read_rgb(path), labels, ())
 
@@ -61,34 +64,29 @@ def open_photos(root: Path, split: Split, part: str) -> Photos:
     """Find labelled photos.
 
     Args:
-        root: folder with `classes.txt` (lines "VALUE NAME"), `images/PART/*.jpg` and `masks/PART/*.png`;
-            values named "background" or "void" and values without a line do not count.
+        root: folder with `images/PART/`, `masks/PART/` and `classes.txt`, as `ovs_core.labelled` reads them;
+            the background and what is not known do not count.
         split: seen and unseen.
         part: e.g. "train2017".
 
     Raises:
-        ValueError: if the classes are not the split's, a line cannot be read or there is no photo.
-        OSError: if there is no classes.txt.
+        ValueError: if the classes are not the split's, their list cannot be read or there is no photo.
     """
-    becomes = np.full(_MOST_VALUES, IGNORE, np.int16)
-    named: dict[int, str] = {}
-    for line in filter(str.strip, (root / "classes.txt").read_text(encoding="utf-8").splitlines()):
-        value, _, name = line.strip().partition(" ")
-        if not value.isdecimal() or int(value) >= _MOST_VALUES or not name.strip():
-            raise ValueError(f'{root / "classes.txt"} must hold lines like "1 person"; got {line!r}.')
-        if not name.startswith(("background", "void")):
-            named[int(value)] = name.strip()
+    listed = read_classes(root / CLASS_LIST)
+    named = {value: listed.names[label - 1] for value, label in listed.values.pairs() if label}
     missing = set(split.unseen) - set(named.values())
     if missing or len(named) != split.classes:
         expected = f"{split.classes} classes, {', '.join(sorted(missing)) or 'all unseen ones'} among them"
-        raise ValueError(f"{root / 'classes.txt'} must name {expected}; it names {len(named)}.")
+        raise ValueError(f"{root / CLASS_LIST} must name {expected}; it names {len(named)}.")
     seen = tuple(name for name in named.values() if name not in split.unseen)
     unseen = tuple(name for name in named.values() if name in split.unseen)
     place = {name: index for index, name in enumerate((*seen, *unseen))}
+    becomes = np.full(LARGEST_VALUE + 1, IGNORE, np.int16)
     becomes[list(named)] = [place[name] for name in named.values()]
-    paths = tuple(sorted((root / "images" / part).glob("*.jpg")))
-    if not paths:
-        raise ValueError(f"{root / 'images' / part} holds no .jpg photo.")
+    photos = keyed_files(root / "images" / part, PHOTO_ENDS)
+    if not photos:
+        raise ValueError(f"{root / 'images' / part} holds no photo.")
+    paths = tuple(files[0] for _, files in sorted(photos.items()))
     return Photos(seen, unseen, becomes, paths, root / "masks" / part)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ovs_core.engine import Engine
-from ovs_core.shipped_files import shipped_folder
+from ovs_core.folders import shipped_folder
 from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
@@ -133,7 +133,8 @@ def input_panel(
             choices=list(refiners),
             value=refiners[0][1],
             label="Edge refinement",
-            info="PAMR pulls borders towards edges of the photo; a little slower.",
+            info="The guided filter and PAMR pull borders towards edges of the photo; Segment Anything draws "
+            "its own, once a file of its weights is here (Models tab).",
             elem_id="refine",
         )
         options = option_fields(engine)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from labelled import halves, make_folder, save_mask, save_photo
+from labelled_toys import halves, make_folder, save_mask, save_photo
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.cli.evaluate import main
@@ -54,6 +54,59 @@ def test_the_same_command_continues(folder, run, tmp_path, monkeypatch):
     assert (tmp_path / "report.json").read_text(encoding="utf-8") == before
 
 
+def test_corrected_masks_give_new_numbers(folder, run, tmp_path):
+    def truth_share(name):
+        content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+        classes = content["subjects"]["naclip"]["classes"]
+        return {numbers["name"]: numbers["truth_share"] for numbers in classes}.get(name)
+
+    assert run() == 0
+    assert truth_share("dog") == 0.5
+    for name in ("1", "2"):
+        save_mask(folder / f"masks/{name}.png", halves(1, 1))
+    assert run() == 0
+    assert (truth_share("cat"), truth_share("dog")) in {(1.0, 0.0), (1.0, None)}
+
+
+def test_predictions_stand_in_the_same_report(folder, run, tmp_path, capsys):
+    for key, mask in {"1": halves(1, 2), "2": halves(0, 2)}.items():
+        save_mask(tmp_path / "theirs" / f"{key}.png", mask)
+    theirs = ("--predictions", f"theirs={tmp_path / 'theirs'}")
+    assert run("--method", "clip", *theirs, "--html", tmp_path / "report.html") == 0
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| clip", "| theirs"]
+    assert "| theirs | 100.0 [100.0, 100.0] |" in rows[1]
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert content["differences"][0]["second"] == "theirs"
+    assert content["differences"][0]["metrics"]["miou_truth"]["value"] < 0
+    assert content["subjects"]["theirs"]["about"]["predictions"] == "theirs"
+    assert (tmp_path / "report.theirs.jsonl").is_file()
+
+
+def test_predictions_alone_need_no_engine(folder, tmp_path, capsys):
+    save_mask(tmp_path / "theirs/1.png", halves(1, 2))
+    out = tmp_path / "report.json"
+    arguments = ["--dataset", "folder", "--root", folder, "--out", out]
+    arguments += ["--predictions", f"a b={tmp_path / 'theirs'}", "--device", "cuda"]
+    assert main([str(argument) for argument in arguments]) == 1  # photo 2 has no map
+    printed = capsys.readouterr()
+    assert "Left out 2: theirs holds no label map of 2." in printed.err
+    assert printed.out.splitlines()[-1].startswith("| a b | 100.0")
+
+
+@pytest.mark.parametrize("text", ["theirs", "=x", "a/b=x", "a=", ".=x"])
+def test_predictions_must_be_a_name_and_a_folder(folder, run, text, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--predictions", text)
+    assert stop.value.code == 2
+    assert "must be NAME=DIR" in capsys.readouterr().err
+
+
+def test_two_things_cannot_have_one_name(folder, run, tmp_path, capsys):
+    assert run("--method", "clip", "--predictions", f"clip={tmp_path / 'set/masks'}") == 2
+    assert "two things cannot both be called 'clip'" in capsys.readouterr().err
+
+
 def test_another_setting_needs_another_file(folder, run, tmp_path, capsys):
     assert run() == 0
     assert run("--classes-in-image") == 2
@@ -89,6 +142,18 @@ def test_a_benchmark_and_its_split(run, tmp_path):
     assert list(content["subjects"]["naclip"]["photo_iou"]) == ["0", "2"]
 
 
+def test_a_sweep_is_in_report_and_page(folder, run, tmp_path):
+    assert run("--sweep", "--html", tmp_path / "report.html") == 0
+    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    sweep = content["subjects"]["naclip"]["sweep"]
+    assert [step["threshold"] for step in sweep][:2] == [0.0, 0.02]
+    assert sweep[0].keys() == {"threshold", "value", "low", "high"}
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert 'alt="mIoU over thresholds"' in page
+    assert run("--sweep") == 0
+    assert run() == 2  # a run without is another run
+
+
 def test_a_broken_photo_is_named_and_ends_with_1(folder, run, capsys):
     (folder / "images/2.jpg").write_bytes(b"no picture")
     assert run() == 1
@@ -107,7 +172,7 @@ def test_a_broken_photo_is_named_and_ends_with_1(folder, run, capsys):
         (("--split", "test"), "must hold images/test"),
         (("--limit", "0"), "at least 1 photo"),
         (("--distractors", "3"), "go with classes_in_image"),
-        (("--threshold", "2"), "threshold must lie"),
+        (("--threshold", "2"), "threshold must be a number in"),
         (("--html", "no such folder/report.html"), "--html must name a file in a folder that exists"),
     ],
 )

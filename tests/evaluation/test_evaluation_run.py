@@ -1,28 +1,20 @@
-"""From photos to numbers: what is asked, counted, kept, continued, summed up and drawn."""
+"""From photos to numbers: what is asked, counted, kept, continued and summed up."""
 
-import base64
-import io
-import json
 import mmap
+import os
+import shutil
 import threading
-from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
-from labelled import halves, make_folder
+from labelled_toys import always, halves, make_folder, save_mask, save_photo
 from PIL import Image
 
 from ovs_core.devices import Cancelled
 from ovs_core.engine import NotEnoughMemory
-from ovs_core.evaluation.datasets import open_dataset, read_example
 from ovs_core.evaluation.memory import peak_bytes, start_peak
-from ovs_core.evaluation.metrics import Interval
-from ovs_core.evaluation.page import page
-from ovs_core.evaluation.pictures import confusion_svg
-from ovs_core.evaluation.records import PhotoRecord, counted, read_run
-from ovs_core.evaluation.report import document, examples, make_report, write_json
+from ovs_core.evaluation.records import THRESHOLDS, PhotoRecord, count, read_run
 from ovs_core.evaluation.run import (
     Settings,
     engine_subject,
@@ -32,6 +24,9 @@ from ovs_core.evaluation.run import (
     question_for,
 )
 from ovs_core.evaluation.summary import differences, summarise
+from ovs_core.labelled.datasets import open_dataset, read_example
+from ovs_core.metrics.error_types import ERROR_TYPES
+from ovs_core.metrics.resampling import Interval
 
 IN_IMAGE = Settings(classes_in_image=True)
 
@@ -41,18 +36,6 @@ def dataset(tmp_path):
     """Three photos of cats, dogs and background: halves cat | dog, background | dog, nothing."""
     masks = {"1": halves(1, 2), "2": halves(0, 2), "3": halves(0, 0)}
     return open_dataset("folder", make_folder(tmp_path / "set", masks))
-
-
-def always(label, name="always", asked=None):
-    """A subject that gives every pixel one class of the dataset, or other where it was not typed."""
-
-    def function(photo, vocabulary):
-        if asked is not None:
-            asked.append((photo.name, vocabulary))
-        names = ("other", *vocabulary.names)
-        return np.full(photo.size, names.index(label) if label in names else 0)
-
-    return function_subject(name, function, {"label": label})
 
 
 def records_of(subject, dataset, settings=IN_IMAGE, **files):
@@ -69,12 +52,17 @@ def test_one_photo_is_counted_by_hand(dataset):
     assert set(first.cells) == {(1, 1, half), (2, 1, half)}
     assert set(second.cells) == {(0, 0, half), (2, 0, half)}
     assert (third.typed, third.cells, third.problem) == ((), (), "")
-    assert second.confusion(3).tolist() == [[half, 0, 0], [0, 0, 0], [half, 0, 0], [0, 0, 0]]
+    assert second.confusion(3).tolist() == [[half, 0, 0], [0, 0, 0], [half, 0, 0]]
     assert first.seconds["answer"] >= 0
     # Band of 1 pixel: all four edges of the answer; of the truth's halves the cut between them too.
     rim = 2 * 48 + 2 * 30
-    assert first.boundaries(3)[2].tolist() == [0, rim, 0]
-    assert first.boundaries(3)[1].tolist() == [0, 2 * 24 + 2 * 30, 2 * 24 + 2 * 30]
+    assert first.counts("edges", 3)[2].tolist() == [0, rim, 0]
+    assert first.counts("edges", 3)[1].tolist() == [0, 2 * 24 + 2 * 30, 2 * 24 + 2 * 30]
+    # The cats reach half a photo too far: the pixels beside the cut touch right ones, none is left out.
+    assert dict(zip(ERROR_TYPES, first.counts("errors", 3)[:, 1], strict=True))["extra_extent"] == half
+    assert dict(zip(ERROR_TYPES, first.counts("errors", 3)[:, 2], strict=True))["missed_segment"] == half
+    # Perfect names give the one region to cats (a tie, the first class counts); perfect masks both halves.
+    assert first.perfect_names == first.perfect_masks == ((1, half, half, 2 * half), (2, 0, half, 0))
 
 
 def test_all_classes_are_typed_with_the_background(dataset):
@@ -90,7 +78,8 @@ def test_without_background_nothing_hidden_is_typed(tmp_path):
     asked = []
     (record,) = records_of(always("dog", asked=asked), open_dataset("folder", tmp_path), Settings())
     assert asked[0][1].other == ()
-    assert set(record.cells) == {(-1, 2, 32 * 24), (2, 2, 32 * 24)}
+    assert record.cells == ((2, 2, 32 * 24),)
+    assert record.unknown == ((2, 32 * 24),)
 
 
 def test_distractors_are_absent_classes_the_same_for_everyone(tmp_path):
@@ -122,7 +111,7 @@ def test_absent_classes_are_silent_where_they_win_no_pixel(tmp_path):
     make_folder(tmp_path, {"1": halves(1, 2), "2": halves(0, 3)}, lines)
     dataset = open_dataset("folder", tmp_path)
     records = [
-        made("1", [(1, 1, 9), (2, 4, 1), (-1, 5, 7)], (1, 2, 4, 5)),  # 4 wins a pixel, 5 only void: 1 of 2
+        made("1", [(1, 1, 9), (2, 4, 1)], (1, 2, 4, 5), unknown=((5, 7),)),  # 4 wins a pixel: 1 of 2
         made("2", [(0, 0, 5), (3, 3, 5)], (1, 2, 3, 6)),  # 3 of 3
     ]
     assert summarise(records, dataset).metrics["absent_silent"].value == pytest.approx(4 / 5)
@@ -200,6 +189,63 @@ def test_a_broken_photo_is_tried_again(dataset, tmp_path):
     assert not kept["1"].problem
 
 
+@pytest.mark.parametrize("changed", ["images/2.jpg", "masks/2.png"])
+def test_files_corrected_under_their_names_are_measured_again(dataset, tmp_path, changed):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    if changed.startswith("masks"):
+        save_mask(tmp_path / "set" / changed, halves(1, 1))
+    else:
+        save_photo(tmp_path / "set" / changed, (32, 48), seed=99)
+    asked = []
+    steps = list(evaluate([always("dog", asked=asked)], dataset, IN_IMAGE, files))
+    assert [photo for photo, _ in asked] == ["2"]
+    assert {step.record.photo: step.resumed for step in steps} == {"1": True, "2": False, "3": True}
+    if changed.startswith("masks"):
+        assert steps[-1].record.cells == ((1, 0, 32 * 48),)  # all cat now, and dog is not typed any more
+    assert all(step.resumed for step in evaluate([always("dog")], dataset, IN_IMAGE, files))
+
+
+def test_a_mask_that_is_gone_is_not_resumed(dataset, tmp_path):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    (tmp_path / "set/masks/2.png").unlink()
+    records = {record.photo: record for record in records_of(always("dog"), dataset, files=files)}
+    assert "2.png cannot be read" in records["2"].problem
+
+
+def test_other_values_in_the_class_list_are_another_run(dataset, tmp_path):
+    files = {"always": tmp_path / "run.jsonl"}
+    records_of(always("dog"), dataset, files=files)
+    (tmp_path / "set/classes.txt").write_text("0 background\n1 cat\n3 dog\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="another mask_values"):
+        records_of(always("dog"), open_dataset("folder", tmp_path / "set"), files=files)
+
+
+def test_a_file_name_in_another_encoding_does_not_end_the_run(tmp_path):
+    make_folder(tmp_path / "set", {"1": halves(1, 2)})
+    odd = os.fsdecode(b"caf\xe9")
+    try:
+        for folder, end in (("images", ".jpg"), ("masks", ".png")):
+            shutil.copy(tmp_path / f"set/{folder}/1{end}", tmp_path / f"set/{folder}/{odd}{end}")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    dataset = open_dataset("folder", tmp_path / "set")
+    files = {"always": tmp_path / "run.jsonl"}
+    records = {record.photo: record for record in records_of(always("dog"), dataset, files=files)}
+    assert records[odd].cells == records["1"].cells
+    assert all(step.resumed for step in evaluate([always("dog")], dataset, IN_IMAGE, files))
+    distracted = Settings(classes_in_image=True, distractors=1)
+    assert len(records_of(always("dog"), dataset, distracted)) == 2
+
+
+def test_a_file_of_an_earlier_version_is_refused_in_one_sentence(dataset, tmp_path):
+    path = tmp_path / "run.jsonl"
+    path.write_text('{"schema": "ovs-lens/evaluation-run/1"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="another version of OVS Lens wrote it"):
+        records_of(always("dog"), dataset, files={"always": path})
+
+
 @pytest.mark.parametrize(
     ("subject", "settings", "message"),
     [
@@ -250,22 +296,22 @@ def test_cancel_stops_after_the_photo_in_work(dataset, tmp_path):
 
 
 def test_an_engine_answers_and_is_described(dataset, engine):
-    subject = engine_subject(engine, "naclip", dataset, Settings(short_side=64, scale=15.0))
+    subject = engine_subject(engine, "naclip", dataset, Settings(options={"short_side": 64, "scale": 15.0}))
     assert subject.about["preset"]["scale"] == 15.0
     assert list(subject.about["weights"]) == ["tiny-0.safetensors"]
-    records = records_of(subject, dataset, Settings(short_side=64, scale=15.0))
+    records = records_of(subject, dataset, Settings(options={"short_side": 64, "scale": 15.0}))
     photo, truth = read_example(dataset, dataset.examples[0])
     question = question_for(dataset, dataset.examples[0], truth, Settings())
-    preset = replace(engine.preset("naclip"), short_side=64, scale=15.0)
-    result = engine.segment(photo, question.vocabulary, method="naclip", preset=preset)
-    assert records[0].cells == counted("1", question, result.labels, 3).cells
+    options = {"short_side": 64, "scale": 15.0}
+    result = engine.segment(photo, question.vocabulary, method="naclip", options=options)
+    assert records[0].cells == count("1", question, question.answer(result.labels), 3).cells
     assert {"encode", "method", "decide"} <= set(records[0].seconds)
     assert "load" not in records[0].seconds
     assert records[0].peak_bytes is None or records[0].peak_bytes > 1e6
 
 
 def test_methods_share_a_photos_encoding_and_both_pay_for_it(dataset, engine):
-    settings = Settings(short_side=64)
+    settings = Settings(options={"short_side": 64})
     subjects = [engine_subject(engine, method, dataset, settings) for method in ("clip", "naclip")]
     steps = list(evaluate(subjects, dataset, settings))
     assert [step.subject for step in steps[:2]] == ["clip", "naclip"]
@@ -276,11 +322,32 @@ def test_without_background_there_is_no_threshold(tmp_path, engine):
     make_folder(tmp_path, {"1": halves(1, 2)}, ("1 cat", "2 dog"))
     dataset = open_dataset("folder", tmp_path)
     assert engine_subject(engine, "clip", dataset, Settings()).about["preset"]["threshold"] == 0.0
-    assert (
-        engine_subject(engine, "clip", dataset, Settings(threshold=0.2)).about["preset"]["threshold"] == 0.2
-    )
+    own = Settings(options={"threshold": 0.2})
+    assert engine_subject(engine, "clip", dataset, own).about["preset"]["threshold"] == 0.2
     (record,) = records_of(engine_subject(engine, "clip", dataset, Settings()), dataset, Settings())
     assert all(answer > 0 for _, answer, _ in record.cells)
+
+
+def test_a_sweep_is_what_each_threshold_alone_gives(tmp_path, engine):
+    lines = ("1 cat", "2 dog")  # no hidden names, so that cats and dogs win pixels
+    make_folder(tmp_path, {"1": halves(1, 2), "2": halves(2, 1)}, lines)
+    dataset = open_dataset("folder", tmp_path)
+    settings = Settings(options={"short_side": 64, "scale": 40.0}, sweep=True)
+    records = records_of(engine_subject(engine, "naclip", dataset, settings), dataset, settings)
+    summary = summarise(records, dataset)
+    assert [threshold for threshold, _ in summary.sweep] == list(THRESHOLDS)
+    for threshold, interval in summary.sweep[::4]:
+        alone = Settings(options={"short_side": 64, "scale": 40.0, "threshold": threshold})
+        subject = engine_subject(engine, "naclip", dataset, alone)
+        found = summarise(records_of(subject, dataset, alone), dataset).metrics["miou_truth"]
+        assert interval.value == pytest.approx(found.value, abs=2e-3)  # confidence is kept in half precision
+        assert interval.low == pytest.approx(found.low, abs=2e-3)
+    assert len({interval.value for _, interval in summary.sweep}) > 2
+
+
+def test_what_has_no_threshold_has_no_sweep(dataset):
+    settings = Settings(sweep=True)
+    assert summarise(records_of(always("dog"), dataset, settings), dataset).sweep == ()
 
 
 def test_memory_is_measured():
@@ -295,8 +362,9 @@ def test_memory_is_measured():
 # Numbers and reports.
 
 
-def made(photo, cells, typed=(1, 2)):
-    return PhotoRecord(photo, typed, tuple(cells), seconds={"encode": 0.5, "method": 0.25}, peak_bytes=10)
+def made(photo, cells, typed=(1, 2), **counts):
+    seconds = {"encode": 0.5, "method": 0.25}
+    return PhotoRecord(photo, "", typed, tuple(cells), seconds=seconds, peak_bytes=10, **counts)
 
 
 def test_summary_by_hand(dataset):
@@ -355,118 +423,3 @@ def test_paired_differences_use_photos_that_both_answered(dataset):
     found = differences(one, other, dataset)
     assert found["pixel_accuracy"] == Interval(*(pytest.approx(0.1) for _ in range(3)))
     assert differences(one, [PhotoRecord("1", problem="broken")], dataset) == {}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and texts of a page; every tag must be closed."""
-
-    VOID = frozenset({"meta", "img", "br"})
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.tags, self.images, self.text = [], [], [], []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag == "img":
-            self.images.append(dict(attrs)["src"])
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def make_page(dataset, subjects, settings=IN_IMAGE, unseen=()):
-    records = {subject.name: [] for subject in subjects}
-    for step in evaluate(subjects, dataset, settings):
-        records[step.subject].append(step.record)
-    report = make_report(subjects, records, dataset, settings, unseen)
-    pictures = {
-        subject.name: examples(subject, report.summaries[subject.name], dataset, settings)
-        for subject in subjects
-    }
-    parsed = Page()
-    parsed.feed(page(report, pictures))
-    parsed.close()
-    assert parsed.open == []
-    return report, parsed
-
-
-def test_the_page_holds_everything_and_needs_no_other_file(dataset, tmp_path):
-    (tmp_path / "set/masks/2.png").write_bytes(b"")
-    report, parsed = make_page(dataset, [always("cat", "one"), always("dog", "two")], unseen=(2,))
-    text = " ".join(parsed.text)
-    for words in ("mIoU, classes in truth", "harmonic mIoU", "Paired differences", "Best photos", "2.png"):
-        assert words in text
-    assert parsed.tags.count("svg") == 2
-    assert len(parsed.images) == 2 * 3  # one photo each, which is the best one: photo, truth, answer
-    for source in parsed.images:
-        kind, data = source.split(",", 1)
-        assert kind == "data:image/jpeg;base64"
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (48, 32)
-    assert set(report.differences) == {"two"}
-
-
-@pytest.mark.parametrize(("right_half", "named"), [(2, False), (255, True)])
-def test_the_legend_tells_pixels_that_do_not_count(tmp_path, right_half, named):
-    make_folder(tmp_path, {"1": halves(1, right_half)})
-    _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")])
-    assert ("does not count" in parsed.text) == named
-
-
-def test_the_page_names_classes_that_win_where_they_are_not(tmp_path):
-    make_folder(tmp_path, {"1": halves(1, 0), "2": halves(2, 0)})
-    _, parsed = make_page(open_dataset("folder", tmp_path), [always("cat", "one")], Settings())
-    assert any(text.endswith("of all photos: cat 50.00.") for text in parsed.text)  # all of photo 2
-    _, parsed = make_page(open_dataset("folder", tmp_path, limit=1), [always("cat", "one")], Settings())
-    assert not any("Win most" in text for text in parsed.text)
-
-
-def test_names_are_text_in_the_page(tmp_path):
-    make_folder(tmp_path, {"1": halves(1, 2)}, ("1 <script>alert(1)</script>", "2 a&b"))
-    dataset = open_dataset("folder", tmp_path)
-    _, parsed = make_page(dataset, [always("a&b", "<b>bold")])
-    assert "script" not in parsed.tags
-    assert "<script>alert(1)</script>" in parsed.text
-    assert "<b>bold" in parsed.text
-
-
-def test_the_document_is_plain_json(dataset, tmp_path):
-    report, _ = make_page(dataset, [always("cat", "one"), always("dog", "two")])
-    write_json(report, tmp_path / "report.json")
-    content = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert content == json.loads(json.dumps(document(report)))
-    one = content["subjects"]["one"]
-    assert one["photos"] == {"counted": 2, "nothing_to_ask": ["3"], "left_out": {}}
-    assert one["metrics"]["miou_truth"].keys() == {"value", "low", "high"}
-    assert {"truth": "dog", "answer": "cat", "pixels": 32 * 24} in one["confusion"]
-    assert content["differences"][0]["second"] == "two"
-    assert content["settings"]["classes_in_image"] is True
-
-
-def test_confusion_of_many_classes_is_summed_up():
-    matrix = np.diag(np.arange(1, 41))
-    names = [f"class {index}" for index in range(40)]
-    svg = confusion_svg(matrix, names)
-    assert svg.count("<rect") == 25 * 25
-    assert "16 more classes" in svg
-    assert "class 39 called class 39: 100.0 %" in svg
-    assert "class 3 " not in svg
-
-
-@pytest.mark.parametrize(("name", "margin"), [("cat", 14 + 3 * 7), ("a" * 99, 14 + 20 * 7)])
-def test_confusion_leaves_room_for_its_longest_name(name, margin):
-    svg = confusion_svg(np.diag([1, 1]), [name, "dog"])
-    assert f'viewBox="0 0 {margin + 2 * 26} {margin + 2 * 26}"' in svg
-    assert f'<rect x="{margin + 26}" y="{margin}"' in svg  # the first row's second cell
-
-
-def test_classes_that_are_only_in_answers_have_no_row():
-    svg = confusion_svg(np.array([[5, 5, 0], [0, 0, 0], [0, 0, 0]]), ["cat", "dog", "cow"])
-    assert svg.count("<rect") == 2
-    assert "cat called dog: 50.0 %" in svg
-    assert "cow" not in svg

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import served
 from fake_engine import FakeEngine
+from pages import PATIENCE, choose, finished, open_tab
 from playwright.sync_api import Page, expect
-from test_page import PATIENCE, choose, finished, open_tab
+from serving import served
 
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.ui.app import build_ui
@@ -49,12 +49,10 @@ def test_segment_follows_the_model(open_page: OpenPage, two_models: str, photo_f
     page = open_page(two_models)
     expect(page.locator("#segment-missing")).to_contain_text("Not offered here: MAFT+. Why?")
     take_method(page, "MVP-SEG")
-    expect(page.locator("#switches")).to_be_visible(timeout=PATIENCE)
     take_model(page, FULL)
     method = page.locator("#method input")
     expect(method).to_have_value("NACLIP", timeout=PATIENCE)  # the one that was chosen does not run there
     expect(page.locator("#segment-missing")).to_contain_text("MVP-SEG, FC-CLIP, MAFT+. Why?")
-    expect(page.locator("#switches")).to_be_hidden()
     method.click()
     expect(page.get_by_role("option", name="ClearCLIP")).to_be_visible()
     expect(page.get_by_role("option", name="MVP-SEG")).to_have_count(0)
@@ -79,7 +77,7 @@ def test_compare_follows_the_model(open_page: OpenPage, two_models: str, photo_f
     expect(page.get_by_role("checkbox", name="SCLIP", exact=True)).not_to_be_checked()
     reasons = page.locator("#compare-missing")
     reasons.locator("summary").click()
-    expect(reasons).to_contain_text("FC-CLIP: FC-CLIP needs a trained head")
+    expect(reasons).to_contain_text("FC-CLIP: FC-CLIP does not run on CLIP ViT-B/16")
     page.click("#compare-start")
     finished(page, "compare")
     expect(page.locator("#compare-table tbody tr")).to_have_count(4)

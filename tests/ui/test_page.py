@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHOTO_SIZE, served
 from fake_engine import FakeEngine
+from pages import PATIENCE, PHONE, choose, finished, fits, open_tab
 from PIL import Image
-from playwright.sync_api import Download, Locator, Page, expect
+from playwright.sync_api import Download, Page, expect
+from serving import PHOTO_SIZE, served
 
 from ovs_core.engine import Engine
 from ovs_core.ui.app import build_ui
 
-PHONE = (390, 844)
-PATIENCE = 60_000  # milliseconds
 OpenPage = Callable[..., Page]
 
 
@@ -29,18 +28,6 @@ def slow_engine(tmp_path_factory: pytest.TempPathFactory) -> FakeEngine:
 def slow_address(slow_engine: FakeEngine) -> Iterator[str]:
     with served(build_ui(slow_engine)) as url:
         yield url
-
-
-def choose(page: Page, photo: Path, words: str) -> None:
-    page.set_input_files("#photo input[type=file]", photo)
-    page.wait_for_selector("#photo img")
-    page.fill("#classes textarea", words)
-
-
-def finished(page: Page, tab: str = "segment", kind: str = "done") -> Locator:
-    status = page.locator(f"#{tab}-status .{kind}")
-    expect(status).to_be_visible(timeout=PATIENCE)
-    return status
 
 
 def segment(page: Page, photo: Path, words: str = "dog; grass; sky | clouds") -> None:
@@ -56,14 +43,6 @@ def download(page: Page, kind: str, to: Path) -> Path:
     path = to / received.suggested_filename
     received.save_as(path)
     return path
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
-def fits(page: Page) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
 def test_segment_shows_picture_summary_and_table(open_page: OpenPage, address: str, photo_file: Path) -> None:
@@ -101,20 +80,19 @@ def test_sliders_answer_without_the_model(
     assert engine.runs == runs
 
 
-def test_optional_parts_show_with_their_method(
+def test_options_have_fields_and_reach_the_methods_that_declare_them(
     open_page: OpenPage, address: str, photo_file: Path, tmp_path: Path
 ) -> None:
     page = open_page(address)
-    expect(page.locator("#switches")).to_be_hidden()
-    page.click("#method input")
-    page.get_by_role("option", name="MaskCLIP").click()
-    page.locator("#switches").get_by_label("Key smoothing").check(timeout=PATIENCE)
-    segment(page, photo_file)
-    report = json.loads(download(page, "json", tmp_path).read_text(encoding="utf-8"))
-    assert (report["method"], report["switches"]) == ("maskclip", ["key_smoothing"])
-    page.click("#method input")
-    page.get_by_role("option", name="NACLIP").click()
-    expect(page.locator("#switches")).to_be_hidden()
+    page.get_by_role("button", name="More options").click()
+    page.get_by_role("button", name="Options of single methods").click()
+    page.locator("#option-key-smoothing").get_by_role("checkbox").check(timeout=PATIENCE)
+    for title, name, switched in (("MaskCLIP", "maskclip", ["key_smoothing"]), ("NACLIP", "naclip", [])):
+        page.click("#method input")
+        page.get_by_role("option", name=title, exact=True).click()
+        segment(page, photo_file)
+        report = json.loads(download(page, "json", tmp_path).read_text(encoding="utf-8"))
+        assert (report["method"], report["switches"]) == (name, switched)
 
 
 def test_opacity_is_settled_in_the_browser(open_page: OpenPage, address: str, photo_file: Path) -> None:

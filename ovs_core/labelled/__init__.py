@@ -1,0 +1,1 @@
+"""Labelled photos as people have them on their disks: one reader for evaluation, training and benchmarks."""
