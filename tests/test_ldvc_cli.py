@@ -6,18 +6,19 @@ from hashlib import sha256
 from types import MappingProxyType
 
 import pytest
-from conftest import random_photo, tiny_spec
 from ldvc_toys import TOY_SPLIT, make_head, make_model, make_world
-from test_ldvc_heads import official_file, official_state
+from towers import random_photo, tiny_spec
+from zegclip_files import official_file, official_state
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli import train, weights
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, EncoderSpec, LoadedModel
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Request, Result
 from ovs_core.methods import METHODS
 from ovs_core.methods.ldvc.heads import load_prompted_head, save_prompted_head
-from ovs_core.splits import SPLITS
 from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary.splits import SPLITS
 
 BYTES = b"the tower's weights"
 TOWER = sha256(BYTES).hexdigest()
