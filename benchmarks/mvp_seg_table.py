@@ -33,7 +33,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.labelled_photos import open_photos as open_labelled
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.mini import STRIDE
@@ -42,6 +41,7 @@ from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
+from ovs_core.labelled.datasets import FOLDER, open_dataset, read_example
 from ovs_core.labelled.mask_values import known_pixels
 from ovs_core.methods import METHODS
 from ovs_core.methods.base import BoundMethod
@@ -171,8 +171,8 @@ def measure(
     limit: int | None,
 ) -> tuple[dict[str, Row], int]:
     """A row for each method and each student (with its teacher), and the number of photos."""
-    labelled = open_labelled(root, split, limit)
-    names = labelled.dataset.names
+    labelled = open_dataset(FOLDER, root, split=split, limit=limit)
+    names = labelled.names
     unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in names)])
     vocabulary = Vocabulary(tuple((spoken_name(name),) for name in names))
     banks = {
@@ -180,7 +180,7 @@ def measure(
     }
     counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (*methods, *students)}
     embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
-    for photo, truth in labelled.read():
+    for photo, truth in (read_example(labelled, example) for example in labelled.examples):
         features = tower.vision.encode(photo.pixels, FRAME)
         named = known_pixels(truth) & (truth.labels > 0)
         answers = {

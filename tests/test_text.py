@@ -10,7 +10,8 @@ from tiny_clip import make_model
 
 from ovs_core.devices import Cancelled
 from ovs_core.encoders.prompts import clip_tokenizer, fill
-from ovs_core.encoders.text import TextEncoder, row_key, text_tower
+from ovs_core.encoders.text import TextEncoder, text_tower
+from ovs_core.encoders.text_rows import row_key
 from ovs_core.types import Vocabulary
 
 CPU = torch.device("cpu")

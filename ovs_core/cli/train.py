@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,18 +18,25 @@ import torch
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES, Compute
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.methods.ldvc.model import MethodName
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.gkc import gkc_plan, train_gkc
+from ovs_core.training.gkc_photos import ResNetTower, gkc_photo_plan, train_gkc_photos
+from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
+from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
+from ovs_core.user_folders import without_tilde
 
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
@@ -149,10 +157,40 @@ def _prepare_maft_plus(
     return lambda out: train_maft_plus(tower, sources, start, plan, out, processes=place.processes)
 
 
+def _prepare_prompted(
+    method: MethodName, values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
+) -> Callable[[Path], Path]:
+    plan = prompted_plan(values, method)
+    (name,) = folders
+    photos = open_split(folders[name], SPLITS[name], _PART)
+    tower, loaded = _tower(plan.encoder, place)
+    towers = towers_of(tower.vision, loaded.model, _sha256(tower))
+    return lambda out: train_prompted(towers, photos, plan, out, processes=place.processes)
+
+
+def _prepare_gkc(
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
+) -> Callable[[Path], Path]:
+    """On the embedded model a head; on "rn50_openai" or "rn101_openai" the official recipe, tower and all."""
+    values = dict(values)
+    encoder = values.pop("encoder", "mini")
+    if encoder == "mini":
+        plan = gkc_plan(values)
+        mask_tower = _mask_tower(place)
+        sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
+        return lambda out: train_gkc(mask_tower, sources, plan, out, processes=place.processes)
+    photo_plan = gkc_photo_plan(values)
+    tower, _ = _tower(encoder, place)
+    if tower.resnet is None:
+        raise ValueError(f"gkc is trained on mini, rn50_openai or rn101_openai; got {encoder!r}.")
+    resnet = ResNetTower(tower.resnet.visual, tower.text, tower.model.logit_scale.detach(), _sha256(tower))
+    return lambda out: train_gkc_photos(resnet, folders["coco"], photo_plan, out, processes=place.processes)
+
+
 def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
     """Folders of photos, and the head to start from if there is one."""
-    photos = {name: folder for name, folder in folders.items() if name != "head"}
-    return MaskSources(**photos), folders["head"] / _HEAD if "head" in folders else None
+    sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
+    return sources, folders["head"] / _HEAD if "head" in folders else None
 
 
 _PHOTOS = tuple(SPLITS)
@@ -164,6 +202,9 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         "mvp-seg-plus": _Recipe(("contexts", *_PHOTOS), ("contexts",), _PHOTOS, _prepare_plus),
         "fc-clip": _Recipe(_MASK_DATA, ("coco",), (), _prepare_fc_clip, anywhere=True),
         "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus, anywhere=True),
+        "zegclip": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "zegclip"), anywhere=True),
+        "ldvc": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "ldvc"), anywhere=True),
+        "gkc": _Recipe(("coco", "pets", "camvid"), ("coco",), (), _prepare_gkc, anywhere=True),
     }
 )
 
@@ -175,7 +216,9 @@ def _parser() -> argparse.ArgumentParser:
         "method",
         choices=tuple(_RECIPES),
         help="what to train: mvp-seg learned contexts, mvp-seg-plus their student, fc-clip a mask head, "
-        "maft-plus the tower tuned for that head; `python -m recipes.mini` makes the towers themselves",
+        "maft-plus the tower tuned for that head, zegclip and ldvc decoders and prompts, "
+        "gkc a head that needs no CLIP at inference; "
+        "`python -m recipes.mini` makes the towers themselves",
     )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
     known = "; ".join(f"{name}: {', '.join(recipe.data)}" for name, recipe in _RECIPES.items())
@@ -184,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help=f"once per folder; names of {known}; mvp-seg needs one data set, which also "
+        help=f"once per folder; names of {known}; mvp-seg, zegclip and ldvc need one data set, which also "
         "names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the folder of "
         "fc_clip.safetensors, which fc-clip may start from",
     )
@@ -226,7 +269,7 @@ def _folders(pairs: Sequence[str], recipe: _Recipe) -> dict[str, Path]:
         name, separator, folder = pair.partition("=")
         if not separator or name not in recipe.data:
             raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(recipe.data)}.")
-        folders[name] = Path(folder).expanduser()
+        folders[name] = without_tilde(folder)
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
     missing = [name for name in recipe.needed if name not in folders]
@@ -262,4 +305,5 @@ def _sha256(tower: Tower) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

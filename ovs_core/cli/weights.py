@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.streams import lasting_output
 from ovs_core.encoders.towers import ENCODERS
 from ovs_core.methods import METHODS
 from ovs_core.methods.heads import add_head, check_head, describe_head, own_heads
+from ovs_core.methods.ldvc.heads import save_prompted_head
+from ovs_core.methods.ldvc.official import ZEGCLIP_TOWER, holds_zegclip, load_zegclip
 
 _BAR_WIDTH = 30
 _SECONDS_BETWEEN_REDRAWS = 0.1
@@ -112,8 +116,18 @@ def _get(store: WeightStore, name: str, local_file: Path | None) -> None:
 
 
 def _add(store: WeightStore, file: Path) -> None:
-    path = add_head(store, file, METHODS, ENCODERS)
+    with tempfile.TemporaryDirectory() as folder:
+        path = add_head(store, _converted(store, file, Path(folder)), METHODS, ENCODERS)
     print(f"{path} {describe_head(store, path, METHODS, ENCODERS)}")
+
+
+def _converted(store: WeightStore, file: Path, folder: Path) -> Path:
+    """An official ZegCLIP checkpoint as a head's file in `folder`; any other file as it is."""
+    if not holds_zegclip(file):
+        return file
+    loaded = ENCODERS[ZEGCLIP_TOWER].load(store)
+    trained = load_zegclip(file, loaded.model.visual, next(iter(loaded.weights.values())))
+    return save_prompted_head(trained, folder / "zegclip.safetensors", half=False)
 
 
 def _verify(store: WeightStore, name: str | None) -> None:
@@ -177,4 +191,5 @@ class _Bar:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

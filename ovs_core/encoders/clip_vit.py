@@ -9,6 +9,9 @@ Windows: official code cuts windows in pixels, upsamples the logits of each and 
 Here every window starts on the token grid of the whole frame and has whole tokens, so evidence of
 overlapping windows is averaged directly on that grid and no K x H x W array is ever needed; upsampling
 comes after.
+
+Methods that need more ask for it: deep prompts are an argument of the same pass, and *taps* give the tokens
+that leave chosen blocks, the last one included, which runs for a tap alone. Nothing asked, nothing paid.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
+from ovs_core.encoders.deep_prompts import VisualPrompts
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.encoders.upsampling import FINER
 from ovs_core.image import frame_size, to_frame
@@ -53,6 +57,9 @@ class VisionEncoder:
         device: where `visual` lives.
         dtype: precision of `visual`; tokens come out in it.
         position_mode: how positions are resized to another grid.
+        prompts: tokens that stand between the class token and the patches, or None.
+        taps: blocks, from 0, whose outputs each window carries beside its tokens.
+        double_class_token: add the class embedding twice, as ZegCLIP's official code does.
     """
 
     name: str
@@ -64,9 +71,15 @@ class VisionEncoder:
     device: torch.device
     dtype: torch.dtype
     position_mode: PositionMode = "bicubic"
+    prompts: VisualPrompts | None = None
+    taps: tuple[int, ...] = ()
+    double_class_token: bool = False
 
     def __post_init__(self) -> None:
         check_visual(self.visual)
+        check_taps(self.visual, self.taps)
+        if self.prompts is not None:
+            self.prompts.fitting(self.visual.class_embedding.shape[0], len(self.visual.transformer.resblocks))
         self.visual.eval().requires_grad_(False)
 
     def encode(
@@ -103,17 +116,31 @@ class VisionEncoder:
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal features agree on: tower, positions, frame and windows; the cache key."""
         plan = "whole" if preset.window is None else f"{preset.window}/{preset.stride}"
-        return f"{self.identity}|{self.position_mode}|{preset.short_side}|{plan}"
+        parts = [self.identity, self.position_mode, str(preset.short_side), plan]
+        if self.prompts is not None:
+            parts.append(f"prompts {self.prompts.digest[:12]}")
+        if self.double_class_token:
+            parts.append("double class token")
+        if self.taps:
+            parts.append("taps " + ",".join(map(str, self.taps)))
+        return "|".join(parts)
 
     @torch.no_grad()
     def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> tuple[list[Window], list[Tensor]]:
         """Windows, and the shares (9, 4h, 4w) of each where the stem gives them."""
         crops = torch.stack([self._crop(frame, box) for box in boxes])  # (B, 3, Hw, Ww)
         patches, shares = patches_and_shares(self.visual, crops)
-        tokens = tokens_of_patches(self.visual, patches, mode=self.position_mode)  # (B, 1 + h*w, C)
-        windows = [
-            Window(top, left, (h, w), one.clone())  # a view would keep its whole batch alive
-            for (top, left, h, w), one in zip(boxes, tokens, strict=True)
+        tokens, tapped = tokens_and_taps(
+            self.visual,
+            patches,
+            mode=self.position_mode,
+            prompts=self.prompts,
+            taps=self.taps,
+            double_class_token=self.double_class_token,
+        )  # (B, 1 + h*w, C)
+        windows = [  # a view would keep its whole batch alive
+            Window(*boxes[i][:2], boxes[i][2:], tokens[i].clone(), tuple(one[i].clone() for one in tapped))
+            for i in range(len(boxes))
         ]
         return windows, [] if shares is None else [one.clone() for one in shares]
 
@@ -162,6 +189,29 @@ def patches_and_shares(visual: VisionTransformer, pixels: Tensor) -> tuple[Tenso
     return visual.conv1(pixels), None
 
 
+class TokensAndTaps(NamedTuple):
+    """What a pass through an image tower gives, prompts left out.
+
+    Attributes:
+        tokens: those that enter the last block, (B, 1 + h*w, C).
+        taps: those that leave the blocks asked for, in the order asked, (B, 1 + h*w, C) each.
+    """
+
+    tokens: Tensor
+    taps: tuple[Tensor, ...]
+
+
+def check_taps(visual: VisionTransformer, taps: Sequence[int]) -> None:
+    """Return if the tower has these blocks.
+
+    Raises:
+        ValueError: if it has not, or one is asked for twice.
+    """
+    blocks = len(visual.transformer.resblocks)
+    if len(set(taps)) != len(taps) or any(not 0 <= tap < blocks for tap in taps):
+        raise ValueError(f"taps must be different blocks from 0 to {blocks - 1}, got {tuple(taps)}")
+
+
 def tokens_of_patches(
     visual: VisionTransformer,
     patches: Tensor,
@@ -173,16 +223,63 @@ def tokens_of_patches(
 
     Patch dropout, a training device, is left out.
     """
+    return tokens_and_taps(visual, patches, mode=mode, naclip_scale_factor=naclip_scale_factor).tokens
+
+
+def tokens_and_taps(
+    visual: VisionTransformer,
+    patches: Tensor,
+    *,
+    mode: PositionMode = "bicubic",
+    naclip_scale_factor: bool = False,
+    prompts: VisualPrompts | None = None,
+    taps: Sequence[int] = (),
+    double_class_token: bool = False,
+) -> TokensAndTaps:
+    """Run the stem's patches (B, C, h, w) up to the last block, or through it where that is tapped.
+
+    Args:
+        visual: the tower; unchanged.
+        patches: from its stem.
+        mode: see `resize_positions`.
+        naclip_scale_factor: see `resize_positions`.
+        prompts: tokens between the class token and the patches; gradients flow to them.
+        taps: blocks, from 0, whose outputs are wanted.
+        double_class_token: add the class embedding twice (ZegCLIP's official code).
+
+    Raises:
+        ValueError: if the tower has no such blocks or takes prompts of another width.
+    """
+    blocks = visual.transformer.resblocks
+    check_taps(visual, taps)
+    if prompts is not None:
+        prompts.fitting(patches.shape[1], len(blocks))
     grid = (patches.shape[2], patches.shape[3])
     patches = patches.flatten(2).transpose(1, 2)  # (B, h*w, C)
+    count = patches.shape[1]
     first = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+    first = 2 * first if double_class_token else first
     positions = resize_positions(
         visual.positional_embedding, grid, mode=mode, naclip_scale_factor=naclip_scale_factor
     )
     x = visual.ln_pre(torch.cat([first, patches], dim=1) + positions.to(patches.dtype))  # (B, 1 + h*w, C)
-    for block in visual.transformer.resblocks[:-1]:
-        x = block(x)
-    return x
+    left: dict[int, Tensor] = {}
+    entering = x
+    for number, block in enumerate(blocks):
+        last = number == len(blocks) - 1
+        if last:
+            entering = _without_prompts(x, count)
+            if number not in taps:
+                break
+        x = block(x if prompts is None else prompts.entering(x, number, count))
+        if number in taps:
+            left[number] = _without_prompts(x, count)
+    return TokensAndTaps(entering, tuple(left[tap] for tap in taps))
+
+
+def _without_prompts(x: Tensor, patches: int) -> Tensor:
+    """Class token and patches of a sequence (B, L, C)."""
+    return x if x.shape[1] == 1 + patches else torch.cat([x[:, :1], x[:, x.shape[1] - patches :]], dim=1)
 
 
 def to_joint_space(visual: VisionTransformer, x: Tensor) -> Tensor:

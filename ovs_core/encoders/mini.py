@@ -4,10 +4,11 @@ Everything behind the stem (class token, positions, transformer blocks, `ln_post
 is open_clip's own code and parameter layout, so every method takes the path that full CLIP takes. The stem
 is two MobileNetV2 trunks (arXiv 1801.04381; output stride 16 by dilation) with the heads they were first
 trained with: ImageNet's classifier and a DeepLabV3 head (arXiv 1706.05587) for PASCAL VOC; and a detector
-(`ovs_core.encoders.detector`) for COCO's things. What a head believes at a position enters the token as the
-mean of its class names' text embeddings, weighted by its soft-max (the detector's: a sum, each name with its
-own share), beside the trunk's own features. The MobileNets' finer maps say how evidence is upsampled
-(`ovs_core.encoders.upsampling`).
+(`ovs_core.encoders.detector`) for COCO's things, and a segmenter of materials (`ovs_core.encoders.mosaic`);
+either may be left out. What a head believes at a position enters the token as the mean of its class names'
+text embeddings, weighted by its soft-max (the detector's: a sum, each name with its own probability), beside
+the trunk's own features. How far materials are believed is learnt for each place: what knows them from a
+distance is wrong about things. Finer maps say how evidence is upsampled (`ovs_core.encoders.upsampling`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 
 from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, at_sixteenth
+from ovs_core.encoders.mosaic import CONTEXT, Mosaic
+from ovs_core.encoders.padding import pad_same
 from ovs_core.encoders.upsampling import NeighbourShares
 
 STRIDE = 16  # frame pixels per token
@@ -37,8 +40,8 @@ STAGES = (
 QUARTER_BLOCKS, EIGHTH_BLOCKS = 3, 6  # blocks up to 1/4 and 1/8 of the frame
 QUARTER_CHANNELS, EIGHTH_CHANNELS, CHANNELS = 24, 32, 320
 DETECTOR_PARTS = "visual.conv1.detector"  # names in a model's state begin so
-TOKEN_TABLE, TOKEN_STEPS = "token_embedding.weight", "token_embedding.steps"  # in the file that ships
 DETECTOR_CHANNELS = len(STRIDES) * WIDTH
+MATERIAL_PARTS = "visual.conv1.material"
 
 
 class Maps(NamedTuple):
@@ -47,15 +50,6 @@ class Maps(NamedTuple):
     quarter: Tensor
     eighth: Tensor
     last: Tensor
-
-
-def pad_same(x: Tensor, kernel: int, stride: int, dilation: int) -> Tensor:
-    """Zero-pad (B, C, H, W) as TensorFlow's SAME does; an odd row or column goes to the bottom or right."""
-    pads: list[int] = []
-    for size in (x.shape[-1], x.shape[-2]):
-        total = max((-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads)
 
 
 class InvertedResidual(nn.Module):
@@ -128,6 +122,7 @@ class ConvStem(nn.Module):
         imagenet_names, voc_names: outputs of the two heads, "background" included.
         upsampling: whether the stem also says how evidence is upsampled.
         detector_names: outputs of the detector; 0 leaves it out.
+        material_names: outputs of the segmenter of materials, "none of them" included; 0 leaves it out.
     """
 
     def __init__(
@@ -138,6 +133,7 @@ class ConvStem(nn.Module):
         voc_names: int,
         upsampling: bool = False,
         detector_names: int = 0,
+        material_names: int = 0,
     ) -> None:
         super().__init__()
         self.imagenet, self.voc = MobileNetV2(), MobileNetV2()
@@ -154,8 +150,14 @@ class ConvStem(nn.Module):
         if detector_names:
             self.detector_words = nn.Conv2d(detector_names, text_width, 1, bias=False)
             inputs += text_width + DETECTOR_CHANNELS
+        self.materials = Mosaic(material_names) if material_names else None
+        if material_names:
+            self.material_words = nn.Conv2d(material_names, text_width, 1, bias=False)
+            believing = CONTEXT + material_names + voc_names + detector_names
+            self.material_gate = nn.Conv2d(believing, 1, 1)
+            inputs += text_width + CONTEXT
         self.mix = nn.Conv2d(inputs, width, 1)
-        channels = (2 * QUARTER_CHANNELS, 2 * EIGHTH_CHANNELS, width)
+        channels = (2 * QUARTER_CHANNELS + material_names, 2 * EIGHTH_CHANNELS, width)
         self.shares = NeighbourShares(*channels) if upsampling else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -174,15 +176,38 @@ class ConvStem(nn.Module):
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of all trunks side by side."""
         imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
         quarter, eighth, last = ([one, other] for one, other in zip(imagenet, voc, strict=True))
-        detected: list[Tensor] = []
+        voc_features, voc_logits = self.voc_head(voc.last)
+        beliefs = [voc_logits.softmax(dim=1)]
+        parts = [
+            self.imagenet_words(self.imagenet_belief(imagenet.last)),
+            self.voc_words(beliefs[0]),
+            imagenet.last,
+            voc_features,
+        ]
         if self.detector is not None:
-            found = self.detector(x)
-            features, belief = at_sixteenth(found)
-            eighth.append(found.hidden[0])
+            detected = self.detector(x)
+            features, belief = at_sixteenth(detected)
+            eighth.append(detected.hidden[0])
             last.append(features)
-            detected = [self.detector_words(belief), features]
+            beliefs.append(belief)
+            parts += [self.detector_words(belief), features]
+        if self.materials is not None:
+            seen = self.materials(x)
+            fine = seen.logits.softmax(dim=1)
+            belief = F.avg_pool2d(fine, 4, ceil_mode=True)
+            # From 0 to 2; 1 where nothing was learnt.
+            gate = 2 * self.material_gate(torch.cat([seen.context, belief, *beliefs], dim=1)).sigmoid()
+            quarter.append(fine)
+            eighth.append(seen.decoded)
+            last.append(seen.context)
+            parts += [gate * self.material_words(belief), seen.context]
         maps = Maps(torch.cat(quarter, dim=1), torch.cat(eighth, dim=1), torch.cat(last, dim=1))
-        return self._tokens(imagenet.last, voc.last, detected), maps
+        return self.mix(torch.cat(parts, dim=1)), maps
+
+    def imagenet_belief(self, imagenet: Tensor) -> Tensor:
+        """ImageNet's classifier on its trunk's last map: class probabilities (B, 1001, h, w)."""
+        logits: Tensor = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet)))
+        return logits.softmax(dim=1)
 
     def voc_head(self, voc: Tensor) -> tuple[Tensor, Tensor]:
         """DeepLabV3's head on its trunk's last map: features (B, 256, h, w), logits (B, V, h, w)."""
@@ -190,19 +215,14 @@ class ConvStem(nn.Module):
         voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))
         return voc, self.voc_classifier(voc)
 
-    def _tokens(self, imagenet: Tensor, voc: Tensor, detected: list[Tensor]) -> Tensor:
-        imagenet_belief = self.imagenet_classifier(F.relu6(self.imagenet_top(imagenet))).softmax(dim=1)
-        voc, voc_logits = self.voc_head(voc)
-        beliefs = [self.imagenet_words(imagenet_belief), self.voc_words(voc_logits.softmax(dim=1))]
-        return self.mix(torch.cat([*beliefs, imagenet, voc, *detected], dim=1))
-
 
 def build_mini(config: Mapping[str, Any]) -> CLIP:
     """Build the embedded model from `checkpoints/mini/mini.json`, with random weights.
 
     Args:
         config: open_clip's `embed_dim`, `vision_cfg`, `text_cfg`, and `stem` with the number of names of each
-            head, {"imagenet_names", "voc_names"}, `upsampling` and `detector_names` (left out: false and 0).
+            head, {"imagenet_names", "voc_names"}, `upsampling`, `detector_names` and `material_names` (left
+            out: false and 0).
 
     Returns:
         An open_clip model whose `visual.conv1` is a `ConvStem`.
@@ -213,29 +233,19 @@ def build_mini(config: Mapping[str, Any]) -> CLIP:
 
 
 def without_detector(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of `build_mini` with no detector in the stem."""
-    return {**config, "stem": {**config["stem"], "detector_names": 0}}
+    """A configuration of `build_mini` with neither detector nor segmenter of materials in the stem."""
+    return {**config, "stem": {**config["stem"], "detector_names": 0, "material_names": 0}}
+
+
+def without_materials(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of `build_mini` with no segmenter of materials in the stem."""
+    return {**config, "stem": {**config["stem"], "material_names": 0}}
 
 
 def fitting(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Mapping[str, Any]:
-    """The configuration for a model's state: without a detector where the state has none."""
-    has_one = any(name.startswith(DETECTOR_PARTS) for name in state)
-    return config if has_one else without_detector(config)
-
-
-def with_small_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A CLIP's state with its token table in whole numbers of 8 bits, a step for each row beside them.
-
-    The table is half of a small CLIP's file. `with_whole_table` undoes it, to 1/254 of a row's largest value.
-    """
-    table = state[TOKEN_TABLE].float()
-    step = (table.abs().amax(dim=1, keepdim=True) / 127).clamp(min=1e-8)
-    return {**state, TOKEN_TABLE: (table / step).round().to(torch.int8), TOKEN_STEPS: step}
-
-
-def with_whole_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Undo `with_small_table`; a state without such a table is left as it is."""
-    whole = dict(state)
-    if TOKEN_STEPS in whole:
-        whole[TOKEN_TABLE] = whole[TOKEN_TABLE].float() * whole.pop(TOKEN_STEPS)
-    return whole
+    """The configuration for a model's state: with the parts of the stem that the state has."""
+    stem = {**config["stem"]}
+    for part, setting in ((DETECTOR_PARTS, "detector_names"), (MATERIAL_PARTS, "material_names")):
+        words = state.get(f"{part}_words.weight")
+        stem[setting] = 0 if words is None else words.shape[1]
+    return {**config, "stem": stem}

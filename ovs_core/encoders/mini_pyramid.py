@@ -30,6 +30,7 @@ from ovs_core.encoders.mini import (
     QUARTER_CHANNELS,
     ConvStem,
 )
+from ovs_core.encoders.mosaic import CONTEXT, DECODED
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
@@ -103,10 +104,14 @@ def check_mini_tower(visual: VisionTransformer) -> None:
 def pyramid_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:
     """Channels of the four maps of this tower, finest first."""
     stem: ConvStem = visual.conv1
+    quarter = 2 * QUARTER_CHANNELS
     eighth, coarse = 2 * EIGHTH_CHANNELS, stem.mix.out_channels + 2 * CHANNELS
     if stem.detector is not None:
         eighth, coarse = eighth + WIDTH, coarse + DETECTOR_CHANNELS
-    return 2 * QUARTER_CHANNELS, eighth, coarse, coarse
+    if stem.materials is not None:
+        quarter += stem.material_words.in_channels
+        eighth, coarse = eighth + DECODED, coarse + CONTEXT
+    return quarter, eighth, coarse, coarse
 
 
 def stem_maps(
@@ -145,3 +150,10 @@ def dense_of_stem(visual: VisionTransformer, pyramid: Pyramid) -> Tensor:
 def vectors_to_joint_space(visual: VisionTransformer, vectors: Tensor) -> Tensor:
     """Take vectors (n, C) of the dense map through the tower's own head: (n, D), not normalised."""
     return to_joint_space(visual, vectors)
+
+
+def picture_embeddings(visual: VisionTransformer, pixels: Tensor) -> Tensor:
+    """What the tower makes of whole pictures, (B, D), not normalised, of normalised pixels (B, 3, H, W)."""
+    tokens = tokens_of_patches(visual, visual.conv1(pixels))
+    leaving = visual.transformer.resblocks[-1](tokens)[:, :1]  # (B, 1, C): the class token
+    return to_joint_space(visual, leaving)[:, 0]

@@ -12,24 +12,19 @@ before cannot change an answer.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import logging
-import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ovs_core.cache import ByteCache
 from ovs_core.devices import Cancel, Report, advance
+from ovs_core.encoders.deep_prompts import LanguagePrompts, template_start
 from ovs_core.encoders.prompts import (
     ClassPosition,
     Tokenizer,
@@ -39,12 +34,10 @@ from ovs_core.encoders.prompts import (
     insert_context,
     whole_words,
 )
+from ovs_core.encoders.text_rows import RowFiles, row_key
 from ovs_core.types import TextBank, Vocabulary
 
-logger = logging.getLogger(__name__)
-
 CACHE_BYTES = 32 << 20  # 16,000 names at D = 512
-DIGEST_BYTES = 32  # SHA-256
 BATCH_PROMPTS = 20  # of the 80 templates: short prompts do not wait for long ones, matrices stay large
 
 
@@ -100,11 +93,66 @@ class TextTower:
         tokens = self.token_embedding(ids[:, : int(ends.max()) + 1])  # (B, L, C)
         return self._read(insert_context(tokens, context, ends, position), ends)
 
-    def _read(self, tokens: Tensor, ends: Tensor) -> Tensor:
-        """Embeddings (B, D) of embedded prompts (B, L, C), read at `ends` (B,)."""
+    def embed_deep(self, ids: Tensor, states: Tensor) -> Tensor:
+        """Embeddings (B, D), not normalised, of prompts whose first words are overwritten before every block.
+
+        Args:
+            ids: of filled templates, (B, L).
+            states: (blocks, m, C) for the places 1..m; gradients flow to them.
+
+        Raises:
+            ValueError: if they are for a tower of another width or number of blocks, or leave no room for a
+                name.
+        """
+        self.check_states(states)
+        ends = self.read_at(ids)
+        shortest = int(ends.min()) - 1
+        if states.shape[1] > shortest:
+            raise ValueError(f"language prompts must fit texts of {shortest} tokens, got {states.shape[1]}")
+        return self._read(self.token_embedding(ids[:, : int(ends.max()) + 1]), ends, states)
+
+    @torch.no_grad()
+    def word_states(self, ids: Tensor) -> Tensor:
+        """What stands at the places behind the start of text before every block, (blocks, L - 1, C).
+
+        Args:
+            ids: of a start of text and words, (L,), without an end of text.
+        """
+        length = len(ids)
+        x = self.token_embedding(ids[None]).to(self.positions.dtype) + self.positions[:length]  # (1, L, C)
+        states = []
+        for block in self._blocks():
+            states.append(x[0, 1:])
+            x = block(x, attn_mask=self.mask[:length, :length].to(x.dtype))
+        return torch.stack(states)
+
+    def check_states(self, states: Tensor) -> None:
+        """Return if language prompts (blocks, m, C) are for a tower of this width and number of blocks.
+
+        Raises:
+            ValueError: if they are not.
+        """
+        expected = (len(self._blocks()), self.positions.shape[1])
+        if states.ndim != 3 or (states.shape[0], states.shape[2]) != expected:
+            raise ValueError(
+                f"language prompts must be ({expected[0]}, m, {expected[1]}), got {tuple(states.shape)}"
+            )
+
+    def _blocks(self) -> Sequence[nn.Module]:
+        blocks: Any = self.transformer.resblocks
+        return blocks
+
+    def _read(self, tokens: Tensor, ends: Tensor, states: Tensor | None = None) -> Tensor:
+        """Embeddings (B, D) of embedded prompts (B, L, C), read at `ends` (B,); `states` overwrite words."""
         length = tokens.shape[1]
         x = tokens.to(self.positions.dtype) + self.positions[:length]  # (B, L, C)
-        x = self.transformer(x, attn_mask=self.mask[:length, :length].to(x.dtype))
+        mask = self.mask[:length, :length].to(x.dtype)
+        if states is None:
+            x = self.transformer(x, attn_mask=mask)
+        else:
+            for own, block in zip(states.to(x.dtype), self._blocks(), strict=True):
+                own = own.expand(len(x), -1, -1)  # (B, m, C)
+                x = block(torch.cat([x[:, :1], own, x[:, 1 + own.shape[1] :]], dim=1), attn_mask=mask)
         x = self.ln_final(x[torch.arange(len(x), device=x.device), ends])  # (B, C)
         if self.projection is None:
             return x
@@ -229,6 +277,51 @@ class TextEncoder:
             advance(done, len(names), progress, cancel)
         return torch.stack(rows, dim=1).to(self._device)
 
+    def template_states(self, template: str) -> LanguagePrompts:
+        """Language prompts that change nothing: the states of the template's own first words.
+
+        Raises:
+            ValueError: if the template says nothing before the class name.
+        """
+        ids = self._tokenize([template_start(template)]).to(self._device)
+        words = ids[0, : int(self._tower.read_at(ids))]  # start of text, then words
+        return LanguagePrompts(self._tower.word_states(words), template)
+
+    def embed_prompted(
+        self,
+        vocabulary: Vocabulary,
+        prompts: LanguagePrompts,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> TextBank:
+        """Unit embeddings of every name in deep language prompts, float32.
+
+        Args:
+            vocabulary: names; each is encoded once per set of prompts and then remembered.
+            prompts: what stands where the template has its first words.
+            progress: called with (names done, names in all) after each name.
+            cancel: looked at before each name.
+
+        Raises:
+            ValueError: if the prompts are for another tower or of another length than the template's words.
+            Cancelled: if `cancel` was set; names done by then are remembered.
+        """
+        self._tower.check_states(prompts.states)
+        ids = self._tokenize([template_start(prompts.template)])
+        words = int(self._tower.read_at(ids)) - 1
+        if prompts.count != words:
+            raise ValueError(
+                f"language prompts must be {words} tokens, as {prompts.template!r} has before the name, "
+                f"got {prompts.count}"
+            )
+        rows: list[Tensor] = []
+        advance(0, len(vocabulary.rows), progress, cancel)
+        for done, name in enumerate(vocabulary.rows, start=1):
+            rows.append(self._prompted_row(name, prompts))
+            advance(done, len(vocabulary.rows), progress, cancel)
+        return TextBank(vocabulary, torch.stack(rows).to(self._device))
+
     def nearest_words(self, vectors: Tensor) -> tuple[tuple[tuple[str, ...], ...], Tensor]:
         """The word whose token lies nearest to each context vector, and how far away it is.
 
@@ -262,6 +355,17 @@ class TextEncoder:
         key = row_key(self.identity, ("learned context", digest, str(tuple(vectors.shape)), position), name)
         return self._remembered(key, encode).reshape(len(vectors), -1)
 
+    @torch.no_grad()
+    def _prompted_row(self, name: str, prompts: LanguagePrompts) -> Tensor:
+        """Unit embedding (D,) of one name on the CPU: remembered, or on disk, or from the tower."""
+
+        def encode() -> Tensor:
+            ids = self._tokenize(prompts.prompts([name])).to(self._device)
+            found = self._tower.embed_deep(ids, prompts.states.to(self._device))
+            return F.normalize(found[0].float(), dim=0).cpu()
+
+        return self._remembered(row_key(self.identity, ("deep prompts", prompts.digest), name), encode)
+
     def _row(self, name: str, templates: tuple[str, ...]) -> Tensor:
         """Unit embedding (D,) of one name on the CPU: remembered, or on disk, or from the tower."""
         key = row_key(self.identity, templates, name)
@@ -287,58 +391,3 @@ class TextEncoder:
         batches = [self._tower.embed(batch).float() for batch in torch.split(ids, BATCH_PROMPTS)]
         prompts = F.normalize(torch.cat(batches), dim=-1)  # (P, D)
         return F.normalize(prompts.mean(dim=0), dim=0).cpu()
-
-
-def row_key(identity: str, templates: tuple[str, ...], name: str) -> str:
-    """SHA-256 hex of everything a row depends on."""
-    return hashlib.sha256(json.dumps([identity, templates, name]).encode()).hexdigest()
-
-
-class RowFiles:
-    """Rows on disk, one small file each: little-endian float32 numbers, then the SHA-256 of those bytes.
-
-    Never the reason why an answer fails: trouble is logged and the row made anew.
-
-    Args:
-        folder: made when the first row is written.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writable = True
-
-    def read(self, key: str) -> Tensor | None:
-        """Row (D,) kept under `key`; None if there is none or its file is not what was written."""
-        path = self._path(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            logger.warning("The text cache file %s cannot be read: %s", path, error)
-            return None
-        numbers, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-        if hashlib.sha256(numbers).digest() != digest:
-            logger.warning("The text cache file %s is damaged; its embedding is made anew", path)
-            return None
-        return torch.from_numpy(np.frombuffer(numbers, dtype="<f4").astype(np.float32))
-
-    def write(self, key: str, row: Tensor) -> None:
-        """Keep a row (D,); after the first failure this object writes no more."""
-        if not self._writable:
-            return
-        path = self._path(key)
-        partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
-        numbers = row.numpy().astype("<f4").tobytes()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_bytes(numbers + hashlib.sha256(numbers).digest())
-            partial.replace(path)
-        except OSError as error:
-            self._writable = False
-            logger.warning("Text embeddings are not kept on disk: %s", error)
-            with contextlib.suppress(OSError):
-                partial.unlink()
-
-    def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.row"

@@ -77,6 +77,11 @@ class Evidence(Protocol):
         ...
 
     @property
+    def seen(self) -> frozenset[str]:
+        """Names, in lower case, of classes that training saw, where calibration should know; else none."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where it lives."""
         ...

@@ -86,6 +86,11 @@ class MaskProposals:
         return "none"
 
     @property
+    def seen(self) -> frozenset[str]:
+        """Nothing is calibrated by the names that training saw."""
+        return frozenset()
+
+    @property
     def device(self) -> torch.device:
         """Where the masks live."""
         return self.masks.device

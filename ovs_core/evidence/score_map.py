@@ -43,6 +43,7 @@ class ScoreMap:
         activation: how scaled rows become probabilities of names; the scale is not applied to rows that are
             such already ("none").
         offsets: added to class probabilities, by label, before the best is taken.
+        seen: names, in lower case, of classes that training saw, where calibration should know.
     """
 
     rows: Tensor
@@ -50,6 +51,7 @@ class ScoreMap:
     image_size: tuple[int, int]
     activation: Activation = "softmax"
     offsets: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    seen: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         expected = len(self.vocabulary.rows)

@@ -6,6 +6,7 @@ caption or a teacher speaks, and for tiles of photos with one known object only 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class Sample:
         hints: names said to be somewhere among the OTHER pixels (captions).
         placed: True where labels are drawn masks; False where label i only says "somewhere in this tile".
         focus: (row, column) in [0, 1] that a crop must hold, or None.
+        maybe: names that OTHER pixels may show and others do not; nobody said that they are there.
     """
 
     pixels: NDArray[np.uint8]
@@ -82,6 +84,7 @@ class Sample:
     hints: tuple[str, ...] = ()
     placed: bool = True
     focus: tuple[float, float] | None = None
+    maybe: tuple[str, ...] = ()
 
 
 Sampler = Callable[[np.random.Generator], Sample]  # a picture drawn at random
@@ -153,9 +156,7 @@ def crop_sample(sample: Sample, side: int, short_side: tuple[int, int], rng: np.
     gain = rng.uniform(0.7, 1.3) * rng.uniform(0.93, 1.07, size=3)
     shifted = (pixels.astype(np.float32) - MID_GREY) * rng.uniform(0.75, 1.25) + MID_GREY
     pixels = np.clip(shifted * gain, 0, 255).astype(np.uint8)
-    return Sample(
-        pixels, np.ascontiguousarray(labels), sample.groups, sample.absent, sample.hints, sample.placed
-    )
+    return dataclasses.replace(sample, pixels=pixels, labels=np.ascontiguousarray(labels), focus=None)
 
 
 def _resize_crop(

@@ -13,7 +13,8 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import BatchPart, draw_from
 from ovs_core.training.maft_plus import MaftPlan, head_losses, optimiser_groups
 from ovs_core.training.mask_crops import MaskCrops, cache_mask_crops, mask_sampler
-from ovs_core.training.mask_photos import CocoInstances
+from ovs_core.training.mask_photos import CocoInstances, SegmentSource
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan
 from ovs_core.training.processes import ALONE, Processes, parts_of
 from ovs_core.types import Vocabulary
@@ -66,11 +67,12 @@ class MaskTower:
 
 @dataclass(frozen=True)
 class MaskSources:
-    """Folders to learn from; a missing one is left out."""
+    """Folders to learn from, a missing one is left out; and further photos by the name that a plan draws."""
 
     coco: Path
     pets: Path | None = None
     camvid: Path | None = None
+    more: Mapping[str, SegmentSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +128,9 @@ def train_fc_clip(
     with processes.first_alone():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "start": origin}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
-    seen = seen_names(coco, tower.text, plan.templates)
+    seen = seen_names(coco, sources.more, tower.text, plan.templates)
     with processes.first_alone():
-        crops = open_crops(tower, sources, coco, plan.crops, out / "crops")
+        crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     head = MaskHead(head_config(plan, pyramid_channels(tower.visual), seen.rows.shape[1]))
     start_head(head)
@@ -183,21 +185,30 @@ def summed(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def open_crops(
-    tower: MaskTower, sources: MaskSources, coco: CocoInstances, plan: MaskCropPlan, folder: Path
+    tower: MaskTower,
+    sources: MaskSources,
+    coco: CocoInstances,
+    seen: SeenNames,
+    plan: MaskCropPlan,
+    folder: Path,
 ) -> MaskCrops:
     """Crops of the sources that are there, made or found in `folder`."""
     pets = None if sources.pets is None else Pets(sources.pets)
     camvid = None if sources.camvid is None else CamVid(sources.camvid)
     photos = [path.name for source in (coco, pets, camvid) if source is not None for path in source.photos]
-    sampler = mask_sampler(coco, pets, camvid, plan)
-    return cache_mask_crops(tower.visual, tower.sha256, sampler, coco.seen, plan, folder, photos)
+    photos += [f"{name}/{photo}" for name, source in sources.more.items() for photo in source.photos]
+    sampler = mask_sampler(coco, pets, camvid, plan, sources.more)
+    return cache_mask_crops(tower.visual, tower.sha256, sampler, seen.classes, plan, folder, photos)
 
 
-def seen_names(coco: CocoInstances, text: TextEncoder, templates: str) -> SeenNames:
+def seen_names(
+    coco: CocoInstances, more: Mapping[str, SegmentSource], text: TextEncoder, templates: str
+) -> SeenNames:
     """Classes that are not held out, with the words people use for them."""
-    vocabulary = Vocabulary(tuple(SYNONYMS.get(name, (name,)) for name in coco.seen))
+    names = tuple(dict.fromkeys([*coco.seen, *(name for source in more.values() for name in source.names)]))
+    vocabulary = Vocabulary(tuple(SYNONYMS.get(name, (name,)) for name in names))
     rows = text.embed(vocabulary, TEMPLATES[templates]).embeddings
-    return SeenNames(coco.seen, vocabulary, rows)
+    return SeenNames(names, vocabulary, rows)
 
 
 def head_config(plan: FcClipPlan, inputs: tuple[int, int, int, int], joint: int) -> MaskHeadConfig:
@@ -208,7 +219,7 @@ def head_config(plan: FcClipPlan, inputs: tuple[int, int, int, int], joint: int)
 
 
 @torch.no_grad()
-def start_head(head: MaskHead) -> None:
+def start_head(head: nn.Module) -> None:
     """Set weights as Mask2Former does before training (Deformable DETR's start of the offsets).
 
     The points of attention head t first lie on a ray of their own, point i at distance i + 1, all equally

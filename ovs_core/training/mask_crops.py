@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from ovs_core.devices import quick_bfloat16
 from ovs_core.encoders.mini_pyramid import coarsest, stem_maps
 from ovs_core.training.data import OTHER, CamVid, Pets, Sample, Sampler, crop_sample
 from ovs_core.training.losses import UNKNOWN, Target
-from ovs_core.training.mask_photos import CocoInstances, camvid_sample, paste, pet_sample
+from ovs_core.training.mask_photos import CocoInstances, SegmentSource, camvid_sample, paste, pet_sample
 from ovs_core.training.mask_plans import MaskCropPlan
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,11 @@ class Kept(NamedTuple):
 
 
 def mask_sampler(
-    coco: CocoInstances, pets: Pets | None, camvid: CamVid | None, plan: MaskCropPlan
+    coco: CocoInstances,
+    pets: Pets | None,
+    camvid: CamVid | None,
+    plan: MaskCropPlan,
+    more: Mapping[str, SegmentSource] = MappingProxyType({}),
 ) -> Sampler:
     """Draw whole photos with masks from the sources that are there, pasted objects included."""
     sources: dict[str, Sampler] = {"coco": lambda rng: _coco_sample(coco, pets, plan.pastes, rng)}
@@ -92,6 +97,7 @@ def mask_sampler(
         sources["pets"] = lambda rng: pet_sample(pets, rng)
     if camvid is not None:
         sources["camvid"] = lambda rng: camvid_sample(camvid, rng)
+    sources |= {name: source.sample for name, source in more.items()}
     shares = [(name, share) for name, share in plan.shares if name in sources]
     chances = np.array([share for _, share in shares])
 

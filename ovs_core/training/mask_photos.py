@@ -11,6 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ovs_core.training.data import (
     CamVid,
     Pets,
     Sample,
+    Sampler,
     read_mask,
     read_rgb,
 )
@@ -38,6 +40,21 @@ LEAST_PART = 200  # pixels of a part of CamVid's things that is a mask of its ow
 CAMVID_THINGS = (2, 6, 8, 9, 10)  # pole, sign, car, pedestrian, cyclist: one mask per connected part
 
 Annotation = Mapping[str, Any]  # of COCO's instances.json
+
+
+@dataclass(frozen=True)
+class SegmentSource:
+    """Further photos whose segments have names: things one by one, each material as a whole.
+
+    Attributes:
+        names: classes that its masks may have.
+        photos: what its photos are called, so that what was made of others is not taken for theirs.
+        sample: draws a whole photo, labels by segment.
+    """
+
+    names: tuple[str, ...]
+    photos: tuple[str, ...]
+    sample: Sampler
 
 
 class CocoInstances:
@@ -120,16 +137,18 @@ def camvid_sample(camvid: CamVid, rng: np.random.Generator) -> Sample:
     labels = np.full(mask.shape, IGNORE, np.int16)
     count = 0
     for value in np.unique(mask[mask < CAMVID_VOID]).tolist():
-        if value not in CAMVID_THINGS:
-            labels[mask == value] = count
-            count += 1
-            continue
-        parts, _ = ndimage.label(mask == value)
-        sizes = np.bincount(parts.ravel())
-        for part in (np.flatnonzero(sizes[1:] >= LEAST_PART) + 1).tolist():
-            labels[parts == part] = count
+        where = mask == value
+        for part in connected_parts(where) if value in CAMVID_THINGS else [where]:
+            labels[part] = count
             count += 1
     return Sample(read_rgb(path), labels, ((),) * count)
+
+
+def connected_parts(where: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """Connected parts (H, W) of a mask, those of a few pixels left out."""
+    parts, _ = ndimage.label(where)
+    sizes = np.bincount(parts.ravel())
+    return [parts == part for part in (np.flatnonzero(sizes[1:] >= LEAST_PART) + 1).tolist()]
 
 
 def paste(onto: Sample, donor: Sample, rng: np.random.Generator) -> Sample:

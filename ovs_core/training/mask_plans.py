@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ovs_core.training.mvp_seg_data import SPLITS
 
 HELD_OUT = SPLITS["coco_mini"].unseen
 
-Plan = TypeVar("Plan", "MaskCropPlan", "FcClipPlan", "TuningPlan")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Plan = TypeVar("Plan", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)

@@ -108,11 +108,11 @@ def train_maft_plus(
     with processes.first_alone():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "head": digest}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(before.hold_out))
-    seen = seen_names(coco, tower.text, before.templates)
+    seen = seen_names(coco, sources.more, tower.text, before.templates)
     cache = cache or out / "crops"
     device = tower.log_scale.device
     with processes.first_alone():
-        crops = open_crops(tower, sources, coco, before.crops, cache)
+        crops = open_crops(tower, sources, coco, seen, before.crops, cache)
         number = min(plan.count, len(crops))
         views = _frozen_views(given.head.to(device), tower, crops, number, digest, cache)
     learner = TunedTower(tower, given.head, plan)

@@ -1,8 +1,4 @@
-"""Seen and unseen classes as data, and frozen features of a fixed set of crops, made once and kept on disk.
-
-Splits: MaskCLIP+ and ZegCLIP's for VOC 2012, COCO-Stuff and Pascal-Context (Cascade-CLIP uses another ten of
-Context: numbers of the two are not comparable); `coco_mini` is this project's, for a few hundred photos.
-"""
+"""Photos with seen and unseen classes, and frozen features of a fixed set of crops, made once and kept."""
 
 from __future__ import annotations
 
@@ -10,10 +6,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,77 +25,14 @@ from ovs_core.labelled.files import MASK_ENDS, PHOTO_ENDS, file_of, keyed_files
 from ovs_core.labelled.mask_values import LARGEST_VALUE
 from ovs_core.methods.mvp_seg.model import dense_features
 from ovs_core.options import Preset
+from ovs_core.splits import SPLITS as SPLITS
+from ovs_core.splits import Split as Split
+from ovs_core.splits import spoken_name as spoken_name
 from ovs_core.training.data import IGNORE, Sample, crop_sample, read_mask, read_rgb
 
 log = logging.getLogger(__name__)
 
 UNSEEN = -1  # in labels: a pixel of an unseen class, to be left out or guessed
-
-
-@dataclass(frozen=True)
-class Split:
-    """Which classes of a data set are never learnt.
-
-    Attributes:
-        unseen: names, as the data set writes them.
-        classes: how many classes there are in all, background not counted.
-    """
-
-    unseen: tuple[str, ...]
-    classes: int
-
-
-SPLITS: Mapping[str, Split] = MappingProxyType(
-    {
-        "voc": Split(("pottedplant", "sheep", "sofa", "train", "tvmonitor"), 20),
-        "coco_stuff": Split(
-            (
-                *("cow", "giraffe", "suitcase", "frisbee", "skateboard", "carrot", "scissors", "cardboard"),
-                *("clouds", "grass", "playingfield", "river", "road", "tree", "wall-concrete"),
-            ),
-            171,
-        ),
-        "context": Split(
-            (
-                *("cow", "motorbike", "sofa", "cat", "boat"),
-                *("fence", "bird", "tvmonitor", "keyboard", "aeroplane"),
-            ),
-            59,
-        ),
-        "coco_mini": Split(
-            (
-                *("zebra", "giraffe", "elephant", "bear", "pizza", "donut", "laptop", "umbrella", "truck"),
-                *("bed", "toilet", "suitcase", "teddy bear", "refrigerator", "broccoli"),
-            ),
-            80,
-        ),
-    }
-)
-_PLAIN_WORDS: Mapping[str, str] = MappingProxyType(
-    {
-        "aeroplane": "airplane",
-        "diningtable": "dining table",
-        "pottedplant": "potted plant",
-        "tvmonitor": "tv monitor",
-        "playingfield": "playing field",
-        "waterdrops": "water drops",
-        "window-blind": "window blind",
-        "bedclothes": "bed clothes",
-    }
-)
-
-
-def spoken_name(name: str) -> str:
-    """What to say for a data set's name: "tv monitor" for "tvmonitor", "brick wall" for "wall-brick".
-
-    MaskCLIP words names for people, ZegCLIP takes them raw; results differ.
-    """
-    if name in _PLAIN_WORDS:
-        return _PLAIN_WORDS[name]
-    thing, mark, kind = name.partition("-")
-    if not mark:
-        return name
-    return thing if kind in ("other", "stuff") else f"{kind} {thing}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Make the embedded model: `python -m recipes.mini --data NAME=DIR ... --out DIR`."""
+"""Make the embedded model: `python -m recipes.mini all --data NAME=DIR ... --out DIR`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from recipes.mini.card import write_card
+from recipes.mini.card_pictures import PICTURES, write_pictures
 from recipes.mini.chain import train_mini
+from recipes.mini.exam import KEPT_ONLY, Grade, engine_of, exams, grades
+from recipes.mini.heads import HeadPlans, collect, train_heads
+from recipes.mini.labelled_sets import SETS
 from recipes.mini.plan import plan_from_json
-from recipes.mini.sources import NEEDED, OPTIONAL, Sources
+from recipes.mini.sources import NEEDED, OPTIONAL, sources_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the clone: architecture and class lists lie there
+TOWER, NEAR_WORDS = "mini.safetensors", "near_words.tsv"
+CARD_DATA = (*KEPT_ONLY, "pretrained")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
-        plan = plan_from_json(_values(arguments.config))
-        sources = Sources(vocabularies=ROOT / "assets" / "vocabularies", **_folders(arguments.data))
-        print(train_mini(ROOT / "checkpoints" / "mini" / "mini.json", sources, plan, arguments.out))
+        _COMMANDS[arguments.what](arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"mini: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
@@ -35,21 +42,108 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _make(arguments: argparse.Namespace) -> None:
+    """Make a tower, the heads of one, or both, and print the file or folder that came out."""
+    sources = sources_of(
+        _folders(arguments.data, NEEDED, (*NEEDED, *OPTIONAL)), ROOT / "assets" / "vocabularies"
+    )
+    out: Path = arguments.out
+    if arguments.what != "heads":
+        plan = plan_from_json(_values(arguments.config))
+        config = ROOT / "checkpoints" / "mini" / "mini.json"
+        tower = train_mini(config, sources, plan, out, arguments.start)
+        if arguments.what == "tower":
+            print(tower)
+            return
+    heads = train_heads(out / TOWER, sources, HeadPlans(), out)
+    print(collect(out / TOWER, out / NEAR_WORDS, heads, out / "ships"))
+
+
+def _examine(arguments: argparse.Namespace) -> None:
+    """Print a line for each question, and write all numbers if asked to."""
+    folders = _folders(arguments.data, (), (*KEPT_ONLY, *SETS))
+    asked = exams(folders, arguments.part, arguments.limit)
+    if not asked:
+        raise ValueError("--data names no set with photos to ask about.")
+    against = engine_of(arguments.against) if arguments.weights else None
+    found = []
+    for grade in grades(engine_of(arguments.weights), against, asked):
+        print(_line(grade), flush=True)
+        found.append(asdict(grade))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_card(arguments: argparse.Namespace) -> None:
+    """Measure what the model card says, and write it."""
+    folders = _folders(arguments.data, CARD_DATA, CARD_DATA)
+    if arguments.limit is not None and arguments.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {arguments.limit}.")
+    if arguments.card is not None and not arguments.card.is_file():
+        raise ValueError(f"There is no card {arguments.card}.")
+    held_out, limit = arguments.held_out, arguments.limit
+    print(write_card(folders, arguments.out, held_out=held_out, limit=limit, card=arguments.card))
+
+
+def _write_pictures(arguments: argparse.Namespace) -> None:
+    """Write the model card's pictures."""
+    for line in write_pictures(engine_of(None), arguments.out or PICTURES):
+        print(line, flush=True)
+
+
+def _line(grade: Grade) -> str:
+    """A grade in per cent."""
+    value, difference = grade.value, grade.difference
+    line = f"{grade.exam}: {100 * value.value:.1f} [{100 * value.low:.1f}, {100 * value.high:.1f}]"
+    if difference is not None:
+        line += f", paired {100 * difference.value:+.1f}"
+        line += f" [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+    return f"{line} ({grade.photos} photos, {len(grade.classes)} classes)"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m recipes.mini", description="Make the embedded dual encoder.")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="recipe as JSON; default: the shipped one"
-    )
-    parser.add_argument(
-        "--data",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help=f"once per folder; needed: {', '.join(NEEDED)}; others: {', '.join(OPTIONAL)}",
-    )
-    help_of_out = "working folder; a stopped run goes on where it was"
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=help_of_out)
+    parts = parser.add_subparsers(dest="what", required=True, parser_class=OneLineParser)
+    helps = {
+        "tower": "make both towers; the file is printed",
+        "heads": "train the heads of the tower in --out",
+        "all": "tower, then heads, then everything that ships in one folder, which is printed",
+    }
+    for name, text in helps.items():
+        part = parts.add_parser(name, help=text)
+        _data(part, f"needed: {', '.join(NEEDED)}; others: {', '.join(OPTIONAL)}")
+        _file(part, "--config", "the tower's recipe (JSON); default: the shipped one")
+        _file(part, "--start", "a tower to go on from, instead of all stages but the last one")
+        text = "working folder; a stopped run goes on where it was"
+        part.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+    card = parts.add_parser("card", help="measure the shipped weights and write the model card's numbers")
+    _data(card, f"all of {', '.join(CARD_DATA)}")
+    text = "folder to write to; a stopped run goes on where it was"
+    card.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+    _file(card, "--held-out", "weights trained without the 15 names")
+    _file(card, "--card", "the model card to put the results into")
+    card.add_argument("--limit", type=int, metavar="N", help="photos of a set, evenly spaced; default: all")
+    pictures = parts.add_parser("pictures", help="write the model card's pictures")
+    pictures.add_argument("--out", type=Path, metavar="DIR", help="default: checkpoints/mini/pictures")
+    exam = parts.add_parser("exam", help="measure a tower on photos that did not teach it")
+    _data(exam, f"any of {', '.join((*KEPT_ONLY, *SETS))}")
+    _file(exam, "--weights", "the tower; default: the shipped one, alone")
+    _file(exam, "--against", "the tower to compare it with, photo by photo; default: the shipped one")
+    _file(exam, "--json", "write all numbers here")
+    text = "photos to choose settings on, or those kept for measuring; default: %(default)s"
+    exam.add_argument("--part", choices=("choose", "kept"), default="kept", help=text)
+    exam.add_argument("--limit", type=int, metavar="N", help="photos of a set, evenly spaced; default: all")
     return parser
+
+
+def _data(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME=DIR", help=f"once per folder; {text}"
+    )
+
+
+def _file(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    parser.add_argument(name, type=Path, metavar="FILE", help=text)
 
 
 def _values(config: Path | None) -> Mapping[str, Any]:
@@ -65,10 +159,9 @@ def _values(config: Path | None) -> Mapping[str, Any]:
     return values
 
 
-def _folders(pairs: Sequence[str]) -> dict[str, Path]:
+def _folders(pairs: Sequence[str], needed: Sequence[str], known: Sequence[str]) -> dict[str, Path]:
     """Read NAME=DIR pairs; raises ValueError with one sentence."""
     folders: dict[str, Path] = {}
-    known = (*NEEDED, *OPTIONAL)
     for pair in pairs:
         name, separator, folder = pair.partition("=")
         if not separator or name not in known:
@@ -76,10 +169,20 @@ def _folders(pairs: Sequence[str]) -> dict[str, Path]:
         folders[name] = Path(folder).expanduser()
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
-    missing = [name for name in NEEDED if name not in folders]
+    missing = [name for name in needed if name not in folders]
     if missing:
         raise ValueError(f"--data is needed for {', '.join(missing)}.")
     return folders
+
+
+_COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = MappingProxyType(
+    {
+        **dict.fromkeys(("tower", "heads", "all"), _make),
+        "exam": _examine,
+        "card": _write_card,
+        "pictures": _write_pictures,
+    }
+)
 
 
 if __name__ == "__main__":

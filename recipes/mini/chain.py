@@ -20,25 +20,34 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ovs_core.checkpoints import load_strict, read_state
-from ovs_core.encoders.mini import build_mini, with_small_table, without_detector
+from ovs_core.encoders.eight_bits import in_eight_bits, in_full
+from ovs_core.encoders.mini import (
+    build_mini,
+    fitting,
+    without_detector,
+    without_materials,
+)
 from ovs_core.encoders.prompts import clip_tokenizer
 from ovs_core.training.loop import Schedule, seed_torch
 from ovs_core.vocabulary import default_background
+from recipes.mini.ade import MATERIAL_NAMES, ade_names
 from recipes.mini.coco import coco_names
-from recipes.mini.image import join_detector, start_image_tower, train_image
+from recipes.mini.image import join_detector, join_materials, start_image_tower, train_image
 from recipes.mini.losses import WordTable
 from recipes.mini.names import everyday_names, imagenet_names, voc_names
 from recipes.mini.near_words import write_near_words
 from recipes.mini.plan import ImagePlan, Member, MiniPlan
-from recipes.mini.sources import LABELS, Sources, caltech_photos, photo_sources
+from recipes.mini.sources import LABELS, Sources, caltech_photos, material_sources, photo_sources
 from recipes.mini.teachers import VocTeacher
 from recipes.mini.text import PLAIN, encode_words, train_text
 from recipes.mini.text_space import fit_text_space
 
 log = logging.getLogger(__name__)
 
+WHOLE = ("visual.conv1.",)  # the stem: in 8 bits too, its trunks cost a point on COCO
 
-def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Path:
+
+def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path, start: Path | None = None) -> Path:
     """Train the embedded dual encoder.
 
     Args:
@@ -46,6 +55,7 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         sources: folders.
         plan: the recipe.
         out: working folder; `mini.safetensors` (fp16) and its dictionary `near_words.tsv` end there.
+        start: weights of this recipe with a detector, to go on from instead of all stages but the last one.
 
     Returns:
         Path of the weights.
@@ -55,25 +65,46 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path) -> Pat
         CheckpointError: if a teacher's file is missing or wrong.
         ValueError: if the recipe has a stage with a detector and no folder of it, or holds names out too.
     """
-    if plan.detect_steps and sources.detector is None:
-        raise ValueError("a recipe with detect_steps needs --data detector=DIR")
-    if plan.detect_steps and plan.hold_out:
-        raise ValueError("the detector has seen all of COCO's names: with hold_out, detect_steps must be 0")
+    _check(plan, sources, start)
     out.mkdir(parents=True, exist_ok=True)
     _keep_recipe(plan, out / "recipe.json")
     architecture = json.loads(config.read_text(encoding="utf-8"))
-    refined = out / "refined.safetensors"
-    if not refined.exists():
-        _learn_tokens(without_detector(architecture), sources, plan, refined)
-    if plan.detect_steps and sources.detector is not None:
-        state = _detect(architecture, refined, sources, plan, sources.detector)
-    else:
-        state = read_state(refined)
+    state = in_full(read_state(start)) if start else _learn_things(architecture, sources, plan, out)
+    if plan.materials_steps and sources.ade is not None:
+        state = _learn_materials(architecture, state, sources, sources.ade, plan, out)
     learnt = {name for names in imagenet_names(sources.pretrained / LABELS) for name in names}
     learnt.update(name for photo in caltech_photos(sources) for name in photo.names)
     words = (coco_names(sources.coco), learnt, default_background())
     write_near_words(out / "near_words.tsv", sources.wordnet, *words)
-    return _save(with_small_table(state), out / "mini.safetensors")
+    return _save(in_eight_bits(state, WHOLE), out / "mini.safetensors")
+
+
+def _check(plan: MiniPlan, sources: Sources, start: Path | None) -> None:
+    """Return if the recipe can run with these folders.
+
+    Raises:
+        ValueError: if not, in one sentence.
+    """
+    if plan.detect_steps and sources.detector is None and start is None:
+        raise ValueError("a recipe with detect_steps needs --data detector=DIR")
+    if plan.detect_steps and plan.hold_out:
+        raise ValueError("the detector has seen all of COCO's names: with hold_out, detect_steps must be 0")
+    if plan.materials_steps and sources.ade is None:
+        raise ValueError("a recipe with materials_steps needs --data ade=DIR")
+    if plan.materials_steps and plan.hold_out:
+        raise ValueError("sets of materials name COCO's things too: with hold_out, materials_steps must be 0")
+
+
+def _learn_things(
+    architecture: Mapping[str, Any], sources: Sources, plan: MiniPlan, out: Path
+) -> dict[str, Tensor]:
+    """All stages but the last."""
+    refined = out / "refined.safetensors"
+    if not refined.exists():
+        _learn_tokens(without_detector(architecture), sources, plan, refined)
+    if plan.detect_steps and sources.detector is not None:
+        return _detect(without_materials(architecture), refined, sources, plan, sources.detector)
+    return read_state(refined)
 
 
 def _learn_tokens(architecture: Mapping[str, Any], sources: Sources, plan: MiniPlan, path: Path) -> None:
@@ -111,6 +142,38 @@ def _detect(
     recipe = _having(plan.detect, photos)
     _stage(model, path, lambda: train_image(model, words, photos, recipe, schedule, out / "detect", teacher))
     share, trained = plan.detect_share, model.state_dict()
+    return _mean_in_halves([{name: value.lerp(trained[name], share) for name, value in joined.items()}])
+
+
+def _learn_materials(
+    architecture: Mapping[str, Any],
+    start: Mapping[str, Tensor],
+    sources: Sources,
+    ade: Path,
+    plan: MiniPlan,
+    out: Path,
+) -> dict[str, Tensor]:
+    """Join the segmenter of materials to the model of `start` and train on; its state in half precision."""
+    before = build_mini(fitting(architecture, start))
+    state = {name: value.float() for name, value in start.items() if name != "attn_mask"}
+    load_strict(before, state, source="the model to go on from", ignore=("attn_mask",))
+    state, words = before.state_dict(), word_table(before)
+    stem = {**fitting(architecture, start)["stem"], "material_names": MATERIAL_NAMES}
+    model = build_mini({**architecture, "stem": stem})
+    rows = words(ade_names(ade)[1:])
+    rows = torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+    join_materials(model, state, ade, rows, "the model to go on from")
+    joined = {name: value.clone() for name, value in model.state_dict().items()}
+    schedule = Schedule(
+        plan.materials_steps, warmup=20, ema=0.99, seed=plan.seed + 30, log_every=10, save_every=20
+    )
+    photos = material_sources(sources, ade, plan.materials, out)
+    teacher = VocTeacher(sources.pretrained) if plan.materials.belief_weight else None
+    path, recipe = out / "with-materials.safetensors", _having(plan.materials, photos)
+    _stage(
+        model, path, lambda: train_image(model, words, photos, recipe, schedule, out / "materials", teacher)
+    )
+    share, trained = plan.materials_share, model.state_dict()
     return _mean_in_halves([{name: value.lerp(trained[name], share) for name, value in joined.items()}])
 
 

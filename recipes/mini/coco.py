@@ -27,6 +27,7 @@ SKY, PLANTS = 1, 2  # values of a teacher's map; 0 is unsure
 PLANT_NAMES = ("tree", "grass", "plants", "bush", "hill", "mountain")
 LEAST_OUTDOOR = 0.02  # share of a photo from which the teacher's word counts
 SYNONYM_CHANCE = 0.4
+OUTDOOR_NAMES: Mapping[int, tuple[str, ...]] = MappingProxyType({SKY: ("sky",), PLANTS: PLANT_NAMES})
 
 # Stuff that captions name, with the words that tell of it. COCO's own masks call all of it background.
 CAPTION_STUFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -57,27 +58,38 @@ CAPTION_STUFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def coco_names(root: Path) -> tuple[str, ...]:
-    """Names of a folder's classes, background left out."""
+    """Names of a folder's classes, background and "(...)" left out.
+
+    A line of its `classes.txt` is a number, a space and the name, or columns between tabs that begin so.
+    """
     lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
-    return tuple(line.split(" ", 1)[1].strip() for line in lines if line.strip())[1:]
+    entries = [line.split("\t" if "\t" in line else " ", 2 if "\t" in line else 1) for line in lines]
+    names = (entry[1].strip() for entry in entries if len(entry) > 1 and not entry[0].startswith("#"))
+    return tuple(name for name in names if name != "background" and not name.startswith("("))
 
 
 class Coco:
     """COCO photos with masks of things; captions and a teacher speak of what lies between them."""
 
     def __init__(
-        self, root: Path, outdoor: Mapping[str, NDArray[np.int8]], hidden: AbstractSet[str] = frozenset()
+        self,
+        root: Path,
+        seen: Mapping[str, NDArray[np.integer]],
+        hidden: AbstractSet[str] = frozenset(),
+        seen_names: Mapping[int, tuple[str, ...]] = OUTDOOR_NAMES,
     ) -> None:
         """Read the index of `root` (images/train2017, masks/train2017, captions.json, classes.txt).
 
         Args:
             root: dataset folder; a mask value is the number of a line of `classes.txt`, 0 background.
-            outdoor: photo stem -> (h, w) int8 map of SKY, PLANTS and 0 for unsure.
+            seen: photo stem -> (h, w) map of what a teacher sees where nothing is drawn, 0 = unsure.
             hidden: classes held out: their pixels are IGNORE, their names are never said.
+            seen_names: value of those maps -> names that would each be right.
         """
         self.names = coco_names(root)
         self.photos = tuple(sorted((root / "images" / "train2017").glob("*.jpg")))
-        self.masks, self.outdoor = root / "masks" / "train2017", outdoor
+        self.seen_names = seen_names
+        self.masks, self.seen = root / "masks" / "train2017", seen
         self.hidden = frozenset(k for k, name in enumerate(self.names, start=1) if name in hidden)
         self.having: dict[int, list[Path]] = {}
         for path in self.photos:
@@ -111,7 +123,8 @@ class Coco:
         for i, k in enumerate(present):
             labels[mask == k] = i
         hints = self._hints(path)
-        self._mark_outdoor(path, labels, groups)
+        if path.stem in self.seen:
+            mark_materials(self.seen[path.stem], self.seen_names, labels, groups)
         unsaid = self.hidden.union(present)
         absent = tuple(name for k, name in enumerate(self.names, start=1) if k not in unsaid)
         focus = None
@@ -147,18 +160,42 @@ class Coco:
         words = self.captions.get(int(path.stem), set())
         return tuple(name for name, signs in CAPTION_STUFF.items() if words & set(signs))
 
-    def _mark_outdoor(self, path: Path, labels: NDArray[np.int16], groups: list[tuple[str, ...]]) -> None:
-        """Give pixels without a mask to sky or plants where the teacher is sure; changes both arguments."""
-        teacher = self.outdoor.get(path.stem)
-        if teacher is None:
-            return
-        size = (labels.shape[1], labels.shape[0])
-        wide = np.asarray(Image.fromarray(teacher.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
-        for value, names in ((SKY, ("sky",)), (PLANTS, PLANT_NAMES)):
-            where = (labels == OTHER) & (wide == value)
-            if where.mean() > LEAST_OUTDOOR:
-                labels[where] = len(groups)
-                groups.append(names)
+
+def mark_materials(
+    seen: NDArray[np.integer],
+    names: Mapping[int, tuple[str, ...]],
+    labels: NDArray[np.int16],
+    groups: list[tuple[str, ...]],
+) -> None:
+    """Give pixels that nobody claimed to what a teacher is sure of; changes `labels` and `groups`.
+
+    Names of two values that share a word become one class. Where a drawn class goes by a word of a material,
+    nobody knows which of them such a pixel shows: it does not count any more.
+
+    Args:
+        seen: the teacher's map (h, w) over the whole photo, 0 = unsure.
+        names: value of that map -> names that would each be right.
+        labels: (H, W) as in a `Sample`.
+        groups: names of the labels so far.
+    """
+    drawn = {word for group in groups for word in group}
+    first = len(groups)
+    size = (labels.shape[1], labels.shape[0])
+    wide = np.asarray(Image.fromarray(seen.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+    for value, words in names.items():
+        where = (labels == OTHER) & (wide == value)
+        if where.mean() <= LEAST_OUTDOOR:
+            continue
+        if drawn & set(words):
+            labels[where] = IGNORE
+            continue
+        same = [index for index in range(first, len(groups)) if set(groups[index]) & set(words)]
+        if same:
+            labels[where] = same[0]
+            groups[same[0]] = tuple(dict.fromkeys((*groups[same[0]], *words)))
+        else:
+            labels[where] = len(groups)
+            groups.append(words)
 
 
 def box_and_size(

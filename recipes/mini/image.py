@@ -23,11 +23,13 @@ from torch import Tensor, nn
 
 from ovs_core.checkpoints import load_strict
 from ovs_core.encoders.clip_vit import to_joint_space, tokens_of_patches
-from ovs_core.encoders.mini import DETECTOR_PARTS, EIGHTH_BLOCKS, STRIDE, ConvStem
+from ovs_core.encoders.mini import DETECTOR_PARTS, EIGHTH_BLOCKS, MATERIAL_PARTS, STRIDE, ConvStem
+from ovs_core.encoders.mosaic import EIGHTH_BLOCK
 from ovs_core.encoders.upsampling import FINER, sharpen
 from ovs_core.methods.training_free.attention_rules import RULES, leave_last_block
 from ovs_core.training.data import Sample, Sampler, crop_sample
 from ovs_core.training.loop import Schedule, fit
+from recipes.mini.ade import start_mosaic
 from recipes.mini.losses import SampledVocabulary, WordTable, belief_loss, sample_loss, typed_rows
 from recipes.mini.plan import ImagePlan
 from recipes.mini.teachers import VocTeacher, start_detector, start_stem
@@ -38,9 +40,10 @@ RULE_CHANCES: Mapping[str, float] = MappingProxyType(
 RULES_PER_STEP = 2
 START_SCALE, LARGEST_SCALE = 20.0, 100.0
 VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but knows them per pixel
+MATERIAL_TRUST = 3.0  # of the segmenter of materials, times a gate that starts at 1
 DETECTOR_TRUST = 4.0  # of the detector: a name's share is seldom above a half
 FREE_STD = 0.002  # of the channels that carry features and no words yet
-MIX = "visual.conv1.mix.weight"  # in a model's state
+MIX, FINE = "visual.conv1.mix.weight", "visual.conv1.shares.quarter.weight"  # in a model's state
 WHOLE_WEIGHT = 0.5  # of the class token on a photo of one thing
 
 
@@ -103,13 +106,55 @@ def join_detector(model: CLIP, state: Mapping[str, Tensor], folder: Path, names:
     start_detector(stem.detector, folder)
     with torch.no_grad():
         stem.detector_words.weight.copy_(names.T[..., None, None])
-    own, mix = model.state_dict(), state[MIX]
-    wide = own[MIX].new_zeros(own[MIX].shape)
-    old, text = mix.shape[1], names.shape[1]
-    wide[:, :old] = mix
-    wide[:text, old : old + text, 0, 0] = DETECTOR_TRUST * torch.eye(text)
-    new = {name: value for name, value in own.items() if name.startswith(DETECTOR_PARTS)}
-    load_strict(model, {**new, **state, MIX: wide}, source=source)
+    _join(model, state, DETECTOR_PARTS, DETECTOR_TRUST, source)
+
+
+def join_materials(
+    model: CLIP, state: Mapping[str, Tensor], folder: Path, words: Tensor, source: str
+) -> None:
+    """Fill `model`, whose stem has a segmenter of materials, with a model trained without one and its start.
+
+    Until the first step it adds the words that it believes in to the tokens, everywhere, and no features.
+
+    Args:
+        model: from `build_mini` with a segmenter of materials.
+        state: of a model without one.
+        folder: of MOSAIC's file.
+        words: text embedding of each of its names, (K, D); zeros for "none of them".
+        source: where `state` comes from, for messages.
+
+    Raises:
+        CheckpointError: if either does not fit.
+        ValueError: if the model has none.
+    """
+    stem: ConvStem = model.visual.conv1
+    if stem.materials is None:
+        raise ValueError("the model's stem must have a segmenter of materials to join, got one without")
+    start_mosaic(stem.materials, folder)
+    with torch.no_grad():
+        stem.material_words.weight.copy_(words.T[..., None, None])
+        for value in stem.material_gate.parameters():
+            value.zero_()
+    _join(model, state, MATERIAL_PARTS, MATERIAL_TRUST, source)
+
+
+def _join(model: CLIP, state: Mapping[str, Tensor], parts: str, trust: float, source: str) -> None:
+    """Load `state` of a model without `parts`, which are the last inputs of the mix: words, then features."""
+    own = model.state_dict()
+    text, old = own[f"{parts}_words.weight"].shape[0], state[MIX].shape[1]
+    wide = {MIX: _widened(state[MIX], own[MIX])}
+    wide[MIX][:text, old : old + text, 0, 0] = trust * torch.eye(text)
+    if FINE in state and own[FINE].shape != state[FINE].shape:
+        wide[FINE] = _widened(state[FINE], own[FINE])
+    new = {name: value for name, value in own.items() if name.startswith(parts)}
+    load_strict(model, {**new, **state, **wide}, source=source)
+
+
+def _widened(narrow: Tensor, wide: Tensor) -> Tensor:
+    """Weights (O, I, 1, 1) with zeros for the inputs that only `wide` has."""
+    padded = torch.zeros_like(wide)
+    padded[:, : narrow.shape[1]] = narrow
+    return padded
 
 
 def dense_embeddings(model: CLIP, entering: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
@@ -238,7 +283,7 @@ def _finer(evidence: Tensor, shares: Tensor | None) -> Tensor:
 def _dense_loss(model: CLIP, sample: Sample, evidence: Tensor, typed: SampledVocabulary) -> Tensor:
     """Loss of a picture's evidence (S, H/4, W/4)."""
     scale = model.logit_scale.exp().clamp(max=LARGEST_SCALE)
-    return sample_loss(scale * evidence, torch.tensor(typed.row_label), typed.hints, sample)
+    return sample_loss(scale * evidence, torch.tensor(typed.row_label), typed.hints, sample, typed.maybe)
 
 
 def _whole_loss(model: CLIP, words: WordTable, found: Tensor, typed: SampledVocabulary) -> Tensor:
@@ -269,4 +314,8 @@ def _image_parts(model: CLIP) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleLi
     if stem.detector is not None:
         trunk.append(stem.detector)
         first_blocks.extend([stem.detector.stem, *stem.detector.stages[:2]])
+    if stem.materials is not None:
+        transformer.extend([stem.material_words, stem.material_gate])
+        trunk.append(stem.materials)
+        first_blocks.extend([stem.materials.stem, *stem.materials.blocks[: EIGHTH_BLOCK + 1]])
     return transformer, trunk, first_blocks

@@ -31,14 +31,17 @@ class SampledVocabulary(NamedTuple):
     """A vocabulary typed for a sample.
 
     Attributes:
-        rows: names, (S,): of the groups, then hints, then distractors, then everything else.
+        rows: names, (S,): of the groups, then hints, then names that may be there, then distractors, then
+            everything else.
         row_label: label of each row, (S,), group i being i + 1; 0 = everything else.
         hints: how many labels behind the groups are hints.
+        maybe: how many behind those are names that may be there.
     """
 
     rows: tuple[str, ...]
     row_label: tuple[int, ...]
     hints: int
+    maybe: int = 0
 
 
 def typed_rows(sample: Sample, rng: np.random.Generator) -> SampledVocabulary:
@@ -46,17 +49,18 @@ def typed_rows(sample: Sample, rng: np.random.Generator) -> SampledVocabulary:
     hints = sample.hints if rng.random() < HINTS_CHANCE else ()
     said = {name for names in sample.groups for name in names}
     hints = tuple(h for h in hints if h not in said)
+    maybe = tuple(name for name in sample.maybe if name not in said and name not in hints)
     count = 0
     if rng.random() >= NO_DISTRACTOR_CHANCE and sample.absent:
         count = int(rng.integers(1, len(sample.absent) + 1))
     distractors = rng.permutation(sample.absent)[:count].tolist() if count else []
-    classes = ["|".join(names) for names in sample.groups] + list(hints) + distractors
+    classes = [*sample.groups, *hints, *maybe, *distractors]
     # A picture without any known thing is asked for nothing but everything else.
-    vocabulary = parse_vocabulary(";".join(classes) or "nothing")
-    return SampledVocabulary(vocabulary.rows, vocabulary.row_label, len(hints))
+    vocabulary = parse_vocabulary(classes or ["nothing"])
+    return SampledVocabulary(vocabulary.rows, vocabulary.row_label, len(hints), len(maybe))
 
 
-def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample) -> Tensor:
+def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample, maybe: int = 0) -> Tensor:
     """Loss of one picture, a scalar.
 
     Args:
@@ -64,6 +68,7 @@ def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample) -
         row_label: label of each row, (S,), as `typed_rows` gives it.
         hints: how many labels behind the groups are hints.
         sample: what is known of the picture.
+        maybe: how many behind the hints are names that unclaimed pixels may show.
     """
     start = LABEL_STRIDE // 2
     labels = (
@@ -74,12 +79,12 @@ def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample) -
     if not sample.placed:
         return _tile_loss(logp, row_label, labels, groups)
     hint_loss = _hint_loss(logp, row_label, groups, hints, labels == OTHER)
-    return _placed_loss(logp, row_label, labels, groups, hints) + HINT_WEIGHT * hint_loss
+    return _placed_loss(logp, row_label, labels, groups, hints + maybe) + HINT_WEIGHT * hint_loss
 
 
-def _placed_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int, hints: int) -> Tensor:
-    """Every labelled pixel shows one of the names of its label; unclaimed ones may show a hint too."""
-    unclaimed = (row_label == 0) | ((row_label > groups) & (row_label <= groups + hints))
+def _placed_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int, free: int) -> Tensor:
+    """Every labelled pixel shows one of the names of its label; unclaimed ones may show a `free` one too."""
+    unclaimed = (row_label == 0) | ((row_label > groups) & (row_label <= groups + free))
     parts, shares = [], []
     for label in range(OTHER, groups):
         where = labels == label
@@ -133,7 +138,7 @@ def belief_loss(
         believed: shares (B, 1 + K, h, w), row 0 everything else.
         samples: the B pictures.
     """
-    vocabulary = parse_vocabulary(";".join(names))
+    vocabulary = parse_vocabulary(names)
     label = torch.tensor(vocabulary.row_label)  # (S,), 0 = everything else
     logits = scaled @ words(vocabulary.rows).T  # (B, h*w, S)
     parts = [logits[..., label == k].logsumexp(dim=-1) for k in range(1 + len(names))]

@@ -11,6 +11,11 @@ Plan = TypeVar("Plan", "MiniPlan", "Member", "ImagePlan")
 
 REFINE_SHARES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
 DETECT_SHARES = (("coco", 0.5), ("mosaic", 0.25), ("camvid", 0.1), ("pets", 0.15))
+MATERIAL_SHARES = (
+    *(("coco", 0.2), ("coco128", 0.06), ("nyu", 0.22), ("msrc", 0.1), ("voc", 0.08), ("camvid", 0.05)),
+    *(("labelme_facade", 0.04), ("facade", 0.03), ("furniture", 0.05), ("clothing", 0.05), ("pets", 0.04)),
+    ("mosaic", 0.08),
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class MiniPlan:
             of it (as in WiSE-FT, arXiv 2109.01903).
         detect, detect_steps: then the detector joins the stem and all is trained on; 0 steps leave it out.
         detect_share: part of the trained weights in what ships, in [0, 1]; the rest is what it started from.
+        materials, materials_steps, materials_share: then the segmenter of materials joins, and all is
+            trained on with every labelled set; 0 steps leave it out.
         hold_out: names that no photo may teach: their pixels do not count, photos of them alone are left out.
         seed: of the text tower, and of what all members start from.
     """
@@ -122,6 +129,19 @@ class MiniPlan:
     )
     detect_steps: int = 640
     detect_share: float = 0.7
+    materials: ImagePlan = field(
+        default_factory=lambda: ImagePlan(
+            shares=MATERIAL_SHARES,
+            rate=1.5e-4,
+            trunk_rate=3e-5,
+            whole_every=32,
+            paste_share=0.3,
+            belief_weight=0.2,
+            half_trunks=True,
+        )
+    )
+    materials_steps: int = 640
+    materials_share: float = 0.7
     hold_out: tuple[str, ...] = ()
     seed: int = 0
 
@@ -136,7 +156,7 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
     for several in ("hold_out", "refine_seeds"):
         if several in values:
             values[several] = tuple(values[several])
-    for stage in ("refine", "detect"):
+    for stage in ("refine", "detect", "materials"):
         if stage in values:
             values[stage] = _image_plan(getattr(MiniPlan(), stage), values[stage])
     if "members" in values:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from ovs_core.training.data import SYNONYMS, CamVid, Pets, Sample, Sampler
+from recipes.mini.ade import MATERIALS, kept_maps
 from recipes.mini.coco import Coco
+from recipes.mini.labelled_sets import SETS, labelled_samplers
 from recipes.mini.names import caltech_name
 from recipes.mini.plan import ImagePlan
 from recipes.mini.teachers import outdoor_maps, salience_maps
@@ -23,7 +25,7 @@ from recipes.mini.words import kinds_of, read_wordnet
 LABELS = "imagenet_labels_1001.txt"
 MAPS_PER_FOLDER = 4  # photos of a Caltech class that are searched for their thing, at a second each
 NEEDED = ("pretrained", "wordnet", "coco")
-OPTIONAL = ("camvid", "pets", "caltech", "imagenet", "salience", "detector")
+OPTIONAL = ("camvid", "pets", "caltech", "imagenet", "salience", "detector", "ade", *SETS)
 IMAGENET_REPEATS = 3  # one photo a class, drawn about as often as Caltech's 45 a class
 
 
@@ -40,6 +42,9 @@ class Sources:
             nothing is pasted from those.
         detector: folder of `nanodet.json` and `nanodet.bin`, which the stem's detector starts from; needed by
             a recipe with `detect_steps`.
+        ade: folder of the networks that learnt ADE20K: the stem's segmenter of materials starts from one, and
+            they say where materials are; needed by a recipe with `materials_steps`.
+        labelled: folders of further sets by name (`recipes.mini.labelled_sets.SETS`), any of them.
     """
 
     pretrained: Path
@@ -52,6 +57,8 @@ class Sources:
     imagenet: Path | None = None
     salience: Path | None = None
     detector: Path | None = None
+    ade: Path | None = None
+    labelled: Mapping[str, Path] = field(default_factory=dict)
 
 
 def photo_sources(
@@ -82,6 +89,32 @@ def photo_sources(
     if things:
         found["things"] = Mosaic((), plan.side, things).sample
     return found
+
+
+def sources_of(folders: Mapping[str, Path], vocabularies: Path) -> Sources:
+    """Folders by the names of the command line, of `NEEDED` all and of `OPTIONAL` any."""
+    labelled = {name: folder for name, folder in folders.items() if name in SETS}
+    others = {name: folder for name, folder in folders.items() if name not in SETS}
+    return Sources(vocabularies=vocabularies, labelled=labelled, **others)
+
+
+def material_sources(sources: Sources, ade: Path, plan: ImagePlan, out: Path) -> dict[str, Sampler]:
+    """Samplers of all sets, for the stage that learns materials; the maps of `ade` are kept in `out`."""
+    photos = sorted((sources.coco / "images" / "train2017").glob("*.jpg"))
+    seen = kept_maps(photos, ade, out / "materials-coco.npz")
+    coco = Coco(sources.coco, seen, seen_names=MATERIALS)
+    found: dict[str, Sampler] = {
+        "coco": partial(coco.sample, rare_share=plan.rare_share, paste_share=plan.paste_share)
+    }
+    if sources.camvid:
+        found["camvid"] = CamVid(sources.camvid).sample
+    if sources.pets:
+        found["pets"] = Pets(sources.pets).sample
+    named = (*_imagenet_photos(sources), *caltech_photos(sources))
+    if named:
+        found["mosaic"] = Mosaic(named, plan.side).sample
+    known = frozenset(photo.stem for photo in photos)
+    return {**found, **labelled_samplers(sources.labelled, ade, out, known)}
 
 
 def _with_things(sampler: Sampler, things: Sequence[Thing], share: float) -> Sampler:

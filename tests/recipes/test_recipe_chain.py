@@ -13,7 +13,8 @@ from recipe_toys import make_sources, save_outdoor_maps
 from training_toys import CONFIG, fake_sentences
 
 from ovs_core.checkpoints import load_strict, read_state
-from ovs_core.encoders.mini import build_mini, with_whole_table
+from ovs_core.encoders.eight_bits import in_eight_bits, in_full
+from ovs_core.encoders.mini import build_mini, fitting
 from recipes.mini import __main__ as command
 from recipes.mini import chain
 from recipes.mini.chain import train_mini, word_table
@@ -25,7 +26,9 @@ IMAGE = ImagePlan(64, (64, 80), 2, SHARES)
 MEMBER = Member(IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
 REFINE = dataclasses.replace(IMAGE, trunk_rate=3e-5, thing_share=1.0, belief_weight=0.3, half_trunks=True)
 DETECT = dataclasses.replace(REFINE, thing_share=0.0, paste_share=1.0)
-PLAN = MiniPlan(2, 16, (MEMBER, dataclasses.replace(MEMBER, seed=7)), REFINE, 1, (3, 4), DETECT, 2)
+MATERIALS = dataclasses.replace(DETECT, shares=(*SHARES, ("msrc", 0.5), ("voc", 0.5), ("nyu", 0.5)))
+MEMBERS = (MEMBER, dataclasses.replace(MEMBER, seed=7))
+PLAN = MiniPlan(2, 16, MEMBERS, REFINE, 1, (3, 4), DETECT, 2, materials=MATERIALS, materials_steps=2)
 WITH_DETECTOR = {**CONFIG, "stem": {**CONFIG["stem"], "detector_names": 3}}
 
 
@@ -44,7 +47,8 @@ def world(tmp_path, monkeypatch):
 def arguments(root, *more):
     pairs = [f"--data={name}={root / name}" for name in ("pretrained", "wordnet", "coco", "camvid", "pets")]
     pairs += [f"--data={name}={root / name}" for name in ("caltech", "imagenet", "salience", "detector")]
-    return [*pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
+    pairs += [f"--data={name}={root / name}" for name in ("ade", "msrc", "voc")]
+    return ["tower", *pairs, "--config", str(root / "recipe.json"), "--out", str(root / "out"), *more]
 
 
 def digest(path):
@@ -59,14 +63,19 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     assert plan_from_json(json.loads((out / "recipe.json").read_text())) == PLAN
     shipped = read_state(out / "mini.safetensors")
     assert "attn_mask" not in shipped
-    table = ("token_embedding.weight", "token_embedding.steps")
-    assert {value.dtype for name, value in shipped.items() if name not in table} == {torch.float16}
-    load_strict(build_mini(WITH_DETECTOR), with_whole_table(shipped), source="shipped", ignore=("attn_mask",))
+    assert shipped["token_embedding.weight"].dtype == torch.int8
+    small = {name.removesuffix(".steps") for name in shipped if name.endswith(".steps")}
+    others = {name: value for name, value in shipped.items() if name.removesuffix(".weight") not in small}
+    assert {value.dtype for name, value in others.items() if ".steps" not in name} == {torch.float16}
+    model = build_mini(fitting(WITH_DETECTOR, shipped))
+    assert model.visual.conv1.material_words.in_channels == 32
+    load_strict(model, in_full(shipped), source="shipped", ignore=("attn_mask",))
     assert {path.name for path in out.iterdir()} == {
         *("recipe.json", "outdoor.npz", "text", "1-text.safetensors"),
         *("member-1", "member-2", "members.safetensors", "salience.npz", "mini.safetensors"),
         *("refine-3", "refine-4", "refined-3.safetensors", "refined-4.safetensors"),
         *("refined.safetensors", "detect", "detected.safetensors", "near_words.tsv"),
+        *("materials-coco.npz", "materials-voc.npz", "materials", "with-materials.safetensors"),
     }
     for member in ("member-1", "member-2"):
         assert {path.name for path in (out / member).iterdir()} == {
@@ -76,7 +85,9 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in tuned))
     refined = [read_state(out / f"refined-{seed}.safetensors") for seed in (3, 4)]
     before, detected = read_state(out / "refined.safetensors"), read_state(out / "detected.safetensors")
+    learnt = read_state(out / "with-materials.safetensors")
     expected = 0.3 * before["visual.proj"].float() + 0.7 * detected["visual.proj"]
+    expected = 0.3 * expected + 0.7 * learnt["visual.proj"]
     torch.testing.assert_close(shipped["visual.proj"], expected.half(), atol=1e-3, rtol=1e-3)
     assert not torch.equal(shipped["visual.proj"], before["visual.proj"])
     assert not torch.equal(*(state["visual.conv1.mix.weight"] for state in refined))
@@ -88,7 +99,7 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
     first = digest(out / "mini.safetensors")
     text_lines = (out / "text" / "log.jsonl").read_text()
     (out / "member-1" / "3-tune.safetensors").unlink()
-    made = ("members", "refined-3", "refined-4", "refined", "detected", "mini")
+    made = ("members", "refined-3", "refined-4", "refined", "detected", "with-materials", "mini")
     for name in ("member-2/2-image", "member-2/3-tune", *made):
         (out / f"{name}.safetensors").unlink()
     assert command.main(arguments(tmp_path)) == 0
@@ -135,7 +146,7 @@ def only_line(capsys):
 )
 def test_bad_data_is_one_line(tmp_path, capsys, data, said):
     options = [f"--data={pair}" for pair in data]
-    assert command.main([*options, "--out", str(tmp_path)]) == 2
+    assert command.main(["tower", *options, "--out", str(tmp_path)]) == 2
     assert said in only_line(capsys)
 
 
@@ -155,7 +166,7 @@ def test_bad_recipe_is_one_line(tmp_path, capsys, recipe, said):
     if recipe is not None:
         config.write_text(recipe)
     data = [f"--data={name}={tmp_path}" for name in ("pretrained", "wordnet", "coco")]
-    assert command.main([*data, "--config", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert command.main(["tower", *data, "--config", str(config), "--out", str(tmp_path / "out")]) == 2
     assert said in only_line(capsys)
     assert not (tmp_path / "out").exists()
 
@@ -166,9 +177,10 @@ def test_recipe_survives_json():
     assert plan_from_json({}) == MiniPlan()
 
 
-def test_shipped_recipe_is_the_default():
+def test_shipped_recipe_is_the_default_without_the_last_stage():
+    """The weights that ship were made before materials joined."""
     recipe = Path(__file__).parents[2] / "checkpoints" / "mini" / "recipe.json"
-    assert plan_from_json(json.loads(recipe.read_text(encoding="utf-8"))) == MiniPlan()
+    assert plan_from_json(json.loads(recipe.read_text(encoding="utf-8"))) == MiniPlan(materials_steps=0)
 
 
 def test_what_a_part_leaves_out_keeps_the_default_of_that_part():
@@ -206,29 +218,56 @@ def test_stage_that_is_there_is_not_learnt_again(world, tmp_path, monkeypatch):
         chain._save(model.state_dict(), out / f"refined-{seed}.safetensors")
     detected = build_mini(WITH_DETECTOR)
     chain._save(detected.state_dict(), out / "detected.safetensors")
+    stem = {**WITH_DETECTOR["stem"], "material_names": 32}
+    learnt = build_mini({**WITH_DETECTOR, "stem": stem})
+    chain._save(learnt.state_dict(), out / "with-materials.safetensors")
     for name in ("train_text", "train_image", "start_image_tower"):
         monkeypatch.setattr(chain, name, None)  # calling it would fail
-    plan = dataclasses.replace(PLAN, detect_share=1.0)
+    plan = dataclasses.replace(PLAN, detect_share=1.0, materials_share=1.0)
     shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, out))
-    assert torch.equal(shipped["visual.proj"], detected.visual.proj.detach().half())
+    assert torch.equal(shipped["visual.proj"], learnt.visual.proj.detach().half())
 
 
 def test_a_recipe_with_a_detector_needs_its_folder(world, tmp_path, capsys):
     given = [one for one in arguments(tmp_path) if not one.startswith("--data=detector")]
     assert command.main(given) == 2
     assert "needs --data detector=DIR" in only_line(capsys)
+    given = [one for one in arguments(tmp_path) if not one.startswith("--data=ade")]
+    assert command.main(given) == 2
+    assert "needs --data ade=DIR" in only_line(capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_last_stage_goes_on_from_a_file(world, tmp_path, capsys):
+    """Only what comes after the file is made; a set that was not given is not drawn."""
+    start = build_mini(WITH_DETECTOR)
+    chain._save(in_eight_bits(start.half().state_dict()), tmp_path / "start.safetensors")
+    out = tmp_path / "out"
+    save_outdoor_maps(out)
+    assert command.main(arguments(tmp_path, "--start", str(tmp_path / "start.safetensors"))) == 0
+    made = {path.name for path in out.glob("*.safetensors")}
+    assert made == {"with-materials.safetensors", "mini.safetensors"}
+    shipped = read_state(out / "mini.safetensors")
+    first = digest(out / "mini.safetensors")
+    assert torch.equal(shipped["ln_final.weight"], start.ln_final.weight)  # the text tower is left alone
+    for path in out.glob("*.safetensors"):
+        path.unlink()
+    assert command.main(arguments(tmp_path, "--start", str(tmp_path / "start.safetensors"))) == 0
+    assert digest(out / "mini.safetensors") == first
 
 
 def test_names_cannot_be_held_out_of_a_detector(world, tmp_path):
     plan = dataclasses.replace(PLAN, hold_out=("dog",))
     with pytest.raises(ValueError, match="detect_steps must be 0"):
         train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, tmp_path / "out")
+    plan = dataclasses.replace(plan, detect_steps=0)
+    with pytest.raises(ValueError, match="materials_steps must be 0"):
+        train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, tmp_path / "out")
 
 
 def test_without_a_seed_and_a_detector_the_mean_of_the_members_ships(world, tmp_path):
     out = tmp_path / "out"
-    plan = dataclasses.replace(PLAN, refine_seeds=(), detect_steps=0)
+    plan = dataclasses.replace(PLAN, refine_seeds=(), detect_steps=0, materials_steps=0)
     model = build_mini(CONFIG)
     out.mkdir()
     for name in ("1-text", "members"):
@@ -239,7 +278,7 @@ def test_without_a_seed_and_a_detector_the_mean_of_the_members_ships(world, tmp_
 
 def test_help_names_the_data(capsys):
     with pytest.raises(SystemExit) as stop:
-        command.main(["--help"])
+        command.main(["tower", "--help"])
     assert stop.value.code == 0
     assert "needed: pretrained, wordnet, coco; others: camvid" in " ".join(capsys.readouterr().out.split())
 

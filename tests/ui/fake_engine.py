@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from types import MappingProxyType
 
 import torch
@@ -17,7 +18,7 @@ from tiny_clip import make_model
 from ovs_core.checkpoints import CHECKPOINTS, CheckpointError, WeightStore
 from ovs_core.devices import advance
 from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, LoadedModel
-from ovs_core.engine import Engine, Request, Result
+from ovs_core.engine import EncoderInfo, Engine, Request, Result
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods import METHODS
@@ -38,7 +39,7 @@ class Size:
     """All that is looked at: (H, W) of the photo."""
 
     image_size: tuple[int, int]
-    nbytes: int = 0
+    nbytes: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Eyes:
     def encode(self, pixels, preset, *, progress=None, cancel=None):
         self.engine.runs += 1
         for window in range(WINDOWS):
+            if cancel is not None and cancel.is_set():
+                self.engine.stopped.set()
             advance(window, WINDOWS, progress, cancel)
             time.sleep(self.engine.delay)
         advance(WINDOWS, WINDOWS, progress, cancel)
@@ -106,6 +109,7 @@ class FakeEngine(Engine):
         missing: behave as if no weights were there.
         notes: of every answer.
         mask_method: proposes two masks of the first class and one of the second, side by side.
+        stopped: set when work was cancelled.
         heads: methods whose trained head is there on the embedded model.
         models: encoders that are there beside the embedded one.
     """
@@ -120,12 +124,10 @@ class FakeEngine(Engine):
         heads: Sequence[str] = (),
         models: Sequence[str] = (),
     ) -> None:
-        here = () if missing else ("mini", *models)
         encoders = {
             name: replace(
                 spec,
-                entry=None if name in here else spec.entry,
-                load=partial(load, name in here),
+                load=partial(load, spec.entry, missing),
                 pyramid=None if spec.pyramid is None else no_pyramid,
             )
             for name, spec in ENCODERS.items()
@@ -146,11 +148,17 @@ class FakeEngine(Engine):
         self.mask_method = mask_method
         self.notes: tuple[str, ...] = ()
         self.heads = (*heads, mask_method)
+        self.models = models
         self.runs = 0
+        self.stopped = Event()
         self.store = WeightStore(folder, offline=True, root=empty_root(folder) if missing else CHECKPOINTS)
 
     def bind(self, name, tower, head):
         return BoundMethod(Discs(self, name), Eyes(self), Ears())
+
+    def encoders(self):
+        here = () if self.missing else ("mini", *self.models)
+        return tuple(encoder_info(name, name in here) for name in ENCODERS)
 
     def _why_not(self, method, encoder):
         if not method.runs_on(encoder):
@@ -167,10 +175,19 @@ class FakeEngine(Engine):
         return replace(result, notes=self.notes, seconds=seconds, weights=weights)
 
 
-def load(here, store):
-    if not here:
+def load(entry, missing, store):
+    if missing:
         raise CheckpointError("OVS Lens mini is not here. It comes with the repository: restore it.")
-    return LoadedModel(make_model(), CLIP_MEAN, CLIP_STD, {"fake.safetensors": "0" * 64})
+    path = store.locate(entry)
+    weights = {"fake.safetensors": "0" * 64 if path is None else store.sha256_of(path)}
+    return LoadedModel(make_model(), CLIP_MEAN, CLIP_STD, weights)
+
+
+def encoder_info(name, available):
+    title = ENCODERS[name].title
+    reason = "" if available else f"{title} is not on this machine."
+    about = reason or f"{title}, a stand-in for tests."
+    return EncoderInfo(name, title, ENCODERS[name].tier, available, reason, about)
 
 
 def no_pyramid(name, identity, loaded, compute):

@@ -101,20 +101,19 @@ def test_sliders_answer_without_the_model(
     assert engine.runs == runs
 
 
-def test_optional_parts_show_with_their_method(
+def test_options_have_fields_and_reach_the_methods_that_declare_them(
     open_page: OpenPage, address: str, photo_file: Path, tmp_path: Path
 ) -> None:
     page = open_page(address)
-    expect(page.locator("#switches")).to_be_hidden()
-    page.click("#method input")
-    page.get_by_role("option", name="MaskCLIP").click()
-    page.locator("#switches").get_by_label("Key smoothing").check(timeout=PATIENCE)
-    segment(page, photo_file)
-    report = json.loads(download(page, "json", tmp_path).read_text(encoding="utf-8"))
-    assert (report["method"], report["switches"]) == ("maskclip", ["key_smoothing"])
-    page.click("#method input")
-    page.get_by_role("option", name="NACLIP").click()
-    expect(page.locator("#switches")).to_be_hidden()
+    page.get_by_role("button", name="More options").click()
+    page.get_by_role("button", name="Options of single methods").click()
+    page.locator("#option-key-smoothing").get_by_role("checkbox").check(timeout=PATIENCE)
+    for title, name, switched in (("MaskCLIP", "maskclip", ["key_smoothing"]), ("NACLIP", "naclip", [])):
+        page.click("#method input")
+        page.get_by_role("option", name=title, exact=True).click()
+        segment(page, photo_file)
+        report = json.loads(download(page, "json", tmp_path).read_text(encoding="utf-8"))
+        assert (report["method"], report["switches"]) == (name, switched)
 
 
 def test_opacity_is_settled_in_the_browser(open_page: OpenPage, address: str, photo_file: Path) -> None:

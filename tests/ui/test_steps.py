@@ -171,7 +171,7 @@ def test_a_tiny_photo_is_enlarged_for_the_page() -> None:
 
 def test_segment_reports_progress_and_answers(engine: FakeEngine, photo_file: Path) -> None:
     *steps, (last, found) = segment_steps(engine, None, question(photo_file), "naclip", USUAL)
-    assert sum("Looking at the photo" in status.text for status, _ in steps) >= WINDOWS
+    assert len({status.text for status, _ in steps}) > WINDOWS
     assert all(status.kind == "busy" for status, _ in steps)
     assert last.kind == "done"
     assert found is not None

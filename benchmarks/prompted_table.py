@@ -1,0 +1,165 @@
+"""Seen, unseen and harmonic mIoU of LDVC and ZegCLIP heads, and how many pieces objects fall into.
+
+    python -m benchmarks.prompted_table --data voc=DIR --head ldvc=FILE --head zegclip=FILE --head plain=FILE
+
+Photos are those that `ovs_core.training.ldvc_data.open_split` holds out of training. Every name of the data
+set enters, pixels without a class do not count, as in the papers. The first head is what the others are
+compared with: paired differences with 95 % intervals over photos.
+
+Beside IoU: connected parts of each class that is in a photo, answer over truth (1 is as whole as the truth);
+1 - cos(T, T_new), mean over classes and photos; mean over places of the largest cosine with a class, before
+the decoder and after each block.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage  # type: ignore[import-untyped]
+
+from ovs_core.checkpoints import WeightStore, sha256_of
+from ovs_core.devices import DEVICES, choose_compute
+from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
+from ovs_core.evidence.decide import decide
+from ovs_core.methods.base import BoundMethod
+from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.ldvc.heads import load_prompted_head
+from ovs_core.methods.ldvc.method import calibrate_seen
+from ovs_core.methods.ldvc.model import GAMMA
+from ovs_core.methods.ldvc.spec import PRESETS, bind_head
+from ovs_core.methods.ldvc.views import CLASS_DRIFT, CONTRACTION
+from ovs_core.metrics.confusion import label_margins, seen_unseen
+from ovs_core.metrics.resampling import interval, paired_difference
+from ovs_core.options import Preset
+from ovs_core.splits import SPLITS, spoken_name
+from ovs_core.training.data import read_mask, read_rgb
+from ovs_core.training.ldvc_data import open_split
+from ovs_core.training.mvp_seg_data import Photos
+from ovs_core.types import Vocabulary
+
+TOUCHING = ((1, 1, 1), (1, 1, 1), (1, 1, 1))  # corners included
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A head on photos.
+
+    Attributes:
+        margins: of each photo, (N, 3, classes).
+        parts: connected parts of the classes in each photo: answer, truth; (N, 2).
+        drift: 1 - cos(T, T_new), mean over classes and photos.
+        contraction: mean largest cosine before the decoder and after each block.
+    """
+
+    margins: NDArray[np.integer]
+    parts: NDArray[np.integer]
+    drift: float
+    contraction: tuple[float, ...]
+
+
+def main() -> None:
+    """Print one row for each head, then the differences."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, metavar="NAME=DIR", help=f"one of {', '.join(SPLITS)}")
+    parser.add_argument("--head", required=True, action="append", metavar="TITLE=FILE")
+    parser.add_argument("--encoder", default="mini", choices=ENCODERS)
+    parser.add_argument("--device", default="cpu", choices=DEVICES)
+    parser.add_argument("--gamma", type=float, default=GAMMA)
+    parser.add_argument("--limit", type=int, default=0, help="photos at most; 0 takes all")
+    options = parser.parse_args()
+    name, _, folder = options.data.partition("=")
+    photos = open_split(Path(folder), SPLITS[name], "val2017", held_out=True)
+    spec = ENCODERS[options.encoder]
+    loaded = spec.load(WeightStore(offline=True))
+    tower = build_tower(spec, loaded, choose_compute(options.device, "fp32"), None)
+    preset, count = PRESETS[spec.family], options.limit or len(photos.paths)
+    print(f"{min(count, len(photos.paths))} photos of {name}, gamma {options.gamma}")
+    rows: dict[str, Measured] = {}
+    for title, _, path in (one.partition("=") for one in options.head):
+        bound = bound_head(tower, Path(path))
+        rows[title] = measure(bound, photos, preset, options.gamma, count)
+        print(row_text(title, rows[title], len(photos.seen)), flush=True)
+    first, *others = rows
+    for title in others:
+        for place, said in enumerate(("seen", "unseen", "harmonic")):
+            statistic = partial(_mean, place=place, seen=len(photos.seen))
+            found = paired_difference(rows[first].margins, rows[title].margins, statistic)
+            text = f"{found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
+            print(f"{first} - {title}, {said}: {text}")
+
+
+def bound_head(tower: Tower, path: Path) -> BoundMethod[Any]:
+    """A head's file on a tower, whichever method it is of."""
+    return bind_head(tower, load_prompted_head(path, tower.sha256), HeadFile(path, sha256_of(path)))
+
+
+def measure(bound: BoundMethod[Any], photos: Photos, preset: Preset, gamma: float, count: int) -> Measured:
+    """A head on up to `count` photos; truth is labelled seen classes first."""
+    names = (*photos.seen, *photos.unseen)
+    words = Vocabulary(tuple((spoken_name(name), name) for name in names))
+    text = bound.text.embed(words, ())
+    found, parts, drift, contraction = [], [], [], []
+    for number in range(min(count, len(photos.paths))):
+        truth = _all_classes(photos, number)
+        features = bound.image.encode(read_rgb(photos.paths[number]), preset)
+        answer = bound.method.ask(features, text, {}, views=frozenset({CLASS_DRIFT, CONTRACTION}))
+        evidence = calibrate_seen(answer.evidence.to(torch.device("cpu")), {"gamma": gamma})
+        labels = decide(evidence, 1.0, 0.0, truth.shape)[0].astype(np.int64) - 1
+        known = truth >= 0
+        found.append(label_margins(np.where(known, truth, 0), labels, len(names), known))
+        parts.append(connected_parts(truth, labels))
+        moved, near = answer.views
+        drift.append(float(moved.maps.mean()))
+        contraction.append(near.maps.flatten().cpu().numpy())
+    mean = np.mean(contraction, axis=0)
+    return Measured(np.stack(found), np.array(parts), float(np.mean(drift)), tuple(mean.tolist()))
+
+
+def _all_classes(photos: Photos, number: int) -> NDArray[np.int64]:
+    """Class of each pixel of a photo, seen ones first; -1 where there is none."""
+    path = photos.paths[number]
+    labels = photos.becomes[read_mask(photos.masks / f"{path.stem}.png")].astype(np.int64)
+    return np.where(labels < 0, -1, labels)
+
+
+def connected_parts(truth: NDArray[np.integer], answer: NDArray[np.integer]) -> tuple[int, int]:
+    """Connected parts of the classes that are in the truth: of the answer where it counts, of the truth."""
+    known = truth >= 0
+    counts = [0, 0]
+    for label in np.unique(truth[known]):
+        for side, labels in enumerate((np.where(known, answer, -1), truth)):
+            counts[side] += ndimage.label(labels == label, TOUCHING)[1]
+    return counts[0], counts[1]
+
+
+def row_text(title: str, found: Measured, seen: int) -> str:
+    """One row of the table."""
+    cells = []
+    for place, said in enumerate(("seen", "unseen", "harmonic")):
+        value = interval(found.margins, partial(_mean, place=place, seen=seen))
+        cells.append(f"{said} {value.value:.1%} ({value.low:.1%} to {value.high:.1%})")
+    pieces = found.parts.sum(axis=0)
+    cells.append(f"parts {pieces[0] / max(1, pieces[1]):.2f} of the truth's")
+    cells.append(f"drift {found.drift:.3f}")
+    cells.append("contraction " + " > ".join(f"{value:.3f}" for value in found.contraction))
+    return f"{title}: " + ", ".join(cells)
+
+
+def _mean(total: NDArray[np.number], *, place: int, seen: int) -> NDArray[np.float64]:
+    """Seen, unseen or harmonic mIoU from margins (..., 3, classes); unseen classes come last."""
+    unseen: Sequence[int] = range(seen, total.shape[-1])
+    return seen_unseen(total, unseen)[place]
+
+
+if __name__ == "__main__":
+    main()

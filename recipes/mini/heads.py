@@ -1,0 +1,131 @@
+"""Heads of every method that needs training, on a tower that this recipe made, in the order they build on.
+
+A head names the tower's SHA-256, so each tower has its own folder of heads; what lies there is skipped.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from ovs_core.checkpoints import sha256_of
+from ovs_core.methods.mvp_seg.contexts import load_contexts
+from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
+from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan
+from ovs_core.training.mask_tuning import train_maft_plus
+from ovs_core.training.mvp_seg import MvpSegPlan, train_mvp_seg
+from ovs_core.training.mvp_seg_data import SPLITS, open_photos
+from ovs_core.training.mvp_seg_plus import PlusPlan, train_mvp_seg_plus
+from recipes.mini.segments import segment_sources
+from recipes.mini.sources import Sources
+from recipes.mini.tower_file import tower_of_file
+
+log = logging.getLogger(__name__)
+
+PHOTOS, SPLIT = "train2017", "coco_mini"
+DIGITS = 12  # of the tower's SHA-256, in the name of its heads' folder
+
+
+# Where materials are labelled, mask heads learn them too: one segment per material.
+CROPS = MaskCropPlan(
+    count=2400,
+    shares=(
+        *(("coco", 0.5), ("pets", 0.1), ("camvid", 0.08)),
+        *(("nyu", 0.14), ("msrc", 0.1), ("voc", 0.05), ("labelme_facade", 0.03)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class HeadPlans:
+    """Recipes of the heads."""
+
+    mvp_seg: MvpSegPlan = field(default_factory=MvpSegPlan)
+    mvp_seg_plus: PlusPlan = field(default_factory=PlusPlan)
+    fc_clip: FcClipPlan = field(default_factory=lambda: FcClipPlan(crops=CROPS))
+    maft_plus: TuningPlan = field(default_factory=TuningPlan)
+
+
+Stage = Callable[
+    [Path, Sources, HeadPlans, Path], Path
+]  # tower's file, folders, recipes, folder of all heads
+
+
+def train_heads(weights: Path, sources: Sources, plans: HeadPlans, out: Path) -> dict[str, Path]:
+    """Train all heads of a tower, or go on where that was stopped.
+
+    Args:
+        weights: the tower's file.
+        sources: folders.
+        plans: recipes.
+        out: working folder.
+
+    Returns:
+        Name of each head -> its file.
+
+    Raises:
+        FileExistsError: if `out` holds heads of this tower by other recipes.
+    """
+    folder = out / f"heads-{sha256_of(weights)[:DIGITS]}"
+    made: dict[str, Path] = {}
+    for name, stage in STAGES.items():
+        log.info("head %s", name)
+        made[name] = stage(weights, sources, plans, folder)
+    return made
+
+
+def collect(weights: Path, near_words: Path, heads: Mapping[str, Path], folder: Path) -> Path:
+    """Copy what ships into one folder: the tower, its dictionary and its heads; returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (weights, near_words, *heads.values()):
+        partial = folder / f"{path.name}.part"
+        shutil.copyfile(path, partial)
+        partial.replace(folder / path.name)
+    return folder
+
+
+def _mvp_seg(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    tower, loaded = tower_of_file(weights)
+    photos = open_photos(sources.coco, SPLITS[SPLIT], PHOTOS)
+    return train_mvp_seg(tower.vision, loaded.model, tower.sha256, photos, plans.mvp_seg, folder / "mvp_seg")
+
+
+def _mvp_seg_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    tower, _ = tower_of_file(weights)
+    contexts = load_contexts(folder / "mvp_seg" / "mvp_seg.safetensors", tower.sha256)
+    method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
+    text = ContextText(tower.text, contexts)
+    photos = open_photos(sources.coco, SPLITS[SPLIT], PHOTOS)
+    out = folder / "mvp_seg_plus"
+    return train_mvp_seg_plus(tower.vision, method, text, photos, plans.mvp_seg_plus, out)
+
+
+def _fc_clip(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    photos = _mask_sources(sources, plans)
+    return train_fc_clip(_mask_tower(weights), photos, plans.fc_clip, folder / "fc_clip")
+
+
+def _maft_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    start = folder / "fc_clip" / "fc_clip.safetensors"
+    tower, photos = _mask_tower(weights), _mask_sources(sources, plans)
+    return train_maft_plus(tower, photos, start, plans.maft_plus, folder / "maft_plus")
+
+
+def _mask_tower(weights: Path) -> MaskTower:
+    tower, _ = tower_of_file(weights)
+    return MaskTower(tower.vision.visual, tower.text, tower.model.logit_scale.detach(), tower.sha256)
+
+
+def _mask_sources(sources: Sources, plans: HeadPlans) -> MaskSources:
+    more = segment_sources(sources.labelled, frozenset(plans.fc_clip.hold_out))
+    return MaskSources(sources.coco, sources.pets, sources.camvid, more)
+
+
+STAGES: Mapping[str, Stage] = MappingProxyType(
+    {"mvp_seg": _mvp_seg, "mvp_seg_plus": _mvp_seg_plus, "fc_clip": _fc_clip, "maft_plus": _maft_plus}
+)

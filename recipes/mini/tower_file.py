@@ -1,0 +1,43 @@
+"""A tower that this recipe made, as the package's own encoder: to measure it, and to train heads on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
+from ovs_core.devices import Compute
+from ovs_core.encoders.eight_bits import in_full
+from ovs_core.encoders.mini import build_mini, fitting
+from ovs_core.encoders.towers import (
+    DEFAULT_ENCODER,
+    ENCODERS,
+    EncoderSpec,
+    LoadedModel,
+    Tower,
+    build_tower,
+)
+
+
+def spec_of_file(weights: Path) -> EncoderSpec:
+    """The embedded model with the weights of another file of this recipe, whatever its stem holds."""
+    spec = ENCODERS[DEFAULT_ENCODER]
+
+    def load(store: WeightStore) -> LoadedModel:
+        state = in_full(read_state(weights))
+        config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
+        model = build_mini(fitting(config, state))
+        load_strict(model, state, source=str(weights), ignore=("attn_mask",))
+        return dataclasses.replace(spec.load(store), model=model, weights={weights.name: sha256_of(weights)})
+
+    return dataclasses.replace(spec, entry=None, load=load)
+
+
+def tower_of_file(weights: Path) -> tuple[Tower, LoadedModel]:
+    """Both towers of a file on the CPU in float32, ready to train heads on."""
+    spec = spec_of_file(weights)
+    loaded = spec.load(WeightStore(None, offline=True))
+    return build_tower(spec, loaded, Compute(torch.device("cpu"), torch.float32), None), loaded
