@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from ovs_core.evaluation.metrics import confusion, interval, margins, paired_difference, seen_unseen
 from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.checkpoints import WeightStore, sha256_of
 from ovs_core.devices import DEVICES, choose_compute
 from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
-from ovs_core.evaluation.metrics import confusion, interval, margins, paired_difference, seen_unseen
 from ovs_core.evidence.decide import decide
 from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.heads import HeadFile
