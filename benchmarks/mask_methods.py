@@ -178,9 +178,7 @@ def _large_vocabulary(label: Callable[[MaskProposals], Labels], architecture: st
 PATHS: dict[str, Callable[[str], dict[str, float]]] = {
     "ours": ours,
     "plain": plain,
-    "ours-847": partial(
-        _large_vocabulary, lambda proposals: decide(proposals, 1.0, 0.0)[0]
-    ),
+    "ours-847": partial(_large_vocabulary, lambda proposals: decide(proposals, 1.0, 0.0)[0]),
     "plain-847": partial(_large_vocabulary, plain_labels),
 }
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
+import re
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+
+from ovs_core.picture_kinds import HEAD_BYTES, is_heic, is_raw, other_kind
+from ovs_core.pixels import ImageError, array_to_rgb, bands_to_rgb, pil_to_rgb, values_to_rgb
+from ovs_core.png_repair import PNG_START, shallow_colors, without_metadata
+from ovs_core.tiff_bands import TiffError, is_camera_raw, read_bands, tiff_size
+
+__all__ = ["MAX_PIXELS", "ImageError", "Photo", "display_copy", "frame_size", "read_photo", "to_frame"]
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused from their header, before any pixel is unpacked."""
@@ -24,6 +34,7 @@ MAX_PIXELS = 100_000_000
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 _ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF", "TIFF")
 _ORIENTATION_TAG = 0x0112
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # What PIL's decoders raise on broken data, by reading them and by feeding them damaged files.
 _DECODER_ERRORS = (
     OSError,
@@ -41,10 +52,6 @@ _DECODER_ERRORS = (
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-class ImageError(ValueError):
-    """A photo that cannot be used; the message is one sentence for the user."""
-
-
 @dataclass(frozen=True, eq=False)
 class Photo:
     """One photo, ready for every encoder and every picture we draw.
@@ -53,11 +60,13 @@ class Photo:
         pixels: (H, W, 3) uint8 RGB, upright (EXIF orientation applied).
         name: file name without its ending, "photo" if unknown; exports are named after it.
         notes: what reading changed, one sentence each, to be shown to the user.
+        file_name: name of the file with its ending, "" if it came from none.
     """
 
     pixels: NDArray[np.uint8]
     name: str = "photo"
     notes: tuple[str, ...] = ()
+    file_name: str = ""
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -77,27 +86,41 @@ class Photo:
         return digest.hexdigest()
 
 
-def read_photo(source: str | Path | bytes | Image.Image | NDArray[np.generic]) -> Photo:
-    """Read one photo from a path, the bytes of a file, a PIL picture or an array.
+def read_photo(
+    source: str | Path | bytes | bytearray | memoryview | IO[bytes] | Image.Image | NDArray[np.generic],
+) -> Photo:
+    """Read one photo from a path, the bytes of a file, an open file, a PIL picture or an array.
 
     Transparency is laid on white, 16-bit and float values are scaled to 8 bits, EXIF orientation is applied,
-    and of an animation the first frame is taken.
+    and of an animation the first frame is taken; notes say what was out of the ordinary.
 
     Args:
         source: arrays are (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA, of bool, uint8, uint16, another
-            integer type holding 0..255, or float in [0, 1].
+            integer type holding 0..255, or float in [0, 1]. Text may be a `data:` address.
 
     Raises:
-        ImageError: if it is missing, not a picture, damaged, empty or above `MAX_PIXELS`; it names the file.
+        ImageError: if it is missing, not a picture, damaged, empty, above `MAX_PIXELS` or of another type; it
+            names the file.
     """
     if isinstance(source, np.ndarray):
-        return Photo(_array_to_rgb(source))
+        if source.ndim >= 2 and source.shape[0] * source.shape[1] > MAX_PIXELS:
+            raise ImageError(_too_large("The picture", (source.shape[0], source.shape[1])))
+        return Photo(*_swapped(array_to_rgb(source)))
     if isinstance(source, Image.Image):
-        name = Path(getattr(source, "filename", "") or "").stem or "photo"
-        return _from_pil(source, "The picture", name)
-    if isinstance(source, bytes):
-        return _from_stream(io.BytesIO(source), len(source), "The picture", "photo")
-    return _from_path(Path(source))
+        path = Path(str(getattr(source, "filename", "") or ""))
+        return _from_pil(source, "The picture", path.name)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _from_stream(io.BytesIO(source), len(source), "The picture", "")
+    if isinstance(source, str | Path):
+        return _from_text(source) if isinstance(source, str) else _from_path(source)
+    if callable(getattr(source, "read", None)):
+        content = source.read()
+        if isinstance(content, bytes):
+            return _from_stream(io.BytesIO(content), len(content), "The picture", "")
+    raise ImageError(
+        "A photo is a path, the bytes of a file, a PIL picture or an array (H, W, 3); "
+        f"got {type(source).__module__}.{type(source).__qualname__}."
+    )
 
 
 def frame_size(
@@ -149,6 +172,31 @@ def display_copy(pixels: NDArray[np.uint8], max_side: int = 1024) -> NDArray[np.
     return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
+def _swapped(
+    read: tuple[NDArray[np.uint8], tuple[str, ...]],
+) -> tuple[NDArray[np.uint8], str, tuple[str, ...]]:
+    """Pixels and notes as the first fields of a photo without a name."""
+    return read[0], "photo", read[1]
+
+
+def _from_text(text: str) -> Photo:
+    """Read a path, or the picture that a `data:` address holds."""
+    if not text.startswith("data:"):
+        if re.match("https?://", text):
+            raise ImageError(f'"{text[:80]}" is an address on the web; download the photo first.')
+        return _from_path(Path(text))
+    head, _, content = text.partition(",")
+    try:
+        data = (
+            base64.b64decode(content, validate=False)
+            if head.endswith(";base64")
+            else unquote_to_bytes(content)
+        )
+    except ValueError as error:
+        raise ImageError("The data: address is cut off or damaged.") from error
+    return _from_stream(io.BytesIO(data), len(data), "The picture", "")
+
+
 def _from_path(path: Path) -> Photo:
     """Read a file, telling apart all the ways in which a path is not a photo."""
     try:
@@ -159,25 +207,110 @@ def _from_path(path: Path) -> Photo:
         if not path.is_file():
             raise ImageError(f'"{path}" is not an ordinary file.')
         with path.open("rb") as stream:
-            return _from_stream(stream, path.stat().st_size, f'"{path.name}"', path.stem)
-    except OSError as error:
-        raise ImageError(f'"{path}" cannot be opened: {error.strerror or error}.') from error
+            return _from_stream(stream, path.stat().st_size, f'"{path.name}"', path.name)
+    except ImageError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f'"{path}" cannot be opened: {reason}.') from error
 
 
 def _from_stream(stream: IO[bytes], size: int, title: str, name: str) -> Photo:
     """Read the bytes of a picture file; `title` begins every message."""
     if size == 0:
         raise ImageError(f"{title} is empty (0 bytes).")
+    head = stream.read(HEAD_BYTES)
+    stream.seek(0)
+    if is_heic(head):
+        return _from_heic(stream, title, name)
+    if is_raw(name) or (head[:4] in _TIFF_STARTS and is_camera_raw(stream)):
+        raise ImageError(f"{title} is a camera's raw file, not a picture; save it as JPEG or PNG.")
+    if head[:4] in _TIFF_STARTS and (photo := _from_bands(stream, title, name)):
+        return photo
+    try:
+        return _from_image(stream, title, name)
+    except ImageError:
+        # Pillow gives up a whole PNG for a comment or a profile that it finds too large.
+        if not head.startswith(PNG_START):
+            raise
+        stream.seek(0)
+        plain = without_metadata(stream.read())
+        photo = _from_image(io.BytesIO(plain), title, name)
+        return replace(photo, notes=(*photo.notes, "Its metadata could not be read and was left out."))
+
+
+def _from_image(stream: IO[bytes], title: str, name: str) -> Photo:
+    """Read a file that Pillow knows."""
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]
+    stream.seek(0)
+    head = stream.read(HEAD_BYTES)
+    stream.seek(0)
     try:
         image = Image.open(stream, formats=formats)
     except _BOMBS as error:
         raise ImageError(_too_large(title)) from error
     except _DECODER_ERRORS as error:
-        raise ImageError(f"{title} is not a picture that can be read; save it as JPEG or PNG.") from error
+        kind = other_kind(head, name)
+        what = f"{kind}, not a picture" if kind else "not a picture"
+        raise ImageError(f"{title} is {what} that can be read; save it as JPEG or PNG.") from error
     with image:
-        return _from_pil(image, title, name)
+        photo = _from_pil(image, title, name)
+        shallow = shallow_colors(stream, head)
+        if shallow is None:
+            return photo
+        pixels, notes = values_to_rgb(shallow)
+        return replace(photo, pixels=_turn(pixels, _orientation(image)), notes=(*notes, *photo.notes))
+
+
+def _from_heic(stream: IO[bytes], title: str, name: str) -> Photo:
+    """Read what phones write, with a package that not everybody has."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise ImageError(
+            f"{title} is a HEIC picture, which needs one more package (pip install pillow-heif); "
+            "or save it as JPEG."
+        ) from error
+    try:
+        image = pillow_heif.open_heif(stream, convert_hdr_to_8bit=True).to_pillow()
+    except _BOMBS as error:
+        raise ImageError(_too_large(title)) from error
+    except (*_DECODER_ERRORS, RuntimeError) as error:
+        raise ImageError(f"{title} is cut off or damaged; save or download it again.") from error
+    return _from_pil(image, title, name)
+
+
+def _from_bands(stream: IO[bytes], title: str, name: str) -> Photo | None:
+    """Read a TIFF whose bands Pillow has no mode for, or whose colours it would cut to 8 bits; else None."""
+    try:
+        height, width, samples, bits = tiff_size(stream)
+        if samples in (3, 4) and bits == 8 and _opens(stream):
+            return None
+        if height * width > MAX_PIXELS:
+            raise ImageError(_too_large(title, (height, width)))
+        read = read_bands(stream)
+        pixels, notes = bands_to_rgb(read.values)
+    except TiffError:
+        return None
+    finally:
+        stream.seek(0)
+    if not read.colored and read.bands > 2:
+        bands = "bands 1, 2 and 3 are shown as red, green and blue"
+        notes = (f"This TIFF has {read.bands} bands that it does not name; {bands}.", *notes)
+    if read.more:
+        notes = (*notes, "This file holds several pictures; the first one is used.")
+    return _photo(_turn(pixels, read.orientation), name, notes)
+
+
+def _opens(stream: IO[bytes]) -> bool:
+    """Whether Pillow has a mode for a TIFF."""
+    stream.seek(0)
+    try:
+        with Image.open(stream, formats=["TIFF"]):
+            return True
+    except (*_BOMBS, *_DECODER_ERRORS):
+        return False
 
 
 def _from_pil(image: Image.Image, title: str, name: str) -> Photo:
@@ -190,7 +323,7 @@ def _from_pil(image: Image.Image, title: str, name: str) -> Photo:
     try:
         image.load()
         frames = getattr(image, "n_frames", 1) if image.format in _ANIMATED_FORMATS else 1
-        pixels, notes = _pil_to_rgb(image)
+        pixels, notes = pil_to_rgb(image)
     except _BOMBS as error:
         raise ImageError(_too_large(title)) from error
     except ImageError:
@@ -199,7 +332,12 @@ def _from_pil(image: Image.Image, title: str, name: str) -> Photo:
         raise ImageError(f"{title} is cut off or damaged; save or download it again.") from error
     if frames > 1:
         notes = (*notes, f"This file holds {frames} pictures; the first one is used.")
-    return Photo(_turn(pixels, _orientation(image)), name, notes)
+    return _photo(_turn(pixels, _orientation(image)), name, notes)
+
+
+def _photo(pixels: NDArray[np.uint8], name: str, notes: tuple[str, ...]) -> Photo:
+    """A photo with the name of its file, "" if it has none."""
+    return Photo(pixels, Path(name).stem or "photo", notes, name)
 
 
 def _too_large(title: str, size: tuple[int, int] | None = None) -> str:
@@ -228,83 +366,3 @@ def _turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)
-
-
-def _pil_to_rgb(image: Image.Image) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Convert any PIL mode to (H, W, 3) uint8 RGB, with notes on what was lost."""
-    if image.mode.startswith("I;16"):
-        return _array_to_rgb(np.array(image).astype(np.uint16)), ()
-    if image.mode in ("I", "F"):
-        return _wide_to_rgb(np.array(image))
-    if image.mode == "La":  # PIL knows no direct way from here
-        image = image.convert("LA")
-    if image.has_transparency_data:
-        return _array_to_rgb(np.array(image.convert("RGBA"))), ()
-    return np.array(image.convert("RGB")), ()
-
-
-def _wide_to_rgb(values: NDArray[np.generic]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
-    """Scale 32-bit values (H, W) by the narrowest range that holds them: [0, 1] if float, 8 bits, 16 bits.
-
-    Values outside all three are stretched between their own smallest and largest, with a note.
-    """
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low + high):
-        raise ImageError("The picture holds values that are not numbers; save it as 8-bit PNG or JPEG.")
-    notes: tuple[str, ...] = ()
-    white = 1.0 if high <= 1 and values.dtype.kind == "f" else 255.0 if high <= 255 else 65535.0
-    wide = values.astype(np.float32)
-    if low < 0 or high > 65535:
-        notes = (f"Its values run from {low:g} to {high:g}; they were stretched from black to white.",)
-        wide, white = wide - low, high - low
-    return _grey_to_rgb(_round(wide * (255 / (white or 1)))), notes
-
-
-def _array_to_rgb(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Convert an array as `read_photo` accepts it to (H, W, 3) uint8 RGB, in memory of its own."""
-    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (1, 3, 4)):
-        raise ImageError(f"An array must be (H, W), (H, W, 3) or (H, W, 4), got {values.shape}.")
-    if values.size == 0:
-        raise ImageError(f"The picture has no pixels (shape {values.shape}).")
-    if values.shape[0] * values.shape[1] > MAX_PIXELS:
-        raise ImageError(_too_large("The picture", (values.shape[0], values.shape[1])))
-    levels = _to_8_bits(values)
-    if levels.ndim == 2:
-        return _grey_to_rgb(levels)
-    if levels.shape[2] == 1:
-        return _grey_to_rgb(levels[..., 0])
-    return _on_white(levels) if levels.shape[2] == 4 else np.array(levels, order="C")
-
-
-def _to_8_bits(values: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Scale array values to 0..255 by the range their type stands for."""
-    if values.dtype == np.uint8:
-        return values.view(np.uint8)
-    if values.dtype == np.bool_:
-        return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype.kind not in "uif":
-        raise ImageError(f"An array must hold numbers, got {values.dtype}.")
-    if values.dtype == np.uint16:
-        return _round(values.astype(np.float32) / 257)
-    low, high = float(values.min()), float(values.max())
-    limit = 1 if values.dtype.kind == "f" else 255
-    if not (low >= 0 and high <= limit):
-        raise ImageError(f"A {values.dtype} array must lie in [0, {limit}], got [{low:g}, {high:g}].")
-    return _round(values.astype(np.float32) * (255 / limit))
-
-
-def _round(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Nearest integer of values in [0, 255], halves up."""
-    return (values + 0.5).astype(np.uint8)
-
-
-def _grey_to_rgb(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat one channel (H, W) three times."""
-    return np.repeat(levels[..., None], 3, axis=2)
-
-
-def _on_white(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay straight-alpha RGBA (H, W, 4) on white; exact in 16 bits, since 255 * 255 + 127 < 65536."""
-    alpha = levels[..., 3:].astype(np.uint16)
-    blended = levels[..., :3] * alpha + np.uint16(255) * (255 - alpha) + np.uint16(127)
-    return (blended // 255).astype(np.uint8)

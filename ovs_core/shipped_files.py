@@ -6,13 +6,13 @@ carries them inside it (`setup.py`), since only what is inside a package is foun
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
+from ovs_core.user_folders import data_folder
+
 _PACKAGE = Path(__file__).resolve().parent
 _IN_PACKAGE = _PACKAGE / "shipped"  # only in a wheel; `setup.py` has the same name
-_PROGRAM = "ovs-lens"
 
 
 def shipped_folder(name: Literal["assets", "checkpoints"], package: Path = _PACKAGE) -> Path:
@@ -39,4 +39,4 @@ def folder_for_new_weights(shipped: Path) -> Path:
 
 def user_folder() -> Path:
     """Folder of this program among the user's data; made by whoever writes there first."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / _PROGRAM
+    return data_folder()

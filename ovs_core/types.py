@@ -75,26 +75,47 @@ class Vocabulary:
         other: hidden "everything else" names; empty means the paper's plain argmax over `classes`.
         notes: what parsing dropped or changed, one sentence each, to be shown to the user.
         literal: names meant to the letter: no better-known word is asked beside them.
+        queries: what is compared and encoded for each name, in the same places as in `classes`
+            (`ovs_core.spelling`); empty where all are asked as they stand there.
+        ids: numbers that the class list gives its classes, for files; empty where it gives none.
+        guards: those of `other` that win only by a clear margin (`ovs_core.encoders.lone_word`).
     """
 
     classes: tuple[tuple[str, ...], ...]
     other: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     literal: frozenset[str] = frozenset()
+    queries: tuple[tuple[str, ...], ...] = ()
+    ids: tuple[int, ...] = ()
+    guards: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.classes or any(not names for names in self.classes):
             raise ValueError("Type at least one class name.")
+        if self.queries and [*map(len, self.queries)] != [*map(len, self.classes)]:
+            raise ValueError("queries must hold one text for each name of each class")
+        if self.ids and len(set(self.ids)) != len(self.classes):
+            raise ValueError(f"ids must be {len(self.classes)} different numbers, got {self.ids}")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The name shown for each class, (K,)."""
         return tuple(names[0] for names in self.classes)
 
+    @property
+    def asked(self) -> tuple[tuple[str, ...], ...]:
+        """What is encoded for each class, in the places of `classes`."""
+        return self.queries or self.classes
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Number of each class in files, (K,): the class list's own, else 1 to K."""
+        return self.ids or tuple(range(1, len(self.classes) + 1))
+
     @cached_property
     def rows(self) -> tuple[str, ...]:
-        """Every name in row order, (S,): class by class, then `other`."""
-        return tuple(name for names in self.classes for name in names) + self.other
+        """Every name as it is encoded, in row order, (S,): class by class, then `other`."""
+        return tuple(name for names in self.asked for name in names) + self.other
 
     @cached_property
     def row_label(self) -> tuple[int, ...]:

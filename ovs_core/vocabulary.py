@@ -1,17 +1,44 @@
-"""Class names: from typed text or class lists to a `Vocabulary`, and the prompt templates for them."""
+"""Class names: from typed text or class lists to a `Vocabulary`."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
-from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
-
+from ovs_core.class_lists import file_classes, typed_classes
+from ovs_core.class_tables import ClassList, Entry, Name, VocabularyError
 from ovs_core.shipped_files import shipped_folder
+from ovs_core.spelling import (
+    Lexicon,
+    asked_form,
+    comparison_keys,
+    lexicon_of,
+    singulars,
+    with_singulars,
+)
+from ovs_core.templates import TEMPLATES
 from ovs_core.types import Vocabulary
+from ovs_core.user_folders import without_tilde
+
+__all__ = [
+    "BENCHMARKS",
+    "MAX_NAMES",
+    "MAX_NAME_LENGTH",
+    "TEMPLATES",
+    "VocabularyError",
+    "background_names",
+    "default_background",
+    "default_stuff",
+    "parse_vocabulary",
+    "read_vocabulary",
+    "singulars",
+    "thing_labels",
+]
 
 MAX_NAME_LENGTH = 200
 MAX_NAMES = 2000
@@ -35,103 +62,76 @@ _BENCHMARK_NAMES = (
 BENCHMARKS: Mapping[str, Path] = MappingProxyType({name: _LISTS / f"{name}.txt" for name in _BENCHMARK_NAMES})
 """Class lists of the benchmarks, `id:name,name` files; `@NAME` reads one."""
 
-_UNUSED_ID = "invalid_class_id"
-_NUMBERED = re.compile(r"\s*([0-9]{1,9})\s*:(.*)")
-# Zero-width space, byte order mark and the controls that reverse the text around them.
-_DECEPTIVE = frozenset("\u200b\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-_QUOTES = '"\u201c\u201d\u201e'  # straight, and those that keyboards of telephones make
-
-
-class VocabularyError(ValueError):
-    """Class names that cannot be used; the message is one sentence for the user."""
-
-
-def _texts(templates: Iterable[Callable[[str], str]]) -> tuple[str, ...]:
-    """Turn open_clip's template functions into texts with one `{}`."""
-    return tuple(template("{}") for template in templates)
-
-
-_IMAGENET_80 = _texts(OPENAI_IMAGENET_TEMPLATES)
-_SCENES_5 = (  # MaskCLIP: what a segmentation prompt adds to the 80 of a classifier
-    "there is a {} in the scene.",
-    "there is the {} in the scene.",
-    "this is a {} in the scene.",
-    "this is the {} in the scene.",
-    "this is one {} in the scene.",
-)
-_VILD_14 = (  # ViLD's prompts as FC-CLIP and MAFT+ write them; full stops are missing there too
-    "a photo of a {}.",
-    "This is a photo of a {}",
-    "There is a {} in the scene",
-    "There is the {} in the scene",
-    "a photo of a {} in the scene",
-    "a photo of a small {}.",
-    "a photo of a medium {}.",
-    "a photo of a large {}.",
-    "This is a photo of a small {}.",
-    "This is a photo of a medium {}.",
-    "This is a photo of a large {}.",
-    "There is a small {} in the scene.",
-    "There is a medium {} in the scene.",
-    "There is a large {} in the scene.",
-)
-TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+_NAMES_NO_THING = frozenset(  # what lists call pixels that no class is about, and numbers that no class has
     {
-        "imagenet80": _IMAGENET_80,
-        "maskclip85": _IMAGENET_80 + _SCENES_5,
-        "vild14": _VILD_14,
-        "short7": _texts(SIMPLE_IMAGENET_TEMPLATES),
-        "single1": ("a photo of a {}.",),
+        *("invalid_class_id", "n/a", "void", "ignore", "ignored", "unlabeled", "unlabelled", "dontcare"),
+        *("don't care", "__ignore__", "__background__", "_background_", "__void__", "__unlabeled__"),
     }
 )
-"""Prompt template sets; each text holds one `{}` for the class name."""
+_NO_THING_TYPED = re.compile(r"__\w+__|_background_|n/a|invalid_class_id", re.IGNORECASE)
+_NO_THING_NUMBERS = frozenset({-1, 0, 255, 65535})
+_NO_THING_THERE = frozenset(
+    {"background", "bg", "other", "others", "none", "nothing", "unknown", "undefined"}
+)
+# Zero-width space, soft hyphen, word joiner, byte order mark and the controls that turn the text around them.
+_DECEPTIVE = frozenset(
+    "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+_NAMED_IN_NOTE = 5
 
 
-def parse_vocabulary(text: str, background: str | None = "default") -> Vocabulary:
+def parse_vocabulary(
+    text: str | Sequence[str | Sequence[str]], background: str | None = "default"
+) -> Vocabulary:
     """Read typed classes: separated by `;`, `,` or new lines, synonyms of one class by `|`.
 
-    Blank and repeated names (compared without case) are dropped with a note. A name in double quotation marks
-    is meant to the letter (`Vocabulary.literal`). Text is never taken for a path.
+    Blank and repeated names (compared as they are asked, without case) are dropped with a note. What stands
+    around a word is kept for show and not asked ("sky." asks for sky, `Vocabulary.queries`), which a note
+    says. A name in double quotation marks is meant to the letter (`Vocabulary.literal`), separators in it
+    included. Pasted lists of other programs are read as such (`ovs_core.class_lists`). Text is never taken
+    for a path.
 
     Args:
-        text: what the user typed.
+        text: what the user typed; or a list with a name, or a list of synonyms, for each class.
         background: the hidden "everything else" names: "default" for our list without what the user typed;
             "none", nothing or None for no such names, the papers' plain argmax; else names, separated as in
             `text`.
 
     Raises:
-        VocabularyError: if no name is left, one is too long or there are too many.
+        VocabularyError: if no name is left, one is too long, there are too many, or `text` is something else.
     """
-    groups: list[Sequence[str]] = []
-    for line in text.splitlines():
-        # A separator at the end of a line is a habit, not a forgotten name.
-        line = re.sub(r"[;,]\s*$", "", line)
-        if line.strip():
-            groups += [item.split("|") for item in re.split("[;,]", line)]
-    return _vocabulary(groups, background)
+    return _vocabulary(_typed(text) if isinstance(text, str) else _given(text), background, typed=True)
 
 
-def read_vocabulary(spec: str, background: str | None = "default") -> Vocabulary:
+def read_vocabulary(
+    spec: str | Sequence[str | Sequence[str]], background: str | None = "default"
+) -> Vocabulary:
     """Read typed classes, or `@NAME` for a list in `BENCHMARKS`, or `@FILE`. Not for text from the web.
 
     A file holds one class per line, its names separated by `|` or `,`; or `id:name,name` lines, taken in
-    order of their ids. There, "invalid_class_id" marks an unused number, and id 0 lists the background names
+    order of their ids; or it is a list of another program (`ovs_core.class_lists`). Names such as
+    "invalid_class_id" or "void" mark pixels and numbers without a class, and id 0 lists the background names
     if the first of them is "background". With `background="default"` that list is used where there is one; a
-    benchmark without it is run as its papers do, with no background names.
+    benchmark without it is run as its papers do, with no background names, and its names are asked to the
+    letter.
 
     Raises:
         VocabularyError: as `parse_vocabulary`, or if the file is missing, too large or not text.
     """
-    if not spec.lstrip().startswith("@"):
+    if not isinstance(spec, str) or not spec.lstrip().startswith("@"):
         return parse_vocabulary(spec, background)
     name = spec.strip()[1:].strip()
     benchmark = BENCHMARKS.get(name.casefold())
-    lines = [line for line in _read_text(benchmark or Path(name).expanduser()).splitlines() if line.strip()]
-    numbered = [_NUMBERED.fullmatch(line) for line in lines]
-    if not lines or not all(numbered):
-        return _vocabulary([re.split("[|,;]", line) for line in lines], background)
-    entries = [(int(match[1]), match[2].split(",")) for match in numbered if match]
-    return _numbered_vocabulary(entries, background, whole=benchmark is not None)
+    path = benchmark or without_tilde(name)
+    listed = file_classes(_read_text(path), path.suffix.lower())
+    return _vocabulary(listed, background, typed=False, benchmark=benchmark is not None)
+
+
+def common_words() -> Vocabulary:
+    """First names of COCO's things, ADE's 847 classes and COCO-Stuff, each a class asked to the letter."""
+    lists = (read_vocabulary(f"@{name}", "none").names for name in ("cocoobject80", "ade847", "cocostuff171"))
+    names = tuple(dict.fromkeys(name for names in lists for name in names))
+    return Vocabulary(tuple((name,) for name in names), literal=frozenset(names))
 
 
 def default_background() -> tuple[str, ...]:
@@ -156,27 +156,47 @@ def thing_labels(vocabulary: Vocabulary, stuff: str = "default") -> frozenset[in
         vocabulary: what was asked.
         stuff: "default" for our list; "none" or nothing for no such names; else names, separated as classes.
     """
-    names = default_stuff() if stuff.strip() == "default" else map(_clean, re.split(r"[;,|\n\r]", stuff))
-    listed = _forms(name.casefold() for name in names if name.casefold() not in ("", "none"))
+    names = default_stuff() if stuff.strip() == "default" else _typed_names(stuff)
+    lexicon = _lexicon()
+    listed = with_singulars(name.casefold() for name in names if name.casefold() != "none")
     return frozenset(
         label
-        for label, names in enumerate(vocabulary.classes, start=1)
-        if listed.isdisjoint(_forms(form for name in names for form in _whole_and_last(name.casefold())))
+        for label, names in enumerate(vocabulary.asked, start=1)
+        if listed.isdisjoint(with_singulars(key for name in names for key in comparison_keys(name, lexicon)))
     )
 
 
-def _whole_and_last(name: str) -> tuple[str, str]:
-    """A name and its last word."""
-    return name, name.split()[-1]
+def _typed(text: str) -> ClassList:
+    """Classes of typed text.
+
+    Raises:
+        VocabularyError: if it is longer than any list of words.
+    """
+    if len(text) > MAX_FILE_BYTES:
+        raise VocabularyError(f"The words have {len(text):,} characters; {MAX_FILE_BYTES:,} are the most.")
+    return typed_classes(text)
 
 
-def _forms(names: Iterable[str]) -> frozenset[str]:
-    """The names, and what they may be plurals of."""
-    return frozenset(form for name in names for form in (name, *singulars(name)))
+def _given(classes: object) -> ClassList:
+    """Classes of a Python list, whose texts are names and not to be split.
+
+    Raises:
+        VocabularyError: if it is none.
+    """
+    hint = 'classes must be text like "dog; grass; sky | clouds" or a list of names'
+    if not isinstance(classes, Sequence) or isinstance(classes, bytes | bytearray):
+        raise VocabularyError(f"{hint}; got {type(classes).__name__}.")
+    entries = []
+    for item in classes:
+        names = [item] if isinstance(item, str) else item
+        if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+            raise VocabularyError(f"{hint}; the list holds {type(item).__name__}.")
+        entries.append(Entry(tuple(map(Name, names))))
+    return ClassList(tuple(entries))
 
 
 def _read_text(path: Path) -> str:
-    """Read a small UTF-8 file the user named."""
+    """Read a small UTF-8 file the user named, or UTF-16 as some editors and spreadsheets write it."""
     title = f'The class list "{path}"'
     try:
         if not path.is_file():
@@ -184,111 +204,196 @@ def _read_text(path: Path) -> str:
             raise VocabularyError(f"{title} is not a file, nor one of the built-in lists: {known}.")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise VocabularyError(f"{title} is larger than {MAX_FILE_BYTES // 1_000_000} MB.")
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise VocabularyError(f"{title} is not UTF-8 text.") from error
-    except OSError as error:
-        raise VocabularyError(f"{title} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, VocabularyError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise VocabularyError(f"{title} cannot be read: {reason}.") from error
 
 
-def _numbered_vocabulary(
-    entries: list[tuple[int, list[str]]], background: str | None, whole: bool
+def _vocabulary(
+    listed: ClassList, background: str | None, *, typed: bool, benchmark: bool = False
 ) -> Vocabulary:
-    """Build a vocabulary from (id, names) lines; a `whole` list leaves nothing in a photo without a name."""
-    ids = [number for number, _ in entries]
-    twice = sorted({number for number in ids if ids.count(number) > 1})
-    if twice:
-        raise VocabularyError(f"The class list uses id {twice[0]} more than once.")
-    groups: list[Sequence[str]] = []
-    own: list[str] | None = None
-    for number, names in sorted(entries):
-        first = _clean(names[0]).casefold()
-        if number == 0 and first == "background":
-            own = names
-        elif first != _UNUSED_ID:
-            groups.append(names)
-    if background == "default" and (own or whole):
-        background = ";".join(own) if own else "none"
-    return _vocabulary(groups, background, unique=False)
-
-
-def _vocabulary(groups: Iterable[Sequence[str]], background: str | None, unique: bool = True) -> Vocabulary:
     """Clean names, drop blank and repeated ones, add the background.
 
     Args:
-        groups: names of each class.
+        listed: classes as written.
         background: as for `parse_vocabulary`.
+        typed: not a file; plain words such as "void" are then meant.
+        benchmark: names are asked to the letter, and leave nothing in a photo without a name.
+    """
+    numbered = bool(listed.entries) and all(entry.number is not None for entry in listed.entries)
+    entries, own, fillers = _without_fillers(listed.entries, numbered, typed)
+    if numbered:
+        entries = _in_order(entries)
+    read = _Reading(_lexicon() if not benchmark else None, unique=not numbered)
+    kept = [(entry.number, names) for entry in entries if (names := read.names(entry.names))]
+    if not kept:
+        raise VocabularyError("Type at least one class name.")
+    classes = tuple(tuple(written for written, _ in names) for _, names in kept)
+    queries = tuple(tuple(query for _, query in names) for _, names in kept)
+    _check_number(sum(map(len, classes)))
+    if background == "default" and (own or benchmark):
+        other = _hidden([name.text for name in own], queries)
+    else:
+        other = background_names(queries, background)
+    left_out = [f"Left out, for they name nothing to look for: {_some(fillers)}."] if fillers else []
+    return Vocabulary(
+        classes,
+        other,
+        (*listed.notes, *left_out, *read.notes()),
+        frozenset(read.literal),
+        () if queries == classes else queries,
+        tuple(number for number, _ in kept if number is not None) if numbered else (),
+    )
+
+
+def _without_fillers(
+    entries: Sequence[Entry], numbered: bool, typed: bool
+) -> tuple[list[Entry], tuple[Name, ...], list[str]]:
+    """Entries that name something, the names of a list's own background, and what was left out.
+
+    Numbers without a class are left out without a word; they are many in some lists.
+    """
+    kept: list[Entry] = []
+    own: tuple[Name, ...] = ()
+    fillers = []
+    for entry in entries:
+        first = _clean(entry.names[0].text).casefold() if entry.names and not entry.names[0].literal else ""
+        if numbered and entry.number == 0 and first == "background":
+            own = entry.names
+        elif first == "invalid_class_id":
+            continue
+        elif (
+            _NO_THING_TYPED.fullmatch(first)
+            or (first in _NAMES_NO_THING and (numbered or not typed))
+            or (numbered and first in _NO_THING_THERE and entry.number in _NO_THING_NUMBERS)
+        ):
+            fillers.append(_clean(entry.names[0].text))
+        else:
+            kept.append(entry)
+    return kept, own, fillers
+
+
+def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Entries by their numbers.
+
+    Raises:
+        VocabularyError: if two have the same.
+    """
+    numbers = sorted(entry.number or 0 for entry in entries)
+    twice = [number for number, following in pairwise(numbers) if number == following]
+    if twice:
+        raise VocabularyError(f"The class list uses id {twice[0]} more than once.")
+    return sorted(entries, key=lambda entry: entry.number or 0)
+
+
+class _Reading:
+    """Reads names one class after the other, and remembers what is to be said about them.
+
+    Args:
+        lexicon: None asks names to the letter.
         unique: a name may belong to one class only; numbered lists keep theirs, the first class wins a tie.
     """
-    classes: list[tuple[str, ...]] = []
-    literal: set[str] = set()
-    seen: set[str] = set()
-    repeated: list[str] = []
-    blank = 0
-    for group in groups:
+
+    def __init__(self, lexicon: Lexicon | None, unique: bool) -> None:
+        self.literal: set[str] = set()
+        self._lexicon = lexicon
+        self._unique = unique
+        self._seen: set[str] = set()
+        self._repeated: list[str] = []
+        self._changed: dict[str, str] = {}
+        self._blank = 0
+
+    def names(self, group: Sequence[Name]) -> list[tuple[str, str]]:
+        """The names of one class that are new, each as written and as it is asked."""
+        if not self._unique:
+            self._seen.clear()
         names = []
-        if not unique:
-            seen.clear()
-        for written in map(_clean, group):
-            name = _unquoted(written)
-            if name and name != written:
-                literal.add(name)
-            key = name.casefold()
-            if not name:
-                blank += 1
-            elif key in seen:
-                repeated.append(name)
-            else:
-                seen.add(key)
-                names.append(name)
-        if names:
-            classes.append(tuple(names))
-    if not classes:
-        raise VocabularyError("Type at least one class name.")
-    _check_number(sum(map(len, classes)))
-    notes = []
-    if blank:
-        notes.append("1 blank name was left out." if blank == 1 else f"{blank} blank names were left out.")
-    if repeated:
-        notes.append(f"Named more than once, counted once: {_some(repeated)}.")
-    other = _background(background, [name for names in classes for name in names])
-    return Vocabulary(tuple(classes), other, tuple(notes), frozenset(literal))
+        for name in group:
+            written = _clean(name.text)
+            if not written:
+                self._blank += 1
+                continue
+            to_the_letter = name.literal or self._lexicon is None
+            query = written if to_the_letter else asked_form(written, self._lexicon or Lexicon())
+            if query.casefold() in self._seen:
+                self._repeated.append(written)
+                continue
+            self._seen.add(query.casefold())
+            if name.literal:
+                self.literal.add(written)
+            if query.casefold() != written.casefold():
+                self._changed[written] = query
+            names.append((written, query))
+        return names
+
+    def notes(self) -> tuple[str, ...]:
+        """What was dropped or is asked in other words, one sentence each."""
+        notes = []
+        if self._blank:
+            were = "1 blank name was" if self._blank == 1 else f"{self._blank} blank names were"
+            notes.append(f"{were} left out.")
+        if self._repeated:
+            notes.append(f"Named more than once, counted once: {_some(self._repeated)}.")
+        if self._changed:
+            pairs = [f"{written} as {query}" for written, query in self._changed.items()]
+            asked = _some(pairs, _NAMED_IN_NOTE)
+            notes.append(
+                f'Asked without what stands around the words: {asked} ("quotation marks" ask to the letter).'
+            )
+        return tuple(notes)
 
 
-def _background(background: str | None, typed: Sequence[str]) -> tuple[str, ...]:
-    """Names of "everything else" not said by a typed name or its last word, also in the plural."""
+def background_names(classes: Sequence[Sequence[str]], background: str | None = "default") -> tuple[str, ...]:
+    """Hidden names of "everything else", without those that the classes ask for.
+
+    Args:
+        classes: names of each class, as they are asked.
+        background: as for `parse_vocabulary`.
+
+    Raises:
+        VocabularyError: if a name is too long or there are too many.
+    """
     wanted = (background or "none").strip() or "none"
     if wanted.casefold() == "none":
         return ()
-    names = default_background() if wanted == "default" else map(_clean, re.split(r"[;,|\n\r]", wanted))
+    return _hidden(default_background() if wanted == "default" else _typed_names(wanted), classes)
+
+
+def _hidden(names: Iterable[str], asked: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """The names not said by an asked name or by the thing in it, also in the plural."""
+    lexicon = _lexicon()
     # Whoever types "dining table" does not want "table" to win it.
-    keys = {key for name in typed for key in _whole_and_last(name.casefold())}
-    forms = _forms(keys)
+    keys = {key for group in asked for name in group for key in comparison_keys(name, lexicon)}
+    forms = with_singulars(keys)
     kept: dict[str, str] = {}
-    for name in filter(None, names):
-        key = name.casefold()
+    for name in filter(None, map(_clean, names)):
+        key = asked_form(name, lexicon).casefold()
         if key not in forms and not singulars(key) & keys:
             kept.setdefault(key, name)
     _check_number(len(kept))
     return tuple(kept.values())
 
 
-def singulars(name: str) -> set[str]:
-    """What an English name may be the plural of; a few wrong guesses do no harm."""
-    forms = set()
-    if name.endswith("s"):
-        forms.add(name[:-1])
-    if name.endswith("es"):
-        forms.add(name[:-2])
-    if name.endswith("ies"):
-        forms.add(name[:-3] + "y")
-    return forms
+def _typed_names(text: str) -> tuple[str, ...]:
+    """The names in typed text, each as it is asked, whatever class they would be of."""
+    names = (name for entry in _typed(text).entries for name in entry.names)
+    lexicon = _lexicon()
+    cleaned = ((_clean(name.text), name.literal) for name in names)
+    return tuple(name if literal else asked_form(name, lexicon) for name, literal in cleaned if name)
 
 
-def _unquoted(name: str) -> str:
-    """A name without the double quotation marks around it."""
-    quoted = len(name) > 1 and name[0] in _QUOTES and name[-1] in _QUOTES
-    return name[1:-1].strip() if quoted else name
+@lru_cache(maxsize=1)
+def _lexicon() -> Lexicon:
+    """Words of the lists that come with the program."""
+    paths = (*BENCHMARKS.values(), _LISTS / "everything_else.txt", _LISTS / "stuff.txt")
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    return lexicon_of(name for line in lines for name in re.sub(r"^\d+:", "", line).split(","))
 
 
 def _clean(name: str) -> str:

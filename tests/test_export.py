@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 from ovs_core.export.coco import coco_document, run_lengths
 from ovs_core.export.files import FORMATS, MASK_FORMATS, result_files, save_result, zip_result
-from ovs_core.export.names import safe_name
+from ovs_core.export.names import photo_stem, safe_name
 from ovs_core.export.outlines import outlines
 from ovs_core.export.pictures import label_png, mask_pngs
 from ovs_core.export.report import report
@@ -81,7 +82,7 @@ def test_report_holds_every_promised_field():
     assert json.loads(json.dumps(report(result, "a.jpg"))) == {
         "schema": "ovs-lens/result/1",
         "source": "a.jpg",
-        "image": {"width": 3, "height": 2},
+        "image": {"width": 3, "height": 2, "sha256": sha256(np.full((2, 3, 3), 100, np.uint8)).hexdigest()},
         "method": "naclip",
         "encoder": "mini",
         "weights": {"mini.safetensors": {"sha256": "ab" * 32}},
@@ -97,7 +98,17 @@ def test_report_holds_every_promised_field():
         "refine": "none",
         "switches": [],
         "options": {},
-        "vocabulary": {"classes": [["dog"], ["grass"]], "other": ["sky"]},
+        "vocabulary": {
+            "classes": [["dog"], ["grass"]],
+            "asked": [["dog"], ["grass"]],
+            "numbers": [1, 2],
+            "ids": [],
+            "other": ["sky"],
+            "literal": [],
+            "guards": [],
+        },
+        "exemplars": [],
+        "edits": [],
         "classes": [
             {"id": 1, "names": ["dog"], "color": [0, 158, 115], "area_share": 2 / 6, "mean_score": 0.5},
             {"id": 2, "names": ["grass"], "color": [120, 204, 120], "area_share": 0.5, "mean_score": 0.5},
@@ -196,9 +207,21 @@ def test_coco_run_lengths_decode_to_the_mask():
 
 def test_coco_polygons_fill_to_the_mask():
     labels = np.random.default_rng(4).integers(0, 3, (8, 11))
-    for annotation in coco_document(make_result(labels), "a", polygons=True)["annotations"]:
+    for annotation in coco_document(make_result(labels), "a", polygons=True, tolerance=0)["annotations"]:
         rings = [np.array(flat).reshape(-1, 2) for flat in annotation["segmentation"]]
         assert_array_equal(filled(rings, labels.shape), labels == annotation["category_id"])
+
+
+def test_coco_polygons_have_few_corners_unless_they_must_be_exact():
+    y, x = np.mgrid[:60, :80]
+    labels = ((y - 30) ** 2 + (x - 40) ** 2 < 25**2).astype(np.uint8)
+
+    def corners(**tolerance):
+        (annotation,) = coco_document(make_result(labels), "a", polygons=True, **tolerance)["annotations"]
+        return len(annotation["segmentation"][0]) // 2
+
+    assert corners(tolerance=0) > 4 * corners()
+    assert corners() == corners(tolerance=1) > corners(tolerance=4) >= 3
 
 
 # YOLO
@@ -220,7 +243,7 @@ def test_yolo_coordinates_stay_inside_the_photo():
         index, *numbers = line.split()
         assert index in {"0", "1"}
         assert len(numbers) % 2 == 0
-        assert len(numbers) >= 8
+        assert len(numbers) >= 6
         assert all(0 <= float(number) <= 1 for number in numbers)
 
 
@@ -248,9 +271,24 @@ def test_safe_name(text, name):
     assert safe_name(text, 30) == name
 
 
-def test_photo_names_keep_their_dots_but_never_begin_with_one():
-    assert safe_name("IMG_2024.06 (1)", 60, dots=True) == "IMG_2024.06 -1"
-    assert safe_name("../.hidden", 60, dots=True) == "hidden"
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("IMG_2024.06 (1)", "IMG_2024.06 (1)"),
+        ("_DSC0001", "_DSC0001"),
+        ("a--b, c+d & e@2x [3] {4} #5 100%", "a--b, c+d & e@2x [3] {4} #5 100%"),
+        ("caf\u00e9 \u732b", "caf\u00e9 \u732b"),
+        ("../.hidden", "hidden"),
+        ("-rf", "rf"),
+        ('a/b\\c:d*e?f"g<h>i|j', "a-b-c-d-e-f-g-h-i-j"),
+        ("a\nb\x1bc\udce9d\u202ee", "a-b-c-d-e"),
+        (" . ", "unnamed"),
+        ("trailing. ", "trailing"),
+        ("\u732b" * 80, "\u732b" * 40),
+    ],
+)
+def test_photos_keep_their_names_where_every_system_can(name, stem):
+    assert photo_stem(name) == stem
 
 
 # files
@@ -266,13 +304,15 @@ def test_save_writes_exactly_the_promised_files(tmp_path):
         "cat.1.naclip.json",
         "cat.1.naclip.coco.json",
         "cat.1.naclip.coco-polygons.json",
-        "cat.1.naclip.yolo.txt",
+        "cat.1.txt",
         "cat.1.naclip.yolo.names.txt",
         "cat.1.naclip.npz",
         "cat.1.naclip.mask.01-dog.png",
         "cat.1.naclip.mask.02-grass.png",
+        "cat.1.naclip.ids.png",
     ]
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(names)
+    there = sorted(path for path in (tmp_path / "new" / "folder").rglob("*") if path.is_file())
+    assert there == sorted(written)
 
 
 def test_masks_are_white_on_black_and_written_for_empty_classes_too():
@@ -296,16 +336,16 @@ def test_hostile_names_stay_text(tmp_path):
     out = tmp_path / "deep" / "out"
     labels = np.arange(12).reshape(3, 4)
     written = save_result(make_result(labels, names=HOSTILE), out, "../../up", LABEL_FORMATS)
-    assert all(path.parent == out for path in written)
+    assert all(path.parent in (out, out / "naclip.yolo") for path in written)
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(written)
-    assert all(path.name.startswith("up.naclip.") for path in written)
+    assert all(path.name.startswith("up.naclip.") or path.name == "up.txt" for path in written)
     coco = json.loads((out / "up.naclip.coco.json").read_text(encoding="utf-8"))
     assert [c["name"] for c in coco["categories"]][6:8] == ["犬", "नमस्ते"]
 
 
 def test_a_result_without_any_class_pixel_is_a_result(tmp_path):
     save_result(make_result(np.zeros((3, 5))), tmp_path, formats=LABEL_FORMATS)
-    assert (tmp_path / "photo.naclip.yolo.txt").read_text() == ""
+    assert (tmp_path / "naclip.yolo" / "photo.txt").read_text() == ""
     assert json.loads((tmp_path / "photo.naclip.coco.json").read_text())["annotations"] == []
 
 

@@ -25,7 +25,8 @@ MEASURING = frozenset({"metrics", "labelled"})  # numbers from label maps, and l
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
     "types": frozenset(),
-    "shipped_files": frozenset(),
+    "user_folders": frozenset(),
+    "shipped_files": frozenset({"user_folders"}),
     "version": frozenset(),
     "devices": frozenset({"types"}),
     "cache": frozenset({"types"}),
@@ -44,8 +45,9 @@ MAY_SEE = {
     "methods": VALUES | {"checkpoints", "encoders", "decoders"},
     "refine": VALUES | {"checkpoints"},
     "render": GROUND | {"scores", "segments"},
+    "edit": GROUND | {"vocabulary"},
     "views": GROUND | {"scores"},
-    "export": GROUND | {"scores", "segments", "vocabulary", "render"},
+    "export": GROUND | {"edit", "scores", "segments", "vocabulary", "render"},
     "registry": MODELS,
     "build": MODELS | {"registry"},
     "requests": VALUES | {"build"},
@@ -61,9 +63,10 @@ MAY_SEE = {
     "metrics": GROUND,
     "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette
     "evaluation": ANSWERS | MEASURING,
-    "ui": ANSWERS | MEASURING,  # a photo beside its truth
+    "ui": ANSWERS | MEASURING | {"video"},  # a photo beside its truth, clips
+    "video": ANSWERS,
     # cli/app.py serves the page; cli/train.py is how training starts, nothing else sees it
-    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "ui"},
+    "cli": ANSWERS | MEASURING | {"evaluation", "training", "batch", "video", "ui"},
     "batch": ANSWERS,
     "training": MODELS | {"labelled"},
     "": ANSWERS,  # ovs_core/__init__.py

@@ -5,6 +5,7 @@ from ovs_core.vocabulary import (
     MAX_NAMES,
     TEMPLATES,
     VocabularyError,
+    background_names,
     default_background,
     default_stuff,
     parse_vocabulary,
@@ -24,18 +25,21 @@ from ovs_core.vocabulary import (
         ("Hund; 猫; कुत्ता; 🐕\u200d🦺", (("Hund",), ("猫",), ("कुत्ता",), ("🐕\u200d🦺",))),
         ("cafe\u0301", (("caf\u00e9",),)),  # composed
         ("do\x00g\x1b; \ufeffcat\u202e", (("dog",), ("cat",))),  # controls and direction overrides go
+        ("@voc20; {}; %s", (("@voc20",), ("{}",), ("%s",))),  # text, never a path
+        ("16:9 screen; 2 cars; 3 people", (("16:9 screen",), ("2 cars",), ("3 people",))),
         (
-            "@voc20; ../../etc/passwd; <b>",
-            (("@voc20",), ("../../etc/passwd",), ("<b>",)),
-        ),  # text, never a path
-        ("{}; {0}; %s", (("{}",), ("{0}",), ("%s",))),
-        ("1:dog", (("1:dog",),)),
+            "St. Bernard; U.S. flag; C++; C#; 50%",
+            (("St. Bernard",), ("U.S. flag",), ("C++",), ("C#",), ("50%",)),
+        ),
+        ("T-shirt; x-ray; merry-go-round; F-16", (("T-shirt",), ("x-ray",), ("merry-go-round",), ("F-16",))),
+        ("MacBook; PlayStation; dog's bowl", (("MacBook",), ("PlayStation",), ("dog's bowl",))),
     ],
 )
 def test_typed_text_becomes_classes(text, classes):
     vocabulary = parse_vocabulary(text)
-    assert vocabulary.classes == classes
+    assert vocabulary.classes == vocabulary.asked == classes
     assert vocabulary.notes == ()
+    assert vocabulary.ids == ()
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,12 @@ def test_what_is_typed_leaves_the_default_background(typed, gone):
 )
 def test_the_background_can_be_chosen(background, other):
     assert parse_vocabulary("dog", background).other == other
+
+
+def test_hidden_names_of_classes_that_were_never_typed():
+    assert background_names([("a; b", "wall-other"), ("sky|x",)], "wall; sky; floor") == ("sky", "floor")
+    assert background_names([("dog",)]) == default_background()
+    assert background_names([("dog",)], None) == ()
 
 
 def things(text, stuff="default"):

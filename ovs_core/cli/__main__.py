@@ -1,4 +1,4 @@
-"""The one command: `ovs-lens app | segment | evaluate | train | weights`.
+"""The one command: `ovs-lens app | segment | video | batch | evaluate | train | selfcheck | weights`.
 
 A subcommand NAME is the module `ovs_core.cli.NAME`, which also runs alone: `python -m ovs_core.cli.NAME`.
 """
@@ -12,14 +12,18 @@ from types import MappingProxyType
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT
 from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.cli.streams import lasting_output
 from ovs_core.version import VERSION
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "app": "open the app in the browser",
         "segment": "label photos and folders of photos",
+        "video": "label clips and folders of frames",
+        "batch": "label very many photos into Parquet files, on this machine or on Ray",
         "evaluate": "measure methods on labelled photos",
         "train": "train heads and the embedded model",
+        "selfcheck": "every method on a device beside the CPU, as a table",
         "weights": "list, fetch, add and check weights",
     }
 )
@@ -32,7 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments; None takes the command line's.
     """
-    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    with lasting_output():
+        return _run((sys.argv[1:] if argv is None else argv) or ["--help"])
+
+
+def _run(argv: Sequence[str]) -> int:
+    """As `main`, with output that may be closed."""
+    name, *rest = argv
     if name in ("-h", "--help"):
         print(_help())
         return 0
@@ -48,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10}{what}" for name, what in COMMANDS.items()]
+    lines = [f"  {name:<11}{what}" for name, what in COMMANDS.items()]
     return "\n".join(
         ["usage: ovs-lens COMMAND ...", "", *lines, "", "ovs-lens COMMAND --help says more; --version."]
     )

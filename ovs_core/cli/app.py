@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from ovs_core.cli.address import check_address, check_root_path, except_own_address, exposure, read_auth
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES
 from ovs_core.engine import Engine
 
@@ -91,4 +92,5 @@ def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_pat
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

@@ -18,6 +18,7 @@ from ovs_core.cli.options import (
     chosen_options,
     say,
 )
+from ovs_core.cli.streams import lasting_output
 from ovs_core.engine import Engine
 from ovs_core.evaluation.page import page
 from ovs_core.evaluation.predictions import prediction_subject
@@ -233,4 +234,5 @@ def _cell(interval: Interval | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

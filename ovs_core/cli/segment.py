@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,33 +19,22 @@ from ovs_core.cli.options import (
     say,
     write_line,
 )
+from ovs_core.cli.photos import Source, collect_photos
+from ovs_core.cli.streams import lasting_output
+from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, NotEnoughMemory, Result
+from ovs_core.engine.saved import SavedRequest, read_saved
+from ovs_core.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
-from ovs_core.export.names import safe_name
+from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.image import ImageError, read_photo
 from ovs_core.methods import DEFAULT_METHOD
-from ovs_core.options import Options
+from ovs_core.options import Options, lookup
 from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import read_vocabulary
 
-_SUFFIXES = frozenset(
-    {
-        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    }
-)
-_OWN_OUTPUT = re.compile(r"\.(labels|overlay|mask\.\d+-.*)\.png$")
 _CLASSES_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One photo to do: where it is, what its files begin with, what the report calls it."""
-
-    path: Path
-    stem: str
-    title: str
 
 
 @dataclass(frozen=True)
@@ -60,6 +48,9 @@ class _Task:
     formats: tuple[str, ...]
     out: Path
     stuff: str
+    exemplars: tuple[Exemplar, ...]
+    tolerance: float
+    edits: tuple[Edit, ...]
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -74,14 +65,18 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     """
     arguments = _parser(engine).parse_args(argv)
     done = 0
-    sources: list[_Source] = []
+    sources: tuple[Source, ...] = ()
     try:
-        sources = list(_sources(arguments.paths, arguments.recursive))
-        vocabulary = read_vocabulary(arguments.classes, arguments.background)
+        found = collect_photos(arguments.paths, arguments.recursive)
+        sources = found.sources
+        exemplars = tuple(map(_exemplar, arguments.exemplar))
+        saved = None if arguments.settings is None else _saved(arguments, exemplars)
+        vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
+        check_tolerance(arguments.tolerance)
         if engine is None:
             engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
-        task = _task(arguments, vocabulary, engine)
-        say(*vocabulary.notes)
+        task = _task(arguments, vocabulary, exemplars, saved, engine)
+        say(*found.notes, *vocabulary.notes)
         told = set(vocabulary.notes)
         for source in tqdm(sources, unit="photo", disable=None):
             done += _segment(source, task, engine, told)
@@ -101,7 +96,22 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens segment", description="Segment photos by typed classes.")
     add = parser.add_argument
     add("paths", nargs="+", type=Path, metavar="PATH", help="photo, or folder of photos")
-    add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add("--classes", default="", help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add(
+        "--settings",
+        type=Path,
+        metavar="FILE",
+        help="a <stem>.<method>.json of an earlier answer: its question, refinement and edits by hand are "
+        "done again; flags of single options go before it",
+    )
+    add(
+        "--exemplar",
+        action="append",
+        default=[],
+        metavar="NAME=PHOTO:L,T,R,B",
+        help="a box on a photo, in pixels, to be found too; name it after a class to help its word, or "
+        '"other" for what is not meant; may be repeated',
+    )
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
     add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
@@ -112,61 +122,89 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
         metavar="TEXT",
         help='classes that panoptic and instances do not count, as "sky; grass", or none',
     )
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="PIXELS",
+        help="of polygons in --export coco-polygons and yolo; 0 is exact; default: %(default)s",
+    )
     add("--recursive", action="store_true", help="folders within folders too")
     add_machine_options(parser)
     return parser
 
 
-def _sources(paths: Sequence[Path], recursive: bool) -> Iterator[_Source]:
-    """Every photo once, with a stem of its own.
+def _exemplar(text: str) -> Exemplar:
+    """The box that an argument describes, its photo read.
 
-    A stem that is taken gets the folder's name in front, and a number where even that is taken.
+    Raises:
+        ValueError: for another form, a photo that cannot be read, or a box that holds nothing of it.
     """
-    seen: set[Path] = set()
-    stems: set[str] = set()
-    for path, title in _photo_paths(paths, recursive):
-        if path.resolve() in seen:
-            continue
-        seen.add(path.resolve())
-        plain, long = (
-            safe_name(name, 110, dots=True) for name in (path.stem, f"{path.parent.name}-{path.stem}")
-        )
-        choices = (plain, long, *(f"{long}-{number}" for number in range(2, len(stems) + 3)))
-        stem = next(choice for choice in choices if choice.casefold() not in stems)
-        stems.add(stem.casefold())
-        yield _Source(path, stem, title)
+    spec = parse_exemplar(text)
+    return Exemplar(read_photo(spec.photo), spec.box, spec.name)
 
 
-def _photo_paths(paths: Sequence[Path], recursive: bool) -> Iterator[tuple[Path, str]]:
-    """Files as given, and the picture files of folders by name; with each its name for the report."""
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(path.rglob("*") if recursive else path.iterdir())
-            photos = [file for file in inside if _is_photo(file)]
-            if not photos:
-                hint = "" if recursive else " (--recursive looks into its folders too)"
-                raise ValueError(f'There is no photo in the folder "{path}"{hint}.')
-            yield from ((file, file.relative_to(path).as_posix()) for file in photos)
-        elif path.exists():
-            yield path, path.name
-        else:
-            raise ValueError(f'There is no file or folder "{path}".')
+def _vocabulary(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> Vocabulary:
+    """What is typed, and a class for every box of another name.
+
+    Raises:
+        ValueError: if nothing is asked for.
+    """
+    typed = None
+    if arguments.classes.strip() or not exemplars:
+        typed = read_vocabulary(arguments.classes, arguments.background)
+    if typed is not None and not exemplars:
+        return typed
+    return exemplar_vocabulary(typed, [exemplar.name for exemplar in exemplars], arguments.background)
 
 
-def _is_photo(file: Path) -> bool:
-    """A picture file by its ending, neither hidden nor written by this program."""
-    known = file.suffix.lower() in _SUFFIXES and not file.name.startswith(".")
-    return known and not _OWN_OUTPUT.search(file.name) and file.is_file()
+def _saved(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> SavedRequest:
+    """What a settings file asks; the arguments then name its encoder and refiner.
+
+    Raises:
+        ValueError: for a file that is none, or arguments that ask something else.
+    """
+    saved = read_saved(arguments.settings)
+    if arguments.classes.strip() or arguments.method:
+        raise ValueError("--settings says which classes and method; leave out --classes and --method.")
+    if tuple(exemplar.name for exemplar in exemplars) != saved.exemplars:
+        names = ", ".join(f'"{name}"' for name in saved.exemplars) or "none"
+        raise ValueError(f"These settings go with boxes called: {names}. Name them in order with --exemplar.")
+    arguments.method, arguments.encoder, arguments.refine = [saved.method], saved.encoder, saved.refiner
+    return saved
 
 
-def _task(arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine) -> _Task:
+def _task(
+    arguments: argparse.Namespace,
+    vocabulary: Vocabulary,
+    exemplars: tuple[Exemplar, ...],
+    saved: SavedRequest | None,
+    engine: Engine,
+) -> _Task:
     """What the arguments ask for."""
     methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
+    for what, registry, name in (
+        ("method", engine.method_specs, methods[0]),
+        ("encoder", engine.encoder_specs, arguments.encoder),
+        ("refiner", engine.refiner_specs, arguments.refine),
+    ):
+        lookup(what, registry, name)  # a settings file may name anything
     options = chosen_options(arguments, engine, methods)
+    if saved is not None:
+        options = {method: {**saved.options, **given} for method, given in options.items()}
     formats = tuple(arguments.export)
     _check_methods(formats, methods, arguments.encoder, engine)
     return _Task(
-        vocabulary, options, arguments.encoder, arguments.refine, formats, arguments.out, arguments.stuff
+        vocabulary,
+        options,
+        arguments.encoder,
+        arguments.refine,
+        formats,
+        arguments.out,
+        arguments.stuff,
+        exemplars,
+        arguments.tolerance,
+        () if saved is None else saved.edits,
     )
 
 
@@ -191,7 +229,7 @@ def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str,
         )
 
 
-def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bool:
+def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> bool:
     """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle.
 
     Notes about the words are said once; `told` holds those that were.
@@ -207,11 +245,13 @@ def _segment(source: _Source, task: _Task, engine: Engine, told: set[str]) -> bo
                 encoder=task.encoder,
                 refiner=task.refiner,
                 options=options,
+                exemplars=task.exemplars,
             )
+            result = result.edited(task.edits) if task.edits else result
             new = [note for note in result.vocabulary.notes if note not in told]
             told.update(new)
             say(*new, *(f"{source.title}: {note}" for note in result.notes))
-            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff)
+            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance)
             write_line(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
         say(f"Skipped {source.path}: {error}")
@@ -227,4 +267,5 @@ def _summary(stem: str, result: Result) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

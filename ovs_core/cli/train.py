@@ -18,6 +18,7 @@ import torch
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES, Compute
 from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
 from ovs_core.methods.ldvc.model import MethodName
@@ -25,6 +26,8 @@ from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.options import lookup
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.gkc import gkc_plan, train_gkc
+from ovs_core.training.gkc_photos import ResNetTower, gkc_photo_plan, train_gkc_photos
 from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
 from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
@@ -33,6 +36,7 @@ from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
+from ovs_core.user_folders import without_tilde
 
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
@@ -164,10 +168,29 @@ def _prepare_prompted(
     return lambda out: train_prompted(towers, photos, plan, out, processes=place.processes)
 
 
+def _prepare_gkc(
+    values: Mapping[str, Any], folders: Mapping[str, Path], place: _Place
+) -> Callable[[Path], Path]:
+    """On the embedded model a head; on "rn50_openai" or "rn101_openai" the official recipe, tower and all."""
+    values = dict(values)
+    encoder = values.pop("encoder", "mini")
+    if encoder == "mini":
+        plan = gkc_plan(values)
+        mask_tower = _mask_tower(place)
+        sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
+        return lambda out: train_gkc(mask_tower, sources, plan, out, processes=place.processes)
+    photo_plan = gkc_photo_plan(values)
+    tower, _ = _tower(encoder, place)
+    if tower.resnet is None:
+        raise ValueError(f"gkc is trained on mini, rn50_openai or rn101_openai; got {encoder!r}.")
+    resnet = ResNetTower(tower.resnet.visual, tower.text, tower.model.logit_scale.detach(), _sha256(tower))
+    return lambda out: train_gkc_photos(resnet, folders["coco"], photo_plan, out, processes=place.processes)
+
+
 def _mask_folders(folders: Mapping[str, Path]) -> tuple[MaskSources, Path | None]:
     """Folders of photos, and the head to start from if there is one."""
-    photos = {name: folder for name, folder in folders.items() if name != "head"}
-    return MaskSources(**photos), folders["head"] / _HEAD if "head" in folders else None
+    sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
+    return sources, folders["head"] / _HEAD if "head" in folders else None
 
 
 _PHOTOS = tuple(SPLITS)
@@ -181,6 +204,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus, anywhere=True),
         "zegclip": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "zegclip"), anywhere=True),
         "ldvc": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "ldvc"), anywhere=True),
+        "gkc": _Recipe(("coco", "pets", "camvid"), ("coco",), (), _prepare_gkc, anywhere=True),
     }
 )
 
@@ -192,7 +216,8 @@ def _parser() -> argparse.ArgumentParser:
         "method",
         choices=tuple(_RECIPES),
         help="what to train: mvp-seg learned contexts, mvp-seg-plus their student, fc-clip a mask head, "
-        "maft-plus the tower tuned for that head, zegclip and ldvc decoders and prompts; "
+        "maft-plus the tower tuned for that head, zegclip and ldvc decoders and prompts, "
+        "gkc a head that needs no CLIP at inference; "
         "`python -m recipes.mini` makes the towers themselves",
     )
     add("--config", type=Path, metavar="FILE", help="recipe as JSON; default: the one of the shipped weights")
@@ -244,7 +269,7 @@ def _folders(pairs: Sequence[str], recipe: _Recipe) -> dict[str, Path]:
         name, separator, folder = pair.partition("=")
         if not separator or name not in recipe.data:
             raise ValueError(f"--data {pair!r} is not NAME=DIR with NAME one of {', '.join(recipe.data)}.")
-        folders[name] = Path(folder).expanduser()
+        folders[name] = without_tilde(folder)
         if not folders[name].is_dir():
             raise ValueError(f"--data {name}: {folder} is not a folder.")
     missing = [name for name in recipe.needed if name not in folders]
@@ -280,4 +305,5 @@ def _sha256(tower: Tower) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ovs_core.checkpoints import CheckpointError, WeightFile, WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.streams import lasting_output
 from ovs_core.encoders.towers import ENCODERS
 from ovs_core.methods import METHODS
 from ovs_core.methods.heads import add_head, check_head, describe_head, own_heads
@@ -190,4 +191,5 @@ class _Bar:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with lasting_output():
+        sys.exit(main())

@@ -150,3 +150,10 @@ def dense_of_stem(visual: VisionTransformer, pyramid: Pyramid) -> Tensor:
 def vectors_to_joint_space(visual: VisionTransformer, vectors: Tensor) -> Tensor:
     """Take vectors (n, C) of the dense map through the tower's own head: (n, D), not normalised."""
     return to_joint_space(visual, vectors)
+
+
+def picture_embeddings(visual: VisionTransformer, pixels: Tensor) -> Tensor:
+    """What the tower makes of whole pictures, (B, D), not normalised, of normalised pixels (B, 3, H, W)."""
+    tokens = tokens_of_patches(visual, visual.conv1(pixels))
+    leaving = visual.transformer.resblocks[-1](tokens)[:, :1]  # (B, 1, C): the class token
+    return to_joint_space(visual, leaving)[:, 0]

@@ -42,9 +42,10 @@ def with_near_words(vocabulary: Vocabulary, table: NearWords) -> Vocabulary:
     A near word that the user typed, or that two classes would share, is not added: it would ask for another
     class. What is added is taken off the hidden names, and a note says what was added.
     """
-    typed = {form for names in vocabulary.classes for name in names for form in _forms(name)}
-    literal = vocabulary.literal
-    near = [() if names[0] in literal else _near(names, table) for names in vocabulary.classes]
+    asked = vocabulary.asked
+    typed = {form for names in asked for name in names for form in _forms(name)}
+    literal = [names[0] in vocabulary.literal for names in vocabulary.classes]
+    near = [() if quoted else _near(names, table) for names, quoted in zip(asked, literal, strict=True)]
     wanted = Counter(word for words in near for word in words)
     added = [tuple(word for word in words if wanted[word] == 1 and word not in typed) for words in near]
     if not any(added):
@@ -52,8 +53,12 @@ def with_near_words(vocabulary: Vocabulary, table: NearWords) -> Vocabulary:
     taken = {word for words in added for word in words}
     other = tuple(name for name in vocabulary.other if taken.isdisjoint(_forms(name)))
     classes = tuple(names + words for names, words in zip(vocabulary.classes, added, strict=True))
-    note = _note({names[0]: words for names, words in zip(vocabulary.classes, added, strict=True) if words})
-    return replace(vocabulary, classes=classes, other=other, notes=(*vocabulary.notes, note))
+    queries = tuple(
+        names + words for names, words in zip(vocabulary.queries, added, strict=bool(vocabulary.queries))
+    )
+    note = _note({names[0]: words for names, words in zip(asked, added, strict=True) if words})
+    notes = (*vocabulary.notes, note)
+    return replace(vocabulary, classes=classes, other=other, notes=notes, queries=queries)
 
 
 def _near(names: tuple[str, ...], table: NearWords) -> tuple[str, ...]:

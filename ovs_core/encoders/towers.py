@@ -25,6 +25,8 @@ from ovs_core.checkpoints import (
 from ovs_core.devices import Compute
 from ovs_core.encoders.base import Channels, ImageEncoder
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, SIZE_DIVISOR, ConvEncoder
+from ovs_core.encoders.clip_resnet import STRIDE as RESNET_STRIDE
+from ovs_core.encoders.clip_resnet import ResNetEncoder, ResNetPyramid
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
 from ovs_core.encoders.eight_bits import in_full
 from ovs_core.encoders.mini import build_mini, fitting
@@ -40,7 +42,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 NEAR_WORDS = "near_words.tsv"  # beside the weights
 
-Family = Literal["mini", "openai", "laion", "convnext"]
+Family = Literal["mini", "openai", "laion", "convnext", "resnet"]
 Reads = Literal["tokens", "pyramid"]
 
 
@@ -82,7 +84,8 @@ class EncoderSpec:
         family: which presets of a method fit these weights.
         patch: frame pixels per token.
         load: from the store of weights, the model. Raises CheckpointError with the next step.
-        tokens: whether its image tower is a ViT, whose tokens most methods read.
+        tokens: whether its image tower gives tokens, which most methods read.
+        resnet: whether that tower is a ResNet, whose tokens are places of its last map; a ViT otherwise.
         pyramid: how to make what mask methods read; None where the tower has no such thing.
         heads: method -> name in the catalogue of a head that comes with these weights; heads that this
             project trains for a tower are named by their methods.
@@ -100,6 +103,7 @@ class EncoderSpec:
     patch: int
     load: Callable[[WeightStore], LoadedModel]
     tokens: bool = True
+    resnet: bool = False
     pyramid: MakePyramid | None = None
     heads: Mapping[str, str] = field(default_factory=dict)
     own_heads: bool = True
@@ -120,7 +124,7 @@ class Tower:
         model: the open_clip model whose towers these are.
         device: where it lives.
         family: which presets of a method fit its weights.
-        vit, pyramid: what its image tower gives; None for what it does not.
+        vit, resnet, pyramid: what its image tower gives; None for what it does not.
         near_words: see `LoadedModel`.
     """
 
@@ -132,6 +136,12 @@ class Tower:
     vit: VisionEncoder | None
     pyramid: PyramidEncoder | None = None
     near_words: NearWords = field(default_factory=dict)
+    resnet: ResNetEncoder | None = None
+
+    @property
+    def tokens(self) -> VisionEncoder | ResNetEncoder:
+        """The encoder that gives tokens, of a ViT or of a ResNet."""
+        return self.vision if self.resnet is None else self.resnet
 
     @property
     def vision(self) -> VisionEncoder:
@@ -141,7 +151,7 @@ class Tower:
             ValueError: if the image tower is no ViT.
         """
         if self.vit is None:
-            raise ValueError("the image tower must be a ViT, got one that gives a pyramid alone")
+            raise ValueError("the image tower must be a ViT")
         return self.vit
 
     @property
@@ -216,6 +226,28 @@ def mini_pyramid(name: str, identity: str, loaded: LoadedModel, compute: Compute
     return MiniPyramid(name, identity, visual, loaded.mean, loaded.std, compute.device, compute.dtype)
 
 
+def resnet_pyramid(name: str, identity: str, loaded: LoadedModel, compute: Compute) -> ResNetPyramid:
+    """The pyramid of a CLIP ResNet."""
+    visual = loaded.model.visual
+    return ResNetPyramid(name, identity, visual, loaded.mean, loaded.std, compute.device, compute.dtype)
+
+
+def _resnet(name: str, title: str, architecture: str, entry: str) -> EncoderSpec:
+    load = partial(_load_open_clip, architecture, entry)
+    return EncoderSpec(
+        name,
+        title,
+        architecture,
+        entry,
+        "full",
+        "resnet",
+        RESNET_STRIDE,
+        load,
+        resnet=True,
+        pyramid=resnet_pyramid,
+    )
+
+
 def _mask_tower(name: str, title: str, architecture: str, entry: str, method: str) -> EncoderSpec:
     """Tower and head of one official file."""
     return EncoderSpec(
@@ -279,6 +311,8 @@ ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
                 "openai",
                 14,
             ),
+            _resnet("rn50_openai", "CLIP RN50, OpenAI", "RN50-quickgelu", "openai-rn50"),
+            _resnet("rn101_openai", "CLIP RN101, OpenAI", "RN101-quickgelu", "openai-rn101"),
             _full("vit_b16_laion2b", "CLIP ViT-B/16, LAION-2B", "ViT-B-16", "laion2b-vit-b-16", "laion", 16),
             _full("vit_b32_laion2b", "CLIP ViT-B/32, LAION-2B", "ViT-B-32", "laion2b-vit-b-32", "laion", 32),
             _full(
@@ -327,7 +361,12 @@ def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_d
     model.visual.to(compute.dtype)
     identity = tower_identity(spec.name, sha256, compute.dtype)
     vit: VisionEncoder | None = None
-    if spec.tokens:
+    resnet: ResNetEncoder | None = None
+    if spec.tokens and spec.resnet:
+        resnet = ResNetEncoder(
+            spec.name, identity, model.visual, loaded.mean, loaded.std, compute.device, compute.dtype
+        )
+    elif spec.tokens:
         vit = VisionEncoder(
             name=spec.name,
             identity=identity,
@@ -342,7 +381,9 @@ def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_d
         model, tower_identity(spec.name, sha256, torch.float32), compute.device, cache_dir=text_dir
     )
     pyramid = None if spec.pyramid is None else spec.pyramid(spec.name, identity, loaded, compute)
-    return Tower(text, loaded.weights, model, compute.device, spec.family, vit, pyramid, loaded.near_words)
+    return Tower(
+        text, loaded.weights, model, compute.device, spec.family, vit, pyramid, loaded.near_words, resnet
+    )
 
 
 def checked_file(store: WeightStore, entry: str) -> tuple[Path, str]:

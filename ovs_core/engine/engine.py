@@ -8,7 +8,6 @@ while it works. Nothing a caller holds can stop another caller. The steps themse
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -19,10 +18,12 @@ from typing import Any
 from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute, is_out_of_memory
+from ovs_core.encoders.lone_word import everyday_things, with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
-from ovs_core.engine.labelling import label, resized
-from ovs_core.engine.loaded import Loaded
+from ovs_core.engine.exemplars import takes_exemplars
+from ovs_core.engine.labelling import label, label_again, resized
+from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.menus import (
     EncoderInfo,
     MethodInfo,
@@ -44,6 +45,7 @@ from ovs_core.engine.request import (
 from ovs_core.engine.result import Result
 from ovs_core.engine.settings import Settings, declared_options, settings_of, with_preset
 from ovs_core.engine.stream import stream
+from ovs_core.exemplars import Exemplar
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.spec import MethodSpec
@@ -51,6 +53,7 @@ from ovs_core.options import Option, Options, Preset, lookup
 from ovs_core.refine import NO_REFINER, REFINERS
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import Vocabulary
+from ovs_core.user_folders import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +72,8 @@ class Engine:
         weights_dir: folder with weight files, looked at before the project's own.
         offline: never touch the network.
         cache_bytes: budget for features, text and evidence together.
-        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder.
+        text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder,
+            or memory where the user has none.
         encoders, methods, refiners: registry name -> spec; all that is known by default.
 
     Raises:
@@ -95,7 +99,8 @@ class Engine:
         self.encoder_specs = encoders
         self.method_specs = methods
         self.refiner_specs = refiners
-        self._loaded = Loaded(methods, self.compute, text_dir or _user_cache() / "text")
+        cache = cache_folder()
+        self._loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"))
 
     def segment(
         self,
@@ -107,6 +112,7 @@ class Engine:
         background: str = "default",
         refiner: str = NO_REFINER,
         options: Options | None = None,
+        exemplars: Sequence[Exemplar] = (),
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -120,12 +126,13 @@ class Engine:
             refiner: registry name.
             options: values by name (`options` lists what there is); what is left out suits method and
                 encoder.
+            exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
 
         Raises:
             ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
                 one sentence each.
         """
-        request = make_request(image, classes, method, encoder, background, refiner, options)
+        request = make_request(image, classes, method, encoder, background, refiner, options, exemplars)
         return self._answer(request, self.check(request), Job(lambda _: None, None))
 
     def run(
@@ -193,6 +200,8 @@ class Engine:
     ) -> Result:
         """Label a result's evidence anew with other options of the stage "decide"; no model runs.
 
+        What was put right by hand is put right again.
+
         Args:
             result: from this or any other engine.
             options: values by name; what is left out stays as it was.
@@ -213,7 +222,9 @@ class Engine:
         image = result.image if size is None else resized(result.image, size)
         started = time.perf_counter()
         evidence = spec.calibrate(result.evidence, values)
-        label_map, confidence, classes = label(evidence, preset, image.shape[:2])
+        label_map, confidence, classes = label_again(
+            evidence, preset, result.image.shape[:2], image.shape[:2], result.edits
+        )
         seconds = {"decide": time.perf_counter() - started}
         return replace(
             result,
@@ -286,6 +297,11 @@ class Engine:
         reason = self._why_not(method, encoder)
         if reason:
             raise ValueError(reason)
+        if refiner.load is not None:
+            refiner_file(refiner, self.store)
+        if request.exemplars and not takes_exemplars(method):
+            able = ", ".join(spec.name for spec in self.method_specs.values() if takes_exemplars(spec))
+            raise ValueError(f"{method.title} cannot be asked by boxes; choose one of: {able}.")
         return settings_of(request, method, encoder, refiner, self.compute.device)
 
     def _run_all(
@@ -303,7 +319,10 @@ class Engine:
         method, encoder = self._method(request.method), self._encoder(request.encoder)
         try:
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
-            request = replace(request, vocabulary=with_near_words(request.vocabulary, tower.near_words))
+            vocabulary = with_near_words(request.vocabulary, tower.near_words)
+            if tower.family == "mini" and method.head is None:  # where the margin was measured
+                vocabulary = with_guards(vocabulary, everyday_things())
+            request = replace(request, vocabulary=vocabulary)
             answer, used = self._evidence(request, settings, bound, job)
             image = request.photo.pixels
             with job.stage("decide"):
@@ -321,7 +340,11 @@ class Engine:
             classes=classes,
             method=request.method,
             encoder=request.encoder,
-            weights={**tower.weights, **bound.weights},
+            weights={
+                **tower.weights,
+                **bound.weights,
+                **refiner_weights(self._refiner(request.refiner), self.store),
+            },
             preset=used.preset,
             refiner=request.refiner,
             seconds=dict(job.seconds),
@@ -329,6 +352,8 @@ class Engine:
             options=used.options,
             views=answer.views,
             notes=_memory_notes(settings.preset, used.preset),
+            source=request.photo.file_name,
+            exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
         )
 
     def _evidence(
@@ -336,7 +361,7 @@ class Engine:
     ) -> tuple[Answer, Settings]:
         """Evidence, and the settings it was made with: smaller windows than asked if memory ran out."""
         method, encoder = self._method(request.method), self._encoder(request.encoder)
-        refiner = self._refiner(request.refiner)
+        refiner = self._loaded.refiner(self._refiner(request.refiner), self.store, job)
         while True:
             pipeline = Pipeline(
                 request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
@@ -407,8 +432,3 @@ def _memory_notes(asked: Preset, used: Preset) -> tuple[str, ...]:
     if used.window is not None:
         where = f"windows of {used.window} pixels in {where}"
     return (f"Memory ran out: this was answered in {where}, smaller than asked.",)
-
-
-def _user_cache() -> Path:
-    """Folder of this program in the user's cache folder; made by whoever writes there first."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ovs-lens"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovs_core.edit.record import Edit, apply_edits
 from ovs_core.evidence.base import Evidence
 from ovs_core.evidence.decide import decide, summarise
 from ovs_core.image import display_copy
@@ -21,6 +25,26 @@ def label(
     labels, confidence = decide(evidence, preset.scale, preset.threshold, size)
     label_map = LabelMap(labels, label_classes(evidence.vocabulary))
     return label_map, confidence.astype(np.float16), summarise(label_map, confidence, evidence.vocabulary)
+
+
+def label_again(
+    evidence: Evidence,
+    preset: Preset,
+    photo: tuple[int, int],
+    size: tuple[int, int],
+    edits: Sequence[Edit],
+) -> tuple[LabelMap, NDArray[np.float16], tuple[ClassSummary, ...]]:
+    """As `label`, with edits by hand done again: in pixels of the photo (H, W); `size` is the answer's."""
+    if not edits:
+        return label(evidence, preset, size)
+    label_map, confidence, _ = label(evidence, preset, photo)
+    label_map = apply_edits(label_map, edits, confidence)
+    classes = summarise(label_map, confidence, evidence.vocabulary)
+    for axis in (0, 1):
+        places = ((np.arange(size[axis]) + 0.5) * (photo[axis] / size[axis])).astype(np.int64)
+        label_map = replace(label_map, labels=label_map.labels.take(places, axis))
+        confidence = confidence.take(places, axis)
+    return label_map, confidence, classes
 
 
 def label_classes(vocabulary: Vocabulary) -> tuple[LabelClass, ...]:

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ovs_core.checkpoints import WeightStore
+from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import Compute
 from ovs_core.encoders.towers import EncoderSpec, Tower, build_tower
 from ovs_core.engine.request import Job
 from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.heads import HeadFile, find_head, verified_head
 from ovs_core.methods.spec import MethodSpec
+from ovs_core.refine.spec import RefinerSpec
 
 MAX_TOWERS = 2  # loaded at once; a third one pushes out the one not used for longest
+MAX_REFINER_MODELS = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +39,15 @@ class Loaded:
     Args:
         methods: registry name -> spec, of all methods.
         compute: where everything goes.
-        text_dir: folder that keeps text embeddings between runs.
+        text_dir: folder that keeps text embeddings between runs; None keeps them in memory.
     """
 
-    def __init__(self, methods: Mapping[str, MethodSpec], compute: Compute, text_dir: Path) -> None:
+    def __init__(self, methods: Mapping[str, MethodSpec], compute: Compute, text_dir: Path | None) -> None:
         self._methods = methods
         self._compute = compute
         self._text_dir = text_dir
         self._residents: OrderedDict[str, _Resident] = OrderedDict()
+        self._refiner_models: OrderedDict[str, Any] = OrderedDict()
         self._loading = threading.Lock()
 
     def bound(
@@ -58,6 +61,24 @@ class Loaded:
         with self._loading:
             resident = self._resident(encoder, store, job)
             return resident.tower, self._bound(method, encoder, resident, store, job)
+
+    def refiner(self, spec: RefinerSpec, store: WeightStore, job: Job) -> RefinerSpec:
+        """A refiner with the model that it needs, if it needs one.
+
+        Raises:
+            ValueError: if no file for it is here, or the file is wrong; one sentence each.
+        """
+        if spec.load is None:
+            return spec
+        path = refiner_file(spec, store)
+        with self._loading:
+            sha256 = store.sha256_of(path)
+            if sha256 not in self._refiner_models:
+                with job.on_device("load", self._compute):
+                    self._refiner_models[sha256] = spec.load(path, self._compute.device)
+                while len(self._refiner_models) > MAX_REFINER_MODELS:
+                    self._refiner_models.popitem(last=False)
+            return spec.with_model(self._refiner_models[sha256], sha256)
 
     def _resident(self, encoder: EncoderSpec, store: WeightStore, job: Job) -> _Resident:
         kept = self._residents.get(encoder.name)
@@ -87,6 +108,32 @@ class Loaded:
                 bound = method.bind(tower, head)
         resident.bound[method.name] = (head, bound)
         return bound
+
+
+def refiner_file(spec: RefinerSpec, store: WeightStore) -> Path:
+    """The file of the first model of a refiner that is on this machine.
+
+    Raises:
+        CheckpointError: if none is; says how to get one, and what works without.
+    """
+    for name in spec.weights:
+        path = store.locate(name)
+        if path is not None:
+            return path
+    entry = store.entry(spec.weights[0])
+    size = f", {entry.bytes / 1e6:.0f} MB" if entry.bytes else ""
+    raise CheckpointError(
+        f"{spec.title} needs a model that is not on this machine: get {entry.title}{size} with "
+        f"`ovs-lens weights get {entry.name}`, or choose another refinement, which needs none."
+    )
+
+
+def refiner_weights(spec: RefinerSpec, store: WeightStore) -> Mapping[str, str]:
+    """File name -> SHA-256 of a refiner's model; empty where it needs none."""
+    if spec.load is None:
+        return {}
+    path = refiner_file(spec, store)
+    return {path.name: store.sha256_of(path)}
 
 
 def _is_current(tower: Tower, spec: EncoderSpec, store: WeightStore) -> bool:

@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ovs_core.cache import ByteCache
 from ovs_core.devices import Compute
+from ovs_core.encoders.lone_word import lowered
+from ovs_core.engine.exemplars import joint_tokens
 from ovs_core.engine.request import Job, Request
 from ovs_core.engine.settings import Settings
 from ovs_core.evidence.base import Evidence
+from ovs_core.exemplars import Exemplar, box_vector, with_exemplars
+from ovs_core.image import Photo
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.options import Preset
 from ovs_core.refine.spec import RefinerSpec
@@ -74,21 +79,24 @@ class Pipeline:
             answer = self.bound.method.ask(
                 features, text, self.settings.options, views=request.views, point=request.point
             )
+            if request.vocabulary.guards:
+                rows = lowered(answer.evidence.rows, request.vocabulary)
+                answer = replace(answer, evidence=answer.evidence.with_rows(rows))
             return answer.to_cpu()
 
         key = self._evidence_key(preset, request)
         kept: Answer | None = self.cache.get("scores", key)
         if kept is None:
             text = self._embed(preset)
-            features = self._look(preset)
+            features = self._look(preset, self.request.photo)
             with self.job.on_device("method", self.compute):
                 kept = ask()
             self.cache.put("scores", key, kept, kept.nbytes)
         # Notes of the same words may differ from question to question.
         return replace(kept, evidence=kept.evidence.for_vocabulary(self.request.vocabulary))
 
-    def _look(self, preset: Preset) -> Any:
-        image, photo = self.bound.image, self.request.photo
+    def _look(self, preset: Preset, photo: Photo) -> Any:
+        image = self.bound.image
         return self._cached(
             "features",
             (photo.key, image.features_identity(preset)),
@@ -111,28 +119,47 @@ class Pipeline:
                 cancel=self.job.cancel,
             ),
         )
-        return TextBank(vocabulary, bank.embeddings)
+        bank = TextBank(vocabulary, bank.embeddings)
+        if not self.request.exemplars:
+            return bank
+        return with_exemplars(bank, [self._box(one, preset, bank) for one in self.request.exemplars])
+
+    def _box(self, exemplar: Exemplar, preset: Preset, bank: TextBank) -> tuple[str, Tensor]:
+        """Name and vector of a box on its own photo, seen as the photo that is asked about is seen."""
+        features = self._look(preset, exemplar.photo)
+        width = bank.embeddings.shape[-1]
+        with self.job.on_device("method", self.compute):
+            tokens = joint_tokens(self.bound, features, width)
+            return exemplar.name, box_vector(tokens, exemplar.box, exemplar.photo.size)
 
     def _refined(self, evidence: Evidence) -> Evidence:
         look, refine = self.refiner.look, self.refiner.refine
         if look is None or refine is None:
             return evidence
         photo, options = self.request.photo, self.settings.options
-        h, w = evidence.rows.shape[1:]
+        refiner = (self.refiner.name, self.refiner.model)
+        h, w = evidence.rows.shape[1:] if self.refiner.needs_rows else (0, 0)  # else its look needs no grid
 
         def sharpened() -> Evidence:
             looked = self._cached(
                 "looks",
-                (photo.key, self.refiner.name, (h, w), self.settings.refining, str(self.compute.device)),
+                (photo.key, refiner, (h, w), self.settings.refining, str(self.compute.device)),
                 "refine",
-                lambda: look(photo.pixels, (h, w), options, self.compute.device, None, self.job.cancel),
+                lambda: look(
+                    photo.pixels,
+                    (h, w),
+                    options,
+                    self.compute.device,
+                    self.job.steps("refine"),
+                    self.job.cancel,
+                ),
             )
             with self.job.on_device("refine", self.compute):
                 there = evidence.to(self.compute.device)
                 return refine(looked, there, options, self.job.steps("refine"), self.job.cancel).to(_CPU)
 
         frames = tuple(self._evidence_key(one, self.request) for one in self.settings.preset.single_scale)
-        key = (frames, self.refiner.name, self.settings.refining)
+        key = (frames, refiner, self.settings.refining)
         kept: Evidence | None = self.cache.get("scores", key)
         if kept is None:
             kept = sharpened()
@@ -151,10 +178,13 @@ class Pipeline:
     def _evidence_key(self, preset: Preset, request: Request) -> Hashable:
         """Everything that evidence of one frame depends on."""
         vocabulary = request.vocabulary
-        classes = vocabulary.classes if self.by_class or request.views else None
+        by_class = self.by_class or request.views or request.exemplars
+        classes = vocabulary.classes if by_class else None
         return (
             (request.photo.key, self.bound.image.features_identity(preset)),
             (self.bound.text.identity, preset.templates, vocabulary.rows, classes),
+            vocabulary.guards,
+            tuple((one.photo.key, one.box, one.name) for one in request.exemplars),
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),
             (request.views, request.point if request.views else None),
         )

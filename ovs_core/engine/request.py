@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL import Image
 from ovs_core.devices import Compute, stop_if_cancelled
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine.result import Result
+from ovs_core.exemplars import Exemplar, exemplar_vocabulary
 from ovs_core.image import Photo, read_photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import Point
@@ -48,6 +49,8 @@ class Request:
             the values that suit method and encoder (`Engine.preset`).
         views: intermediate quantities to return in `result.views`.
         point: (row, column), each in [0, 1] of the photo, for views about one place.
+        exemplars: boxes to be found elsewhere; those of a name that was not typed need its class in the
+            vocabulary (`ovs_core.exemplars.exemplar_vocabulary`).
     """
 
     photo: Photo
@@ -58,6 +61,7 @@ class Request:
     options: Options = field(default_factory=lambda: MappingProxyType({}))
     views: frozenset[ViewKind] = frozenset()
     point: Point = None
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,16 @@ def make_request(
     background: str,
     refiner: str,
     options: Options | None,
+    exemplars: Sequence[Exemplar] = (),
 ) -> Request:
     """Read a photo and some words, unless they are read already; see `Engine.segment`."""
     photo = image if isinstance(image, Photo) else read_photo(image)
-    vocabulary = classes if isinstance(classes, Vocabulary) else read_vocabulary(classes, background)
-    return Request(photo, vocabulary, method, encoder, refiner, MappingProxyType(dict(options or {})))
+    vocabulary: Vocabulary | None = None
+    if isinstance(classes, Vocabulary):
+        vocabulary = classes
+    elif classes.strip() or not exemplars:
+        vocabulary = read_vocabulary(classes, background)
+    names = [exemplar.name for exemplar in exemplars]
+    asked = exemplar_vocabulary(vocabulary, names, background) if names or vocabulary is None else vocabulary
+    values = MappingProxyType(dict(options or {}))
+    return Request(photo, asked, method, encoder, refiner, values, exemplars=tuple(exemplars))

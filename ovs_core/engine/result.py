@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.edit.record import Edit, apply_edits
 from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.decide import summarise
 from ovs_core.export.files import save_result
 from ovs_core.options import Options, Preset
 from ovs_core.types import ClassSummary, LabelMap, View, Vocabulary
@@ -36,6 +38,9 @@ class Result:
         options: value of every option that was declared, by name.
         views: intermediate quantities that were asked for.
         notes: what was out of the ordinary in answering, one sentence each, to be shown to the user.
+        source: file name of the photo with its ending, "" if it had none; files are named after it.
+        edits: what was put right by hand since, in order; `label_map` and `classes` are after them.
+        exemplars: name, and SHA-256 of its photo's pixels, of every box that was asked for besides words.
     """
 
     image: NDArray[np.uint8]
@@ -53,6 +58,9 @@ class Result:
     options: Options = field(default_factory=dict)
     views: tuple[View, ...] = ()
     notes: tuple[str, ...] = ()
+    source: str = ""
+    edits: tuple[Edit, ...] = ()
+    exemplars: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
@@ -70,6 +78,22 @@ class Result:
         """Names of the switches that were on."""
         return tuple(sorted(name for name, value in self.options.items() if value is True))
 
-    def save(self, folder: str | Path, stem: str = "photo", formats: Iterable[str] = ()) -> tuple[Path, ...]:
-        """Write label map, overlay and report, and `formats`; see `ovs_core.export.files.save_result`."""
+    def edited(self, edits: Iterable[Edit]) -> Result:
+        """The same answer with more of it put right by hand; the legend is measured anew.
+
+        Raises:
+            ValueError: for an edit that cannot be done; one sentence.
+        """
+        more = tuple(edits)
+        label_map = apply_edits(self.label_map, more, self.confidence)
+        classes = summarise(label_map, self.confidence, self.vocabulary)
+        return replace(self, label_map=label_map, classes=classes, edits=(*self.edits, *more))
+
+    def save(
+        self, folder: str | Path, stem: str | None = None, formats: Iterable[str] = ()
+    ) -> tuple[Path, ...]:
+        """Write label map, overlay and report, and `formats`, named after the photo unless `stem` says how.
+
+        See `ovs_core.export.files.save_result`.
+        """
         return save_result(self, folder, stem, formats)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.edit.record import Edit
 from ovs_core.evidence.base import Evidence
 from ovs_core.options import Options, Preset
 from ovs_core.types import Labelled
@@ -62,8 +63,23 @@ class Answered(Labelled, Protocol):
         ...
 
     @property
+    def source(self) -> str:
+        """File name of the photo, "" if unknown."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was out of the ordinary."""
+        ...
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What was put right by hand."""
+        ...
+
+    @property
+    def exemplars(self) -> tuple[tuple[str, str], ...]:
+        """Name and photo's SHA-256 of every box that was asked for besides words."""
         ...
 
     @property

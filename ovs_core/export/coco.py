@@ -9,32 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.export.answered import Answered
-from ovs_core.export.outlines import outlines
+from ovs_core.export.numbers import class_numbers
+from ovs_core.export.outlines import TOLERANCE, outlines
 
 
-def coco_document(result: Answered, file_name: str, polygons: bool = False) -> dict[str, Any]:
+def coco_document(
+    result: Answered, file_name: str, polygons: bool = False, tolerance: float = TOLERANCE
+) -> dict[str, Any]:
     """One image, one category per class as typed, one annotation per class that won at least one pixel.
 
     Args:
         result: what to describe.
         file_name: of the photo, as the document names it.
         polygons: segmentation as polygons, one per region; otherwise as uncompressed run lengths.
+        tolerance: of polygons, in pixels (`ovs_core.export.outlines`).
     """
+    numbers = class_numbers(result)
     masks = ((k, result.labels == k) for k in np.unique(result.labels).tolist() if k)
     return document(result, file_name) | {
-        "annotations": [_annotation(k, mask, polygons) for k, mask in masks]
+        "annotations": [_annotation(k, numbers[k], mask, polygons, tolerance) for k, mask in masks]
     }
 
 
 def document(result: Answered, file_name: str) -> dict[str, Any]:
     """What every COCO document begins with: one image, one category per class as typed."""
     height, width = result.labels.shape
+    numbers = class_numbers(result)
     return {
         "info": {"description": f"OVS Lens, {result.method} on {result.encoder}", "version": "1"},
         "licenses": [],
         "images": [{"id": 1, "file_name": file_name, "width": width, "height": height}],
         "categories": [
-            {"id": entry.id, "name": entry.names[0], "supercategory": ""}
+            {"id": numbers[entry.id], "name": entry.names[0], "supercategory": ""}
             for entry in result.label_map.classes
         ],
     }
@@ -73,15 +79,20 @@ def box(mask: NDArray[np.bool_]) -> list[int]:
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
-def _annotation(k: int, mask: NDArray[np.bool_], polygons: bool) -> dict[str, Any]:
+def _annotation(
+    k: int, number: int, mask: NDArray[np.bool_], polygons: bool, tolerance: float
+) -> dict[str, Any]:
     """The annotation of one class with at least one pixel."""
-    counts = {"counts": run_lengths(mask), "size": list(mask.shape)}
+    if polygons:
+        segmentation: Any = [ring.ravel().tolist() for ring in outlines(mask, tolerance)]
+    else:
+        segmentation = {"counts": run_lengths(mask), "size": list(mask.shape)}
     return {
         "id": k,
         "image_id": 1,
-        "category_id": k,
+        "category_id": number,
         "iscrowd": 0,
         "area": int(mask.sum()),
         "bbox": box(mask),
-        "segmentation": [ring.ravel().tolist() for ring in outlines(mask)] if polygons else counts,
+        "segmentation": segmentation,
     }

@@ -15,9 +15,11 @@ import numpy as np
 from ovs_core.evidence.segments import require_proposals, segments_of
 from ovs_core.export.answered import Answered
 from ovs_core.export.coco import coco_document
-from ovs_core.export.names import safe_name
+from ovs_core.export.names import photo_stem
+from ovs_core.export.numbers import number_map
+from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.export.pictures import label_png, mask_pngs, png
-from ovs_core.export.report import report
+from ovs_core.export.report import pixels_sha256, report
 from ovs_core.export.segments import instance_document, panoptic_document, segment_ids
 from ovs_core.export.yolo import yolo_lines, yolo_names
 from ovs_core.render.legend import figure
@@ -27,7 +29,7 @@ from ovs_core.vocabulary import thing_labels
 MASK_FORMATS = ("panoptic", "instances")
 """What only results of methods that propose masks can be written as."""
 
-FORMATS = ("coco", "coco-polygons", "yolo", "npz", "masks", *MASK_FORMATS)
+FORMATS = ("coco", "coco-polygons", "yolo", "npz", "masks", "ids", *MASK_FORMATS)
 """What can be written beside the label map, the overlay and the report, which are always there."""
 
 OVERLAY_SIDE = 2048
@@ -37,10 +39,11 @@ OVERLAY_SIDE = 2048
 def save_result(
     result: Answered,
     out: str | Path,
-    stem: str = "photo",
+    stem: str | None = None,
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> tuple[Path, ...]:
     """Write a result into folder `out` (made if missing) as `<stem>.<method>.*`; returns the files written.
 
@@ -49,20 +52,23 @@ def save_result(
     Args:
         result: what to save.
         out: folder.
-        stem: start of the file names; characters that could lead out of the folder become "-".
+        stem: start of the file names; characters that no file name can have become "-". None takes the
+            photo's own name, with a number where the folder holds files of another photo by that name.
         formats: any of `FORMATS`, besides label map, overlay and report.
-        source: file name of the photo, for the report and COCO.
+        source: file name of the photo, for the report and COCO; "" takes the result's own.
         stuff: classes that are not counted (`ovs_core.vocabulary.thing_labels`), for `MASK_FORMATS`.
+        tolerance: of polygons, in pixels of the photo; 0 is exact (`ovs_core.export.outlines`).
 
     Raises:
         ValueError: for an unknown format, one of `MASK_FORMATS` of a result without masks, or where the
             folder cannot be written.
     """
     folder = Path(out)
-    files = result_files(result, stem, formats, source, stuff)
+    stem = _free_stem(result, folder) if stem is None else photo_stem(stem)
+    files = result_files(result, stem, formats, source, stuff, tolerance)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return tuple(_write(folder / name, content) for name, content in files)
+        return tuple(_write(folder / _place(name, result, stem), content) for name, content in files)
     except OSError as error:
         raise ValueError(f"Cannot write into {folder}: {error.strerror or error}.") from error
 
@@ -70,21 +76,23 @@ def save_result(
 def zip_result(
     result: Answered,
     path: str | Path,
-    stem: str = "photo",
+    stem: str | None = None,
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> Path:
     """Write the files that `save_result` would write into one ZIP file at `path`; returns `path`.
 
     Other arguments and errors as for `save_result`.
     """
     packed = io.BytesIO()
+    stem = _own_stem(result) if stem is None else photo_stem(stem)
     with zipfile.ZipFile(packed, "w") as archive:
-        for name, content in result_files(result, stem, formats, source, stuff):
+        for name, content in result_files(result, stem, formats, source, stuff, tolerance):
             # PNG and NPZ are compressed already.
             method = zipfile.ZIP_STORED if name.endswith((".png", ".npz")) else zipfile.ZIP_DEFLATED
-            archive.writestr(name, content, method)
+            archive.writestr(_place(name, result, stem), content, method)
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,16 +103,25 @@ def zip_result(
 
 def result_files(
     result: Answered,
-    stem: str = "photo",
+    stem: str | None = None,
     formats: Iterable[str] = (),
     source: str = "",
     stuff: str = "default",
+    tolerance: float = TOLERANCE,
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of every file of a result, made one at a time; arguments as for `save_result`."""
+    """Name and content of every file of a result, made one at a time; arguments as for `save_result`.
+
+    Names begin with the stem and the method; on disk and in ZIP files, YOLO's labels have a folder of their
+    own, where they are called as the photo is.
+    """
     asked = _checked(formats)
+    check_tolerance(tolerance)
     if not asked.isdisjoint(MASK_FORMATS):
         require_proposals(result.evidence)
-    return _contents(result, safe_name(stem, 120, dots=True), asked, source, stuff)
+    if "ids" in asked:
+        number_map(result)
+    stem = _own_stem(result) if stem is None else photo_stem(stem)
+    return _contents(result, stem, asked, source or result.source, stuff, tolerance)
 
 
 def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
@@ -124,27 +141,68 @@ def check_formats(formats: Iterable[str], method: str, *, masks: bool) -> None:
 
 
 def _contents(
-    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str
+    result: Answered, stem: str, formats: frozenset[str], source: str, stuff: str, tolerance: float
 ) -> Iterator[tuple[str, bytes]]:
     """As `result_files`, with a safe stem and formats that the result can be written as."""
-    start = f"{stem}.{safe_name(result.method, 40, dots=True)}"
+    start = _start(result, stem)
     yield f"{start}.labels.png", label_png(result)
     yield f"{start}.overlay.png", png(figure(result, max_side=OVERLAY_SIDE))
     yield f"{start}.json", _json(report(result, source), indent=2)
     if "coco" in formats:
         yield f"{start}.coco.json", _json(coco_document(result, source or stem))
     if "coco-polygons" in formats:
-        yield f"{start}.coco-polygons.json", _json(coco_document(result, source or stem, polygons=True))
+        polygons = coco_document(result, source or stem, polygons=True, tolerance=tolerance)
+        yield f"{start}.coco-polygons.json", _json(polygons)
     if "yolo" in formats:
-        yield f"{start}.yolo.txt", yolo_lines(result).encode()
+        yield f"{start}.yolo.txt", yolo_lines(result, tolerance).encode()
         yield f"{start}.yolo.names.txt", _text(yolo_names(result))
     if "npz" in formats:
         yield f"{start}.npz", _arrays(result)
     if "masks" in formats:
         for end, content in mask_pngs(result):
             yield f"{start}.mask.{end}", content
+    if "ids" in formats:
+        yield f"{start}.ids.png", png(number_map(result))
     if not formats.isdisjoint(MASK_FORMATS):
         yield from _segments(result, start, formats, source or stem, thing_labels(result.vocabulary, stuff))
+
+
+def _start(result: Answered, stem: str) -> str:
+    """What the names of all files of a result begin with."""
+    return f"{stem}.{photo_stem(result.method, 40)}"
+
+
+def _place(name: str, result: Answered, stem: str) -> str:
+    """Path of a file below the folder: tools for YOLO look for a file named as the photo is."""
+    start = _start(result, stem)
+    if name == f"{start}.yolo.txt":
+        return f"{start.removeprefix(f'{stem}.')}.yolo/{stem}.txt"
+    return name
+
+
+def _own_stem(result: Answered) -> str:
+    """The photo's own name."""
+    return photo_stem(Path(result.source).stem or "photo")
+
+
+def _free_stem(result: Answered, folder: Path) -> str:
+    """The photo's own name, with a number where the folder has another photo's report by that name."""
+    stem = own = _own_stem(result)
+    number = 1
+    while _holds_another(folder / f"{_start(result, stem)}.json", result):
+        number += 1
+        stem = f"{own}-{number}"
+    return stem
+
+
+def _holds_another(path: Path, result: Answered) -> bool:
+    """Whether a report is about another photo than the result."""
+    try:
+        there = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    image = there.get("image") if isinstance(there, dict) else None
+    return isinstance(image, dict) and image.get("sha256", "") not in ("", pixels_sha256(result))
 
 
 def _segments(
@@ -165,7 +223,7 @@ def _segments(
 
 def _checked(formats: Iterable[str]) -> frozenset[str]:
     """The formats, all known."""
-    asked = frozenset(formats)
+    asked = frozenset([formats] if isinstance(formats, str) else formats)
     unknown = sorted(asked.difference(FORMATS))
     if unknown:
         raise ValueError(f"Unknown export format {unknown[0]!r}; known formats: {', '.join(FORMATS)}.")
@@ -174,6 +232,7 @@ def _checked(formats: Iterable[str]) -> frozenset[str]:
 
 def _write(path: Path, content: bytes) -> Path:
     """Write a file beside its place and move it there in one step."""
+    path.parent.mkdir(exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)

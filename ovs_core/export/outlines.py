@@ -1,9 +1,12 @@
-"""Exact polygons of a mask, along the edges of its pixels.
+"""Polygons of a mask: exactly along the edges of its pixels, or with fewer corners within a tolerance.
 
 Polygon formats (COCO, YOLO) know one ring per region and nothing of holes. The tracers of OpenCV and
 supervision walk through pixel centres: thin regions vanish, the others lose half a pixel all round, and every
 hole comes back as one more solid region. Here a region's holes are joined to its outer ring by a cut of no
 width, so that filling the polygon (even-odd or non-zero) gives the mask back pixel by pixel.
+
+With a tolerance, corners are left out as Douglas and Peucker do (1973): none of them is farther than that
+from the line drawn instead. Cuts stay as they are; every piece of border between two is simplified alone.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+TOLERANCE = 1.0  # pixels of the photo, for files that people go on working with
+_LEAST_AREA_KEPT = 0.5  # of a ring; one that would lose more is drawn exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +35,20 @@ class _Runs:
     heading: NDArray[np.int64]
 
 
-def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+def outlines(mask: NDArray[np.bool_], tolerance: float = 0.0) -> list[NDArray[np.int64]]:
     """One polygon (N, 2) per 4-connected region of a mask (H, W).
 
     Points are pixel corners (x, y), x in 0..W and y in 0..H, clockwise on screen; the last point joins the
     first. Holes are cut open: the polygon runs into the hole, round it, and back along the same line.
+
+    Args:
+        mask: pixels of one class.
+        tolerance: pixels that a left-out corner may lie off the polygon; 0 is exact.
+
+    Raises:
+        ValueError: for a tolerance that is no number of at least 0.
     """
+    check_tolerance(tolerance)
     runs = _runs(mask)
     following = _following(runs)
     rings = _rings(following)
@@ -42,8 +56,19 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     areas = [_signed_area(runs.start[ring]) for ring in rings]
     outer = [ring for ring, area in zip(rings, areas, strict=True) if area > 0]
     holes = [ring for ring, area in zip(rings, areas, strict=True) if area < 0]
-    _cut_open(runs, holes, points, following)
-    return [_walk(points, following, ring[0]) for ring in outer]
+    fixed = set(range(len(points), len(points) + 3 * len(holes)))  # the ends of cuts
+    fixed |= _cut_open(runs, holes, points, following)
+    return [_walk(points, following, ring[0], fixed, tolerance) for ring in outer]
+
+
+def check_tolerance(tolerance: float) -> None:
+    """Refuse what is no distance in pixels.
+
+    Raises:
+        ValueError: for a number below 0 or none at all.
+    """
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance must be 0 or more pixels, got {tolerance}")
 
 
 def _runs(mask: NDArray[np.bool_]) -> _Runs:
@@ -108,10 +133,11 @@ def _signed_area(ring: NDArray[np.int64]) -> int:
     return int((x * np.roll(y, -1) - np.roll(x, -1) * y).sum())
 
 
-def _cut_open(runs: _Runs, holes: list[list[int]], points: list[list[int]], following: list[int]) -> None:
+def _cut_open(runs: _Runs, holes: list[list[int]], points: list[list[int]], following: list[int]) -> set[int]:
     """Join every hole to the border straight above its top left corner; changes both lists in place.
 
-    Holes go from top to bottom: whatever lies above one already belongs to an outer ring.
+    Holes go from top to bottom: whatever lies above one already belongs to an outer ring. Nodes are added for
+    the ends of each cut, three a hole; those answered are the holes' own corners where their cuts end.
     """
     ceilings = np.flatnonzero(runs.heading == 0)
     begin, finish, height = runs.start[ceilings, 0], runs.end[ceilings, 0], runs.start[ceilings, 1]
@@ -130,6 +156,7 @@ def _cut_open(runs: _Runs, holes: list[list[int]], points: list[list[int]], foll
         following += [top, up, following[node]]
         following[node], following[before] = down, corner
         insort(parts, (x, up))
+    return {top for _, _, top in tops}
 
 
 def _ring_from(following: list[int], first: int) -> list[int]:
@@ -140,7 +167,70 @@ def _ring_from(following: list[int], first: int) -> list[int]:
     return ring
 
 
-def _walk(points: list[list[int]], following: list[int], first: int) -> NDArray[np.int64]:
-    """Corners (N, 2) of one ring; a corner met twice in a row is named once."""
-    ring = np.array([points[node] for node in _ring_from(following, first)])
+def _walk(
+    points: list[list[int]], following: list[int], first: int, fixed: set[int], tolerance: float
+) -> NDArray[np.int64]:
+    """Corners (N, 2) of one ring; a corner met twice in a row is named once, `fixed` ones stay."""
+    nodes = _ring_from(following, first)
+    ring = np.array([points[node] for node in nodes])
+    if tolerance > 0:
+        ring = _simplified(ring, np.array([node in fixed for node in nodes]), tolerance)
     return ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)]
+
+
+def _simplified(ring: NDArray[np.int64], fixed: NDArray[np.bool_], tolerance: float) -> NDArray[np.int64]:
+    """A ring (N, 2) with fewer corners; the exact one where too little of its area would be left."""
+    anchors = np.flatnonzero(fixed)
+    if not len(anchors):
+        anchors = np.array([0, int(((ring - ring[0]) ** 2).sum(axis=1).argmax())])
+    pieces = []
+    for start, stop in zip(anchors, np.roll(anchors, -1), strict=True):
+        stop = stop if stop > start else stop + len(ring)
+        piece = ring[np.arange(start, stop + 1) % len(ring)]
+        pieces.append(_kept_piece(piece, tolerance)[:-1])
+    simple = np.concatenate(pieces)
+    return simple if _area_kept(ring, simple) else ring
+
+
+def _kept_piece(piece: NDArray[np.int64], tolerance: float) -> NDArray[np.int64]:
+    """A piece of border (N, 2) without corners that do not matter; a hole keeps half its area at least."""
+    simple = piece[_corners_that_matter(piece, tolerance)]
+    closed = bool((piece[0] == piece[-1]).all())
+    return piece if closed and not _area_kept(piece, simple) else simple
+
+
+def _corners_that_matter(piece: NDArray[np.int64], tolerance: float) -> NDArray[np.bool_]:
+    """Which corners (N,) a piece of border (N, 2) keeps, by Douglas and Peucker."""
+    keep = np.zeros(len(piece), np.bool_)
+    keep[[0, -1]] = True
+    waiting = [(0, len(piece) - 1)]
+    while waiting:
+        start, stop = waiting.pop()
+        if stop - start < 2:
+            continue
+        far = _distances(piece[start + 1 : stop], piece[start], piece[stop])
+        farthest = int(far.argmax())
+        if far[farthest] > tolerance:
+            middle = start + 1 + farthest
+            keep[middle] = True
+            waiting += [(start, middle), (middle, stop)]
+    return keep
+
+
+def _distances(
+    points: NDArray[np.int64], start: NDArray[np.int64], stop: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Distance of points (N, 2) from the straight piece between two others."""
+    along, away = (stop - start).astype(np.float64), (points - start).astype(np.float64)
+    length = float(along @ along)
+    place = (away @ along / length).clip(0, 1) if length else np.zeros(len(points))
+    off = away - place[:, None] * along
+    return np.hypot(off[:, 0], off[:, 1])
+
+
+def _area_kept(exact: NDArray[np.int64], simple: NDArray[np.int64]) -> bool:
+    """Whether a simplified ring still has most of its area, on the same side of its border."""
+    if len(simple) < 3:
+        return False
+    before, after = _signed_area(exact), _signed_area(simple)
+    return after * before > 0 and abs(after - before) <= _LEAST_AREA_KEPT * abs(before)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from ovs_core.edit.record import edits_to_json
 from ovs_core.export.answered import Answered
 
 SCHEMA = "ovs-lens/result/1"
@@ -16,13 +20,13 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
 
     Args:
         result: what to report.
-        source: file name of the photo, "" if unknown.
+        source: file name of the photo; "" takes the result's own.
     """
     height, width = result.labels.shape
     return {
         "schema": SCHEMA,
-        "source": source,
-        "image": {"width": width, "height": height},
+        "source": source or result.source,
+        "image": {"width": width, "height": height, "sha256": pixels_sha256(result)},
         "method": result.method,
         "encoder": result.encoder,
         "weights": {name: {"sha256": digest} for name, digest in result.weights.items()},
@@ -32,8 +36,15 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
         "options": dict(result.options),
         "vocabulary": {
             "classes": [list(names) for names in result.vocabulary.classes],
+            "asked": [list(names) for names in result.vocabulary.asked],
+            "numbers": list(result.vocabulary.numbers),
+            "ids": list(result.vocabulary.ids),
             "other": list(result.vocabulary.other),
+            "literal": sorted(result.vocabulary.literal),
+            "guards": sorted(result.vocabulary.guards),
         },
+        "exemplars": [{"name": name, "photo_sha256": digest} for name, digest in result.exemplars],
+        "edits": edits_to_json(result.edits),
         "classes": [
             {
                 "id": summary.label,
@@ -47,3 +58,8 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
         "seconds": dict(result.seconds),
         "notes": [*result.vocabulary.notes, *result.notes],
     }
+
+
+def pixels_sha256(result: Answered) -> str:
+    """SHA-256 (hex) of the upright photo's RGB bytes, by which a report knows its photo."""
+    return hashlib.sha256(np.ascontiguousarray(result.image).data).hexdigest()

@@ -12,6 +12,7 @@ from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.segments import Instance, Panoptic, instance_mask, instances, require_proposals
 from ovs_core.export.answered import Answered
 from ovs_core.export.coco import box, compressed, document, run_lengths
+from ovs_core.export.numbers import class_numbers
 
 LEAST_SCORE = (
     0.05  # of an instance in a file, as COCO's detectors have it: average precision needs weak ones too
@@ -35,14 +36,14 @@ def panoptic_document(
         file_name: of the photo.
         png_name: of the file with the segments' numbers.
     """
-    colors = result.label_map.color_table.tolist()
+    numbers = class_numbers(result)
     answer = document(result, file_name)
-    for category in answer["categories"]:
-        category |= {"isthing": int(category["id"] in things), "color": colors[category["id"]]}
+    for category, entry in zip(answer["categories"], result.label_map.classes, strict=True):
+        category |= {"isthing": int(entry.id in things), "color": list(entry.color)}
     segments = [
         {
             "id": segment.number,
-            "category_id": segment.label,
+            "category_id": numbers[segment.label],
             "isthing": int(segment.thing),
             "iscrowd": 0,
             "area": segment.area,
@@ -62,6 +63,7 @@ def instance_document(result: Answered, things: Collection[int], file_name: str)
         things: labels of classes that have instances.
         file_name: of the photo.
     """
+    numbers = class_numbers(result)
     proposals = require_proposals(result.evidence)
     found = [one for one in instances(proposals, things) if one.area and one.score >= LEAST_SCORE]
     shapes = {one.mask: _shape(proposals, one) for one in found}
@@ -69,7 +71,7 @@ def instance_document(result: Answered, things: Collection[int], file_name: str)
         {
             "id": number,
             "image_id": 1,
-            "category_id": one.label,
+            "category_id": numbers[one.label],
             "iscrowd": 0,
             "score": one.score,
             **shapes[one.mask],

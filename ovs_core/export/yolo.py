@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovs_core.export.outlines import outlines
+from ovs_core.export.numbers import yolo_indices
+from ovs_core.export.outlines import TOLERANCE, outlines
 from ovs_core.types import Labelled
 
 
-def yolo_lines(result: Labelled) -> str:
-    """One line per region: class index from 0, then x y of each corner as shares of width and height."""
+def yolo_lines(result: Labelled, tolerance: float = TOLERANCE) -> str:
+    """One line per region: index of the class, then x y of each corner in parts of width and height.
+
+    Args:
+        result: what to describe.
+        tolerance: of polygons, in pixels (`ovs_core.export.outlines`).
+    """
     height, width = result.labels.shape
+    indices = yolo_indices(result)
     lines = []
     for k in np.unique(result.labels).tolist():
         if k:
-            for ring in outlines(result.labels == k):
+            for ring in outlines(result.labels == k, tolerance):
                 shares = (ring / (width, height)).ravel()
-                lines.append(" ".join([str(k - 1), *(f"{share:.6f}" for share in shares.tolist())]))
+                lines.append(" ".join([str(indices[k]), *(f"{share:.6f}" for share in shares.tolist())]))
     return "".join(f"{line}\n" for line in lines)
 
 
 def yolo_names(result: Labelled) -> str:
-    """The class names by index, one a line."""
-    return "".join(f"{' '.join(name.split())}\n" for name in result.vocabulary.names)
+    """The class names by index, one a line; the line of a number without a class says so."""
+    names = {
+        yolo_indices(result)[entry.id]: " ".join(entry.names[0].split()) for entry in result.label_map.classes
+    }
+    return "".join(f"{names.get(index, f'unused {index}')}\n" for index in range(max(names, default=-1) + 1))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from ovs_core.devices import Cancel, Report
 from ovs_core.evidence.base import Evidence
-from ovs_core.options import Option, Options
+from ovs_core.options import Option
 
 
 class PhotoLook(Protocol):
@@ -24,10 +23,12 @@ class PhotoLook(Protocol):
         ...
 
 
-Look = Callable[[NDArray[np.uint8], tuple[int, int], Options, torch.device, Report, Cancel], Any]
-"""From pixels (H, W, 3) and the evidence's grid (h, w), a `PhotoLook`; slow, remembered by exactly these."""
-Refine = Callable[[Any, Evidence, Options, Report, Cancel], Evidence]
-"""From a `PhotoLook` and evidence, finer evidence; quick."""
+Look = Callable[..., Any]
+"""From pixels (H, W, 3), the evidence's grid (h, w), options, device, progress and cancel, a `PhotoLook`;
+slow, remembered by exactly these. A refiner with a model of its own takes that first."""
+Refine = Callable[..., Evidence]
+"""From a `PhotoLook`, evidence, options, progress and cancel, finer evidence; quick. As for `Look`, a model
+comes first."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class RefinerSpec:
         refine: the quick half.
         options: what can be set.
         needs_rows: whether it takes evidence with a row per name alone, no masks.
+        weights: catalogue names of the models that it can work with, the preferred one first; empty where it
+            needs none.
+        load: from a file of `weights` and a device, the model.
+        model: SHA-256 of the model that `look` and `refine` are bound to; part of cache keys.
     """
 
     name: str
@@ -51,3 +56,14 @@ class RefinerSpec:
     refine: Refine | None = None
     options: tuple[Option, ...] = ()
     needs_rows: bool = False
+    weights: tuple[str, ...] = ()
+    load: Callable[[Path, torch.device], Any] | None = None
+    model: str = ""
+
+    def with_model(self, model: Any, sha256: str) -> RefinerSpec:
+        """The same with its own model given to both halves."""
+        if self.look is None or self.refine is None:
+            return self
+        return replace(
+            self, look=partial(self.look, model), refine=partial(self.refine, model), load=None, model=sha256
+        )

@@ -19,6 +19,8 @@ from matplotlib.font_manager import findSystemFonts
 from matplotlib.ft2font import FT2Font
 from PIL import ImageDraw, ImageFont, features
 
+from ovs_core.user_folders import home_folder
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Ink = tuple[int, int, int]
 
@@ -98,7 +100,7 @@ def wrap(text: str, font: Font, room: float) -> list[str]:
 
 def font_folders() -> tuple[Path, ...]:
     """Where this kind of machine keeps its fonts, whether or not the folders are there."""
-    home = Path.home()
+    home = home_folder() or Path("/nonexistent")
     if sys.platform == "win32":
         own = Path(os.environ.get("LOCALAPPDATA", home)) / "Microsoft" / "Windows" / "Fonts"
         return (Path(os.environ.get("WINDIR", "C:/Windows")) / "Fonts", own)

@@ -90,7 +90,8 @@ def colors_for(classes: Vocabulary | Sequence[str]) -> tuple[Color, ...]:
     them. So adding a class at the end never changes an earlier one, and no two classes share a colour. From
     the 25th class on, colours come from an endless fixed list.
     """
-    names = classes.names if isinstance(classes, Vocabulary) else tuple(classes)
+    # "sky." asks for sky and looks like it.
+    names = [group[0] for group in classes.asked] if isinstance(classes, Vocabulary) else tuple(classes)
     taken: list[int] = []
     apart = _distances(PALETTE)
     further = _further_colors()

@@ -219,7 +219,7 @@ def head_config(plan: FcClipPlan, inputs: tuple[int, int, int, int], joint: int)
 
 
 @torch.no_grad()
-def start_head(head: MaskHead) -> None:
+def start_head(head: nn.Module) -> None:
     """Set weights as Mask2Former does before training (Deformable DETR's start of the offsets).
 
     The points of attention head t first lie on a ray of their own, point i at distance i + 1, all equally

@@ -39,6 +39,7 @@ class Schedule:
         log_every, save_every: in steps.
         power: 0 for half a cosine; otherwise the rate falls as (1 - part done) to this power.
         floor: part of the peak rate that it falls to, in [0, 1].
+        milestones: steps after which the rate is a tenth of what it was, instead of either.
     """
 
     steps: int
@@ -51,6 +52,7 @@ class Schedule:
     save_every: int = 200
     power: float = 0.0
     floor: float = 0.0
+    milestones: tuple[int, ...] = ()
 
 
 def parameter_groups(
@@ -141,6 +143,8 @@ def _rate(step: int, plan: Schedule) -> float:
     """Part of the peak learning rate that step `step` takes, in [0, 1]."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
+    if plan.milestones:
+        return 0.1 ** sum(step >= milestone for milestone in plan.milestones)
     done = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
     left = (1 - done) ** plan.power if plan.power else 0.5 * (1 + math.cos(math.pi * done))
     return plan.floor + (1 - plan.floor) * left

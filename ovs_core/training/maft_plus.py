@@ -285,7 +285,7 @@ def optimiser_groups(head: nn.Module, tower: Iterable[nn.Module], plan: MaftPlan
         plain: list[nn.Parameter] = []
         decayed: list[nn.Parameter] = []
         for module in (inner for outer in modules for inner in outer.modules()):
-            free = isinstance(module, nn.Embedding | nn.LayerNorm | nn.GroupNorm)
+            free = isinstance(module, nn.Embedding | nn.LayerNorm | nn.GroupNorm | nn.BatchNorm2d)
             own = [p for p in module.parameters(recurse=False) if p.requires_grad]
             (plain if free else decayed).extend(own)
         for tensors, decay in ((decayed, plan.weight_decay), (plain, 0.0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, Result
 from ovs_core.options import Options
 from ovs_core.ui.pictures import fitted
@@ -14,14 +15,18 @@ class Answer:
     """The last answer of a tab.
 
     Attributes:
-        result: as the model gave it.
+        result: as the model gave it, and as it was put right by hand since (`result.edits`).
         name: photo's name, used in file names.
         base: path of the display copy of the photo.
+        undone: edits that were taken back, the last one last.
+        warned: whether the person knows that a new answer deletes the edits.
     """
 
     result: Result
     name: str
     base: str
+    undone: tuple[Edit, ...] = ()
+    warned: bool = False
 
 
 def relabelled(engine: Engine, answer: Answer, options: Options, side: int | None) -> Answer:

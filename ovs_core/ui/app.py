@@ -19,12 +19,13 @@ from ovs_core.ui.http import http_endpoints
 from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
-from ovs_core.ui.offered import encoder_choices, encoder_update
+from ovs_core.ui.offered import encoder_choices, encoder_update, refiner_choices
 from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.plain import plain_routes
 from ovs_core.ui.runs import stop_work
 from ovs_core.ui.segment_tab import segment_tab
 from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
+from ovs_core.ui.video_tab import video_tab
 
 MOST_WAITING = 64  # requests in line for a model; who comes then is told that it is full
 MOST_SESSIONS = 256  # pages whose answers are remembered; the one unused for longest is forgotten
@@ -62,7 +63,7 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
         header = gr.HTML(header_html(engine, choices[0][1]), elem_id="ovs-header", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
-                refiners = [(spec.title, name) for name, spec in engine.refiner_specs.items()]
+                refiners = refiner_choices(engine)
                 shown = encoder_update(engine)["visible"]
                 inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown)
             with gr.Column(scale=8, min_width=280), gr.Tabs():
@@ -72,6 +73,8 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
                     compare_tab(engine, inputs)
                 with gr.Tab("Inspect", id="inspect"):
                     inspect_tab(engine, inputs)
+                with gr.Tab("Video", id="video"):
+                    video_tab(engine, inputs)
                 with gr.Tab("Models", id="models"):
                     models = models_tab(
                         engine, lambda: [encoder_update(engine)], [inputs.encoder], inputs.arrivals

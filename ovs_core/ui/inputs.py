@@ -133,7 +133,8 @@ def input_panel(
             choices=list(refiners),
             value=refiners[0][1],
             label="Edge refinement",
-            info="PAMR pulls borders towards edges of the photo; a little slower.",
+            info="The guided filter and PAMR pull borders towards edges of the photo; Segment Anything draws "
+            "its own, once a file of its weights is here (Models tab).",
             elem_id="refine",
         )
         options = option_fields(engine)

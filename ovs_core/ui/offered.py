@@ -74,3 +74,17 @@ def unavailable_html(infos: Collection[MethodInfo]) -> str:
         f'<details class="ovs-note"><summary>Not offered here: {titles}. Why?</summary>'
         f"<ul>{reasons}</ul></details>"
     )
+
+
+def refiner_choices(engine: Engine) -> list[tuple[str, str]]:
+    """Title and name of every refiner; those that wait for a file of weights say so."""
+    here = engine.store.locate
+    return [
+        (
+            spec.title
+            if not spec.weights or any(here(weights) for weights in spec.weights)
+            else f"{spec.title} (needs a file)",
+            name,
+        )
+        for name, spec in engine.refiner_specs.items()
+    ]

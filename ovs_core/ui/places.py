@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovs_core.checkpoints import WeightStore
+from ovs_core.user_folders import home_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -14,8 +15,9 @@ def shown_place(path: Path) -> str:
     path = path.absolute()
     if path.is_relative_to(PROJECT) and path != PROJECT:
         return path.relative_to(PROJECT).as_posix()
-    if path.is_relative_to(Path.home()) and path != Path.home():
-        return f"~/{path.relative_to(Path.home()).as_posix()}"
+    home = home_folder()
+    if home is not None and path.is_relative_to(home) and path != home:
+        return f"~/{path.relative_to(home).as_posix()}"
     return path.name
 
 
@@ -25,7 +27,8 @@ def without_places(text: str, store: WeightStore) -> str:
     The terminal says where a file lies; on the page that would tell strangers about the machine.
     """
     known = {str(form): shown_place(folder) for folder in store.folders for form in _forms(folder)}
-    known |= {str(PROJECT): PROJECT.name, str(Path.home()): "~"}
+    home = home_folder()
+    known |= {str(PROJECT): PROJECT.name, **({} if home is None else {str(home): "~"})}
     for place in sorted(known, key=len, reverse=True):
         if place != Path(place).anchor:
             text = text.replace(place, known[place])

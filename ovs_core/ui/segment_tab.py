@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,8 @@ from ovs_core.options import Options
 from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.downloads import downloads
+from ovs_core.ui.edit_panel import edit_panel
+from ovs_core.ui.edit_steps import would_lose
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import (
     chosen_method,
@@ -130,10 +132,24 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
             with gr.Column(scale=6, min_width=280):
                 panel.table.render()  # type: ignore[no-untyped-call]
                 panel.details.render()  # type: ignore[no-untyped-call]
+        by_hand = edit_panel(
+            engine,
+            answer,
+            sliders,
+            bar.inputs,
+            panel.components,
+            lambda new, look: shown_result(new, DISPLAY_SIDE, Look(*look)),
+        )
         formats = downloads(engine, answer, sliders, bar)
 
+    outputs = [answer, hint, area, bar.row, formats, by_hand.area, *panel.components]
+
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *fields, method, picture, stuff, ticked = values
+        *fields, method, picture, stuff, ticked, before = values
+        if lost := would_lose(before):
+            told = replace(before, warned=True)
+            yield Status(lost, "warning"), (told, *[gr.skip()] * (len(outputs) - 1))
+            return
         asked, quick = fields[: -len(sliders)], fields[-len(sliders) :]
         look = Look(picture, stuff)
         try:
@@ -148,13 +164,14 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
                 continue
             seen = [gr.update(visible=visible) for visible in (False, True, has_masks(new.result))]
             offered = formats_update(new.result, ticked)
-            yield status, (new, *seen, offered, *shown_result(new, DISPLAY_SIDE, look))
+            closed = gr.update(open=False)  # opened again, it shows the new answer
+            yield status, (new, *seen, offered, closed, *shown_result(new, DISPLAY_SIDE, look))
 
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, *sliders.values(), method, *bar.inputs, formats],
-        [answer, hint, area, bar.row, formats, *panel.components],
+        [*inputs.components, *sliders.values(), method, *bar.inputs, formats, answer],
+        outputs,
         triggers=[inputs.classes.submit],
         postprocess=False,  # see `overlay_update`
     )

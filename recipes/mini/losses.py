@@ -54,9 +54,9 @@ def typed_rows(sample: Sample, rng: np.random.Generator) -> SampledVocabulary:
     if rng.random() >= NO_DISTRACTOR_CHANCE and sample.absent:
         count = int(rng.integers(1, len(sample.absent) + 1))
     distractors = rng.permutation(sample.absent)[:count].tolist() if count else []
-    classes = ["|".join(names) for names in sample.groups] + [*hints, *maybe] + distractors
+    classes = [*sample.groups, *hints, *maybe, *distractors]
     # A picture without any known thing is asked for nothing but everything else.
-    vocabulary = parse_vocabulary(";".join(classes) or "nothing")
+    vocabulary = parse_vocabulary(classes or ["nothing"])
     return SampledVocabulary(vocabulary.rows, vocabulary.row_label, len(hints), len(maybe))
 
 
@@ -138,7 +138,7 @@ def belief_loss(
         believed: shares (B, 1 + K, h, w), row 0 everything else.
         samples: the B pictures.
     """
-    vocabulary = parse_vocabulary(";".join(names))
+    vocabulary = parse_vocabulary(names)
     label = torch.tensor(vocabulary.row_label)  # (S,), 0 = everything else
     logits = scaled @ words(vocabulary.rows).T  # (B, h*w, S)
     parts = [logits[..., label == k].logsumexp(dim=-1) for k in range(1 + len(names))]

@@ -99,5 +99,5 @@ def geometric_ensemble(
 
 def seen_classes(vocabulary: Vocabulary, seen: frozenset[str]) -> Tensor:
     """Whether each class, and last `other` if it has names, shares a name with training, (K,) bool."""
-    groups = [*vocabulary.classes, vocabulary.other] if vocabulary.other else vocabulary.classes
+    groups = [*vocabulary.asked, vocabulary.other] if vocabulary.other else vocabulary.asked
     return torch.tensor([not seen.isdisjoint(group) for group in groups])

@@ -14,13 +14,15 @@ from ovs_core.methods.mvp_seg.contexts import KIND, load_contexts
 from ovs_core.methods.mvp_seg.model import NO_REFINING, ContextText, build_mvp_seg
 from ovs_core.methods.options import SCALE, TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.methods.training_free.spec import LAION, MINI
+from ovs_core.methods.training_free.spec import LAION, MINI, RESNET
 from ovs_core.options import Option
 from ovs_core.types import Features
 
 # With contexts that the user trained: the paper's scale; prompts are learnt, so one template will do. Never
 # measured: there are no official contexts.
 _FULL = replace(LAION, scale=1, templates="single1")
+
+_RESNET = replace(_FULL, short_side=RESNET.short_side, window=None, stride=0)
 
 
 def bind(tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
@@ -32,7 +34,7 @@ def bind(tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
     if head is None:
         raise CheckpointError("MVP-SEG needs a file of trained contexts.")
     contexts = load_contexts(head.path, tower.sha256)
-    vision = tower.vision
+    vision = tower.tokens
     method = build_mvp_seg(vision.visual, tower.text, contexts)
     text = ContextText(tower.text, contexts, head.sha256)
     return BoundMethod(method, vision, text, {head.path.name: head.sha256})
@@ -47,7 +49,9 @@ SPECS = (
         "softmax_c(tau1 sum_i cos(F, t_i^c)) g_c, F of MaskCLIP, t_i and g learned",
         bind,
         # The embedded model's scale is the best of a sweep on training photos.
-        MappingProxyType({"mini": replace(MINI, scale=0.4), "openai": _FULL, "laion": _FULL}),
+        MappingProxyType(
+            {"mini": replace(MINI, scale=0.4), "openai": _FULL, "laion": _FULL, "resnet": _RESNET}
+        ),
         (
             # Its scores are logits already: at scale 1 probabilities are the paper's.
             replace(SCALE, default=1.0, slider=(0.05, 2, 0.05)),

@@ -14,6 +14,7 @@ from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.methods.training_free.attention_rules import RULES
 from ovs_core.methods.training_free.model import TrainingFree
+from ovs_core.methods.training_free.resnet import PoolRule, ResNetTrainingFree
 from ovs_core.options import Option, Preset
 from ovs_core.types import Features
 
@@ -23,7 +24,11 @@ OPENAI = Preset(scale=40, threshold=0.1, short_side=336, window=224, stride=112,
 """Official configurations: frames of short side 336 in windows of 224, logits x 40, under 0.1 other."""
 LAION = replace(OPENAI, threshold=0.0)
 """Thresholds belong to the weights they were found on; other weights start without one."""
+RESNET = replace(LAION, short_side=512, window=None, stride=0)
+"""MaskCLIP's official frame, whole; its ResNets are asked like other full-size weights."""
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": MINI, "openai": OPENAI, "laion": LAION})
+# Rules on a ViT's last block do not exist on a ResNet: MaskCLIP's own does, and CLIP as it is.
+_WITH_RESNETS: Mapping[Family, Preset] = MappingProxyType({**PRESETS, "resnet": RESNET})
 # ClearCLIP: 0.4 is its COCO-Object value, the nearest to everyday photos.
 _CLEARCLIP: Mapping[Family, Preset] = MappingProxyType(
     {
@@ -39,6 +44,9 @@ _MASKCLIP_OPTIONS = (
 
 
 def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
+    if tower.resnet is not None:
+        rule: PoolRule = "clip" if name == "clip" else "maskclip"
+        return BoundMethod(ResNetTrainingFree(tower.resnet.visual, rule), tower.resnet, tower.text)
     vision = tower.vision
     return BoundMethod(TrainingFree(vision.visual, RULES[name]), vision, tower.text)
 
@@ -72,6 +80,7 @@ SPECS = (
         "2103.00020",
         "Compares every patch of unchanged CLIP with the words: what all the others improve on.",
         "softmax(s q k^T) v, residual and MLP kept",
+        presets=_WITH_RESNETS,
     ),
     _spec(
         "maskclip",
@@ -80,6 +89,7 @@ SPECS = (
         "Lets every patch speak only for itself: sharp places, noisy areas.",
         "v, no residual, no MLP",
         _MASKCLIP_OPTIONS,
+        _WITH_RESNETS,
     ),
     _spec(
         "sclip",

@@ -1,0 +1,1 @@
+"""Very many photos: rows in Parquet files, made on this machine or on Ray. Loops round the engine."""

@@ -1,0 +1,1 @@
+"""Two stages: propose masks, then show CLIP a picture of each; what one-pass methods are measured against."""

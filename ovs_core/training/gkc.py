@@ -1,0 +1,215 @@
+"""GKC's head for the embedded tower: decoders and projection learn from crops whose features are made once.
+
+Paper: GKC (ICCV 2023, arXiv 2303.09181). The tower stays as it is, so the head is all that is learnt. The
+teacher is the same frozen tower: its dense features averaged inside each true mask (the paper's form of a
+region's embedding; the code's crops on grey would have to be looked at one by one). Captions tell of whole
+photos and crops show parts, so there is no grounding here (`ovs_core.training.gkc_photos` has it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from open_clip.transformer import VisionTransformer
+from torch import Tensor, nn
+
+from ovs_core.decoders.mask_decoder import MaskDecoderConfig
+from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
+from ovs_core.encoders.mini_pyramid import dense_map, pyramid_channels, vectors_to_joint_space
+from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
+from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig
+from ovs_core.training.fc_clip import (
+    PART,
+    WARMUP,
+    MaskSources,
+    MaskTower,
+    keep_recipe,
+    open_crops,
+    seen_names,
+    start_head,
+)
+from ovs_core.training.gkc_lessons import Words, learn_words, make_lesson, pooled_regions
+from ovs_core.training.gkc_model import GkcLossPlan, GkcProjections, batch_losses
+from ovs_core.training.gkc_words import read_synonyms
+from ovs_core.training.loop import Schedule, fit
+from ovs_core.training.losses import BatchPart, Target, draw_from
+from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
+from ovs_core.training.mask_photos import CocoInstances
+from ovs_core.training.mask_plans import HELD_OUT, MaskCropPlan
+from ovs_core.training.processes import ALONE, Processes, parts_of
+from ovs_core.vocabulary import TEMPLATES
+
+log = logging.getLogger(__name__)
+
+FILE = "gkc.safetensors"
+
+
+@dataclass(frozen=True)
+class GkcPlan:
+    """GKC on the embedded tower.
+
+    Attributes:
+        crops: what is learnt from.
+        losses: weights and settings; `sampling` "plain" turns text diversification off, `distillation` and
+            `structure` 0 turn the teacher off.
+        width, queries, pixel_layers, mask_layers, feedforward: sizes, as in `FcClipPlan`.
+        steps, batch, rate, weight_decay, clip, ema: of the optimiser, as there.
+        templates: prompts that names are put in, from `ovs_core.vocabulary.TEMPLATES`.
+        hold_out: class names that are never learnt: their instances do not count.
+        seed: of everything that is drawn.
+    """
+
+    crops: MaskCropPlan = field(default_factory=MaskCropPlan)
+    losses: GkcLossPlan = field(default_factory=lambda: GkcLossPlan(points=1024, grounding=0.0))
+    width: int = 96
+    queries: int = 50
+    pixel_layers: int = 1
+    mask_layers: int = 3
+    feedforward: int = 384
+    steps: int = 1300
+    batch: int = 4
+    rate: float = 6e-4
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.995
+    templates: str = "single1"
+    hold_out: tuple[str, ...] = HELD_OUT
+    seed: int = 0
+
+
+def train_gkc(
+    tower: MaskTower, sources: MaskSources, plan: GkcPlan, out: Path, *, processes: Processes = ALONE
+) -> Path:
+    """Train a head on the frozen tower; arguments and errors as in `ovs_core.training.fc_clip.train_fc_clip`.
+
+    Returns:
+        Path of the head's file, `gkc.safetensors` in `out`.
+    """
+    processes.own(range(plan.batch))  # or a sentence now
+    with processes.first_alone():
+        keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256}, out)
+    coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
+    seen = seen_names(coco, sources.more, tower.text, plan.templates)
+    table = read_synonyms()
+    words = learn_words(coco.seen, table, tower.text, TEMPLATES[plan.templates], tower.log_scale)
+    with processes.first_alone():
+        crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
+    torch.manual_seed(plan.seed)
+    model = StudentModel(head_config(plan, pyramid_channels(tower.visual), words.plain.shape[1]))
+    device = tower.log_scale.device
+    model.to(device)
+    log.info("%.2f M parameters", sum(p.numel() for p in model.head.parameters()) / 1e6)
+    draw = draw_from(None, device)
+
+    def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        rows = rng.choice(len(crops), size=plan.batch, replace=False).tolist()
+        own = processes.own(rows)
+        maps = [level.to(device) for level in crops.maps(own)]
+        targets = [target.to(device) for target in crops.targets(own)]
+        regions = region_embeddings(tower.visual, maps[2], targets)
+        every = plan.losses.pooling is not None
+        lesson = make_lesson(words, targets, regions, plan.losses.sampling, rng, every_name=every)
+        part = BatchPart(crops.mask_counts(rows), processes.own(range(len(rows))))
+        losses = batch_losses(model.head, model.projections, maps, lesson, plan.losses, draw, part=part)
+        return summed_by_kind(parts_of(losses, processes))
+
+    schedule = Schedule(
+        plan.steps, min(WARMUP, plan.steps // 5), clip=plan.clip, ema=plan.ema, seed=plan.seed, save_every=100
+    )
+    groups = optimiser_groups(model, (), MaftPlan(rate=plan.rate, weight_decay=plan.weight_decay))
+    fit(model, [], step_loss, schedule, out / "gkc", groups=groups, processes=processes)
+    training = {"plan": dataclasses.asdict(plan), "photos": len(coco.photos)}
+    trained = TrainedGkc(model.head.eval(), tower.sha256, said_names(words, plan.losses), training=training)
+    with processes.first_alone():
+        return save_gkc_head(trained, out / FILE) if processes.first else out / FILE
+
+
+class StudentModel(nn.Module):
+    """A head, started as Mask2Former starts, and what training has beside it.
+
+    Args:
+        config: sizes of the head.
+    """
+
+    def __init__(self, config: GkcHeadConfig) -> None:
+        super().__init__()
+        self.head = GkcHead(config)
+        masks = config.masks
+        self.projections = GkcProjections(masks.width, masks.joint, masks.layers)
+        start_head(self.head)
+
+
+@torch.no_grad()
+def region_embeddings(visual: VisionTransformer, sixteenth: Tensor, targets: list[Target]) -> list[Tensor]:
+    """What the frozen embedded tower makes of each true mask's region, (n, D) each.
+
+    Args:
+        visual: the tower.
+        sixteenth: its maps at stride 16, which begin with the stem's patches, (B, C, h, w).
+        targets: masks.
+    """
+    dense = dense_map(visual, sixteenth[:, : visual.conv1.mix.out_channels])
+    return [
+        vectors_to_joint_space(visual, pooled_regions(own, target.masks)).float()
+        for own, target in zip(dense, targets, strict=True)
+    ]
+
+
+def head_config(plan: GkcPlan, inputs: tuple[int, int, int, int], joint: int) -> GkcHeadConfig:
+    """Sizes of the head of a recipe on a tower's maps."""
+    pixels = PixelDecoderConfig(inputs, plan.width, plan.feedforward, plan.pixel_layers)
+    masks = MaskDecoderConfig(joint, plan.width, plan.queries, plan.feedforward, plan.mask_layers)
+    return GkcHeadConfig(pixels, masks)
+
+
+def said_names(words: Words, losses: GkcLossPlan) -> frozenset[str]:
+    """Every name that training said."""
+    diversified = losses.sampling != "plain" or losses.pooling is not None
+    return frozenset(name for names in words.synonyms for name in (names if diversified else names[:1]))
+
+
+def summed_by_kind(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Losses of all predictions added up by kind ("loss_syn", "loss_text_kd", ..), for the log."""
+    found: dict[str, Tensor] = {}
+    for name, loss in losses.items():
+        kind, _, number = name.rpartition("_")
+        kind = kind if number.isdigit() else name
+        found[kind] = found[kind] + loss if kind in found else loss
+    return found
+
+
+def gkc_plan(values: Mapping[str, Any]) -> GkcPlan:
+    """The recipe with `values` in it, as JSON writes them; `crops` and `losses` may be in part too.
+
+    Raises:
+        ValueError: for a name that the recipe does not have.
+    """
+    return with_values(GkcPlan(), values)
+
+
+def with_values(plan: Any, values: Mapping[str, Any]) -> Any:
+    """A plan with some of its settings changed, plans inside it too."""
+    known = [setting.name for setting in dataclasses.fields(plan)]
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        names = ", ".join(unknown)
+        raise ValueError(f"The recipe has unknown settings: {names}; known are {', '.join(known)}.")
+    changes = {
+        name: with_values(getattr(plan, name), value)
+        if dataclasses.is_dataclass(getattr(plan, name))
+        else _as_tuple(value)
+        for name, value in values.items()
+    }
+    return dataclasses.replace(plan, **changes)
+
+
+def _as_tuple(value: Any) -> Any:
+    """JSON's lists as tuples, inner ones too."""
+    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value

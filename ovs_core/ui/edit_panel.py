@@ -1,0 +1,245 @@
+"""The part of the Segment tab where an answer is put right by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from PIL import Image, ImageColor
+
+from ovs_core.engine import Engine
+from ovs_core.options import Options
+from ovs_core.render.overlay import paint
+from ovs_core.types import Color
+from ovs_core.ui import edit_steps
+from ovs_core.ui.answer import Answer
+from ovs_core.ui.option_fields import quick_options
+from ovs_core.ui.pictures import DISPLAY_SIDE, resampled_labels, shown_copy, store_png
+from ovs_core.ui.runs import STATE_SECONDS
+from ovs_core.ui.words import note_html
+
+Shown = Callable[[Answer, Sequence[Any]], list[Any]]
+"""From an answer and the values of the look, new values for the result's components."""
+ABOUT = "Click the picture, or use the buttons. Files are written as you leave it; undo goes back 20 steps."
+
+
+@dataclass(frozen=True)
+class EditPanel:
+    """Where an answer is edited.
+
+    Attributes:
+        area: closed until a person opens it; a new answer closes it.
+        picture: the labelled photo, to be clicked.
+        label, into: which class an edit is about, and which one takes it.
+        note: what happened.
+    """
+
+    area: gr.Accordion
+    picture: gr.Image
+    label: gr.Dropdown
+    into: gr.Dropdown
+    note: gr.HTML
+
+
+def edit_picture(answer: Answer) -> str:
+    """Path of the labelled photo as it stands."""
+    result = answer.result
+    copy = shown_copy(result.image, DISPLAY_SIDE)
+    labels = resampled_labels(result.labels, copy.shape[:2])
+    return store_png(paint(copy, labels, result.label_map.color_table), "edit.png")
+
+
+def photo_place(picture: str, clicked: Sequence[float], answer: Answer) -> tuple[float, float]:
+    """A click (x, y) on the picture as a place in pixels of the photo: the middle of what was clicked."""
+    with Image.open(picture) as opened:
+        width, height = opened.size
+    rows, columns = answer.result.labels.shape
+    return (clicked[0] + 0.5) * columns / width, (clicked[1] + 0.5) * rows / height
+
+
+def class_choices(answer: Answer) -> list[tuple[str, int]]:
+    """Name and id of every class of an answer."""
+    return [(entry.names[0], entry.id) for entry in answer.result.label_map.classes]
+
+
+def parsed_color(text: str | None) -> Color:
+    """A colour as a colour field gives it: "#rrggbb" or "rgb(r, g, b)".
+
+    Raises:
+        ValueError: for anything else.
+    """
+    numbers = (text or "").removeprefix("rgba(").removesuffix(")").split(",")
+    if len(numbers) == 4:  # some browsers give an opacity, and fractions
+        return tuple(min(255, max(0, round(float(part)))) for part in numbers[:3])  # type: ignore[return-value]
+    try:
+        red, green, blue = ImageColor.getrgb(text or "")[:3]
+    except ValueError as error:
+        raise ValueError("Choose a colour.") from error
+    return red, green, blue
+
+
+def edit_panel(
+    engine: Engine,
+    answer: gr.State,
+    sliders: Mapping[str, gr.Slider],
+    looks: Sequence[Any],
+    result: Sequence[Any],
+    shown: Shown,
+) -> EditPanel:
+    """Lay out the panel and connect it.
+
+    Args:
+        engine: the engine.
+        answer: state that holds the `Answer`.
+        sliders: of the options that need no model.
+        looks: components whose values `shown` takes.
+        result: components that `shown` gives values for.
+        shown: how an answer is shown.
+    """
+    with gr.Accordion("Put it right by hand", open=False, elem_id="edit") as area:
+        gr.HTML(note_html(ABOUT), padding=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=6, min_width=280):
+                picture = gr.Image(
+                    interactive=False,
+                    show_label=False,
+                    type="filepath",
+                    format="png",
+                    buttons=[],
+                    elem_id="edit-picture",
+                )
+            with gr.Column(scale=5, min_width=280):
+                label = gr.Dropdown([], label="Class", elem_id="edit-class")
+                action = gr.Radio(
+                    list(edit_steps.ACTIONS),
+                    value=edit_steps.GIVE,
+                    label="A click on the picture",
+                    elem_id="edit-action",
+                )
+                radius = gr.Slider(1, 100, 12, step=1, label="Brush radius, in pixels of the photo")
+                with gr.Row():
+                    back = gr.Button("Undo", size="sm", min_width=80, elem_id="edit-undo")
+                    forth = gr.Button("Redo", size="sm", min_width=80, elem_id="edit-redo")
+                note = gr.HTML("", padding=False, elem_id="edit-note")
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=200):
+                into = gr.Dropdown([], label="Merge the class into", elem_id="edit-into")
+                merge = gr.Button("Merge", size="sm", elem_id="edit-merge")
+            with gr.Column(min_width=200):
+                name = gr.Textbox(label="New name of the class", max_lines=1, elem_id="edit-name")
+                rename = gr.Button("Rename", size="sm", elem_id="edit-rename")
+            with gr.Column(min_width=200):
+                color = gr.ColorPicker(label="New colour of the class", elem_id="edit-color")
+                recolour = gr.Button("Recolour", size="sm", elem_id="edit-recolour")
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=200):
+                own = gr.Slider(0, 1, 0.5, step=0.01, label="The class's own threshold")
+                threshold = gr.Button("Apply the threshold", size="sm", elem_id="edit-threshold")
+            with gr.Column(min_width=200):
+                least = gr.Number(100, label="Smallest area, in pixels", precision=0, minimum=1)
+                islands = gr.Button("Drop smaller areas", size="sm", elem_id="edit-islands")
+            with gr.Column(min_width=200):
+                delete = gr.Button("Delete the class", size="sm", elem_id="edit-delete")
+
+    picture_path = gr.State(None, time_to_live=STATE_SECONDS)
+    own_outputs = [picture, picture_path, label, into, note]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+
+    def refreshed(answer: Answer | None, said: str) -> list[Any]:
+        if answer is None:
+            return [None, None, gr.update(choices=[]), gr.update(choices=[]), note_html(said)]
+        path, choices = edit_picture(answer), class_choices(answer)
+        return [path, path, gr.update(choices=choices), gr.update(choices=choices), note_html(said)]
+
+    def options_of(answer: Answer | None, values: Sequence[Any]) -> Options:
+        if answer is None:
+            raise ValueError(edit_steps.NO_ANSWER)
+        asked = answer.result
+        return quick_options(engine, asked.method, asked.encoder, sliders, values)
+
+    def connect(event: Any, change: Callable[..., Answer], *fields: Any) -> None:
+        """Let an event change the answer: `change` takes answer, options and the values of `fields`."""
+
+        def run(answer: Answer | None, *values: Any) -> list[Any]:
+            quick, rest = values[: len(sliders)], values[len(sliders) :]
+            try:
+                new = change(answer, options_of(answer, quick), *rest)
+            except ValueError as error:
+                return [*[gr.skip()] * len(own_outputs), note_html(str(error))]
+            count = len(new.result.edits)
+            said = f"{count} edit{'' if count == 1 else 's'} by hand." if count else "As the model gave it."
+            return [new, *refreshed(new, said)]
+
+        event(
+            run,
+            [answer, *sliders.values(), *fields],
+            [answer, *own_outputs],
+            concurrency_id="edits",
+            concurrency_limit=2,
+            show_progress="hidden",
+            api_visibility="private",
+        ).then(render, [answer, *sliders.values(), *looks], result, postprocess=False, **quiet)
+
+    def render(answer: Answer | None, *values: Any) -> list[Any]:
+        if answer is None:
+            return [gr.skip()] * len(result)
+        options = options_of(answer, values[: len(sliders)])
+        return shown(edit_steps.as_shown(engine, answer, options), values[len(sliders) :])
+
+    def by(make: Callable[..., Any]) -> Callable[..., Answer]:
+        """A change by the edit that some fields make."""
+        return lambda answer, options, *values: edit_steps.edited(engine, answer, options, make(*values))
+
+    connect(merge.click, by(edit_steps.merge_edit), label, into)
+    connect(rename.click, by(edit_steps.rename_edit), label, name)
+    connect(delete.click, by(edit_steps.delete_edit), label)
+    connect(
+        recolour.click,
+        by(lambda label, text: edit_steps.recolour_edit(label, parsed_color(text))),
+        label,
+        color,
+    )
+    connect(islands.click, by(edit_steps.islands_edit), least)
+    connect(threshold.click, by(edit_steps.threshold_edit), label, own)
+    connect(back.click, lambda answer, options: edit_steps.undo(engine, answer, options))
+    connect(forth.click, lambda answer, options: edit_steps.redo(engine, answer, options))
+
+    clicked = gr.State(None, time_to_live=STATE_SECONDS)
+
+    def click(event: gr.SelectData) -> tuple[float, float]:
+        across, down = event.index
+        return float(across), float(down)
+
+    def clicked_edit(
+        answer: Answer | None, options: Options, path: str | None, at: Any, *fields: Any
+    ) -> Answer:
+        if answer is None or path is None or at is None:
+            raise ValueError(edit_steps.NO_ANSWER)
+        action, label, radius = fields
+        edit = edit_steps.click_edit(action, photo_place(path, at, answer), label, float(radius))
+        return edit_steps.edited(engine, answer, options, edit)
+
+    chosen = picture.select(click, None, [clicked], **quiet)
+    connect(chosen.then, clicked_edit, picture_path, clicked, action, label, radius)
+
+    def opened(answer: Answer | None, *values: Any) -> list[Any]:
+        try:
+            options = options_of(answer, values)
+        except ValueError as error:
+            return refreshed(None, escape(str(error)))
+        if answer is None:
+            return refreshed(None, edit_steps.NO_ANSWER)
+        current = edit_steps.as_shown(engine, answer, options)
+        return refreshed(current, "")
+
+    gr.on(
+        [area.expand, *(slider.release for slider in sliders.values())],
+        opened,
+        [answer, *sliders.values()],
+        own_outputs,
+        **quiet,
+    )
+    return EditPanel(area, picture, label, into, note)

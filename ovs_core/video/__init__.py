@@ -1,0 +1,1 @@
+"""Clips: frames in, labelled frames out; a loop round the engine."""

@@ -1,0 +1,99 @@
+"""How quiet an answer is: flicker without any ground truth, consistency (VSPW, CVPR 2021) with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+STILL = 10
+"""Largest change of a colour channel, in 0..255, of a pixel that counts as unmoved: above a codec's noise."""
+
+
+def flickering(
+    before: NDArray[np.integer],
+    after: NDArray[np.integer],
+    pixels_before: NDArray[np.uint8],
+    pixels_after: NDArray[np.uint8],
+) -> tuple[int, int]:
+    """Pixels that did not change but whose label did, and pixels that did not change.
+
+    Args:
+        before: labels (H, W) of a frame.
+        after: those of the next one.
+        pixels_before: the frame, (H, W, 3).
+        pixels_after: the next one.
+    """
+    change = np.abs(pixels_after.astype(np.int16) - pixels_before.astype(np.int16)).max(axis=2)
+    still = change <= STILL
+    return int(np.count_nonzero(still & (before != after))), int(np.count_nonzero(still))
+
+
+@dataclass(eq=False)
+class FlickerCount:
+    """Counts flicker frame by frame; holds one frame and nothing else.
+
+    Attributes:
+        changed, still: sums of what `flickering` gives.
+    """
+
+    changed: int = 0
+    still: int = 0
+    _last: tuple[NDArray[np.integer], NDArray[np.uint8]] | None = field(default=None, repr=False)
+
+    def add(self, labels: NDArray[np.integer], pixels: NDArray[np.uint8]) -> None:
+        """Take the next frame; labels (H, W) and pixels (H, W, 3)."""
+        if self._last is not None:
+            changed, still = flickering(self._last[0], labels, self._last[1], pixels)
+            self.changed, self.still = self.changed + changed, self.still + still
+        self._last = (labels, pixels)
+
+    @property
+    def share(self) -> float | None:
+        """Share of unmoved pixels whose label changed to the next frame; None where none is unmoved."""
+        return self.changed / self.still if self.still else None
+
+
+@dataclass(eq=False)
+class Consistency:
+    """Video consistency VC_n (VSPW): of pixels whose true class stays for n frames, the share always right.
+
+    Attributes:
+        length: n.
+        scores: of each window of n frames that has such pixels.
+    """
+
+    length: int = 8
+    scores: list[float] = field(default_factory=list)
+    _window: deque[tuple[NDArray[np.integer], NDArray[np.bool_]]] = field(default_factory=deque, repr=False)
+
+    def add(self, truth: NDArray[np.integer], right: NDArray[np.bool_]) -> None:
+        """Take the next frame: true labels (H, W), negative where unknown, and where the answer is right."""
+        self._window.append((truth, right))
+        if len(self._window) > self.length:
+            self._window.popleft()
+        if len(self._window) == self.length:
+            first = self._window[0][0]
+            constant = np.logical_and.reduce([first >= 0, *(first == other for other, _ in self._window)])
+            if constant.any():
+                always = np.logical_and.reduce([one for _, one in self._window])
+                self.scores.append(float((always & constant).sum() / constant.sum()))
+
+    @property
+    def mean(self) -> float | None:
+        """mVC_n: mean over windows; None where no window had a lasting pixel."""
+        return float(np.mean(self.scores)) if self.scores else None
+
+
+def harmonic_mean(seen: float, unseen: float) -> float:
+    """Of two shares in [0, 1]; 0 where one of them is."""
+    return 2 * seen * unseen / (seen + unseen) if seen > 0 and unseen > 0 else 0.0
+
+
+def mean_over(values: Sequence[float], places: Sequence[int]) -> float:
+    """Mean of some of the values, NaN left out; NaN where nothing is left."""
+    kept = np.array([values[place] for place in places], dtype=float)
+    return float(np.nanmean(kept)) if np.isfinite(kept).any() else float("nan")
