@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-# The same names as `ovs_core.shipped_files`, which finds them again.
+# The same names as `ovs_core.folders`, which finds them again.
 CHECKPOINTS = "ovs_core.shipped.checkpoints"
 ASSETS = "ovs_core.shipped.assets"
 

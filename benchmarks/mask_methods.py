@@ -31,9 +31,9 @@ from benchmarks.setting import photo
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS, ConvEncoder, conv_to_joint_space
+from ovs_core.encoders.loading import build_open_clip
 from ovs_core.encoders.prompts import clip_tokenizer, fill
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.encoders.towers import build_open_clip
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.methods.mask_classification.frame import propose_masks

@@ -35,9 +35,10 @@ from torch import Tensor
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import STRIDE
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo

@@ -31,18 +31,18 @@ from ovs_core.devices import DEVICES, choose_compute
 from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
 from ovs_core.evidence.decide import decide
 from ovs_core.methods.base import BoundMethod
-from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.ldvc.heads import load_prompted_head
 from ovs_core.methods.ldvc.method import calibrate_seen
 from ovs_core.methods.ldvc.model import GAMMA
 from ovs_core.methods.ldvc.spec import PRESETS, bind_head
 from ovs_core.methods.ldvc.views import CLASS_DRIFT, CONTRACTION
 from ovs_core.options import Preset
-from ovs_core.splits import SPLITS, spoken_name
 from ovs_core.training.data import read_mask, read_rgb
 from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mvp_seg_data import Photos
 from ovs_core.types import Vocabulary
+from ovs_core.vocabulary.splits import SPLITS, spoken_name
 
 TOUCHING = ((1, 1, 1), (1, 1, 1), (1, 1, 1))  # corners included
 

@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel, build_open_clip
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderSpec, LoadedModel, build_open_clip
+from ovs_core.encoders.towers import ENCODERS, EncoderSpec
 from ovs_core.engine import Engine
 from ovs_core.image import Photo, read_photo
 from ovs_core.options import lookup

@@ -76,7 +76,7 @@ class Vocabulary:
         notes: what parsing dropped or changed, one sentence each, to be shown to the user.
         literal: names meant to the letter: no better-known word is asked beside them.
         queries: what is compared and encoded for each name, in the same places as in `classes`
-            (`ovs_core.spelling`); empty where all are asked as they stand there.
+            (`ovs_core.vocabulary.spelling`); empty where all are asked as they stand there.
         ids: numbers that the class list gives its classes, for files; empty where it gives none.
         guards: those of `other` that win only by a clear margin (`ovs_core.encoders.lone_word`).
     """

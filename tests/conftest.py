@@ -1,18 +1,14 @@
 """What many tests need: an engine on tiny random towers (no weights, no network) and made-up photos."""
 
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import pytest
-from tiny_clip import make_model
+from towers import tiny_spec
 
-from ovs_core.checkpoints import WeightStore
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, EncoderSpec, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
-from ovs_core.image import Photo
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,23 +17,6 @@ def own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         yield
-
-
-def tiny_spec(name: str, seed: int = 0) -> EncoderSpec:
-    """A pair of tiny random towers as an engine may be given them."""
-
-    def load(store: WeightStore) -> LoadedModel:
-        weights = {f"tiny-{seed}.safetensors": sha256(f"tiny {seed}".encode()).hexdigest()}
-        return LoadedModel(make_model(seed), CLIP_MEAN, CLIP_STD, weights)
-
-    return EncoderSpec(name, f"Tiny random towers {seed}", "", None, "embedded", "mini", 16, load)
-
-
-def random_photo(height: int, width: int, seed: int = 0) -> Photo:
-    """Blocks of random colours, so that neighbouring patches differ and areas exist."""
-    generator = np.random.default_rng(seed)
-    blocks = generator.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
-    return Photo(np.ascontiguousarray(blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]))
 
 
 @pytest.fixture(scope="session")

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 import torch
 from accelerator import DEVICE, DeviceTensor, register
-from conftest import random_photo, tiny_spec
+from head_toys import HEADS, WORDS, toy_contexts, toy_head, toy_model, toy_spec
 from instance_toys import SMALL_HEAD, make_instances
+from mask_pictures import TWO, two_pictures
+from mask_pictures import toy_tower as official_tower
 from mask_toys import conv_clip, random_head, random_text
+from official_files import FORMS, entry, toy_encoder, write_catalogue, write_file
 from open_clip.modified_resnet import ModifiedResNet
-from test_embedded_heads import HEADS, WORDS, toy_contexts, toy_head, toy_model, toy_spec
-from test_mask_engine import FORMS, entry, toy_encoder, write_catalogue, write_file
-from test_mask_training import TWO, two_pictures
-from test_mask_training import toy_tower as official_tower
 from tiny_clip import make_model, randomise
 from torch import nn
+from towers import random_photo, tiny_spec
 
 from ovs_core.checkpoints import WeightStore, read_state
 from ovs_core.cli import train

@@ -28,8 +28,8 @@ from ovs_core.checkpoints import (
     read_training_state,
     sha256_of,
 )
+from ovs_core.checkpoints.download import DownloadError, download
 from ovs_core.devices import Cancelled
-from ovs_core.download import DownloadError, download
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 700_000, dtype=np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -415,7 +415,7 @@ def test_checksum_is_remembered_until_the_file_changes(store, tmp_path, monkeypa
     # FIPS 180-2, example B.1
     assert store.sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     calls = []
-    monkeypatch.setattr("ovs_core.checkpoints.sha256_of", lambda path: calls.append(path) or "new")
+    monkeypatch.setattr("ovs_core.checkpoints.store.sha256_of", lambda path: calls.append(path) or "new")
     store.sha256_of(path)
     assert calls == []
     path.write_bytes(b"abcd")

@@ -1,51 +1,10 @@
 """CLIP's ResNet read densely, against tensors made by MaskCLIP's official code (tests/data/README.md)."""
 
-from pathlib import Path
-
-import pytest
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import ModifiedResNet
-from safetensors.torch import load_file
 
 from ovs_core.encoders.clip_resnet import pyramid, value_path
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
-
-DATA = Path(__file__).parent / "data" / "parity_maskclip_rn50.safetensors"
-STEM = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
-
-
-@pytest.fixture(scope="module")
-def official():
-    return load_file(DATA)
-
-
-@pytest.fixture(scope="module")
-def visual(official):
-    model = ModifiedResNet((3, 4, 6, 3), output_dim=64, heads=4, image_size=64, width=8).eval()
-    state = {}
-    for name, value in official.items():
-        if name.startswith("w.backbone."):
-            state[open_clip_name(name.removeprefix("w.backbone."))] = value
-        elif name.startswith("w.head.") and "proj" in name:
-            state["attnpool." + name.removeprefix("w.head.")] = value.flatten(1) if value.ndim == 4 else value
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    assert missing == ["attnpool.positional_embedding"]
-    assert unexpected == []
-    return model
-
-
-def open_clip_name(name):
-    part, rest = name.split(".", 1)
-    if part == "stem":
-        index, rest = rest.split(".", 1)
-        return f"{STEM[index]}.{rest}"
-    head, mark, tail = name.partition(".downsample.")
-    if not mark:
-        return name
-    index, rest = tail.split(".", 1)
-    # The official block keeps its pooling at place 0, open_clip names it "-1".
-    return f"{head}.downsample.{int(index) - 1}.{rest}"
 
 
 def test_stages_equal_the_official_trunk(official, visual):

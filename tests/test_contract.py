@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_photo
+from towers import random_photo
 
 from ovs_core.engine import Request, Result
 from ovs_core.methods import METHODS

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_photo, tiny_spec
 from PIL import Image
+from towers import random_photo, tiny_spec
 
 import ovs_core
 from ovs_core.checkpoints import CheckpointError, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.encoders.towers import ENCODERS, build_open_clip, build_tower
+from ovs_core.encoders.loading import build_open_clip
+from ovs_core.encoders.towers import ENCODERS, build_tower
 from ovs_core.engine import Engine, NotEnoughMemory, Progress, Request, Result
-from ovs_core.engine.engine import SMALLEST_WINDOW
+from ovs_core.engine.memory import SMALLEST_WINDOW
 from ovs_core.methods import METHODS
 from ovs_core.options import MULTI_SCALE, Preset
 from ovs_core.refine import REFINERS

@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ovs_core.boxes import box_coverage
 from ovs_core.cli.segment import main
-from ovs_core.exemplars import (
+from ovs_core.image import Photo
+from ovs_core.types import TextBank, Vocabulary
+from ovs_core.vocabulary import default_background
+from ovs_core.vocabulary.boxes import box_coverage
+from ovs_core.vocabulary.exemplars import (
     CONTRAST,
     LEAN,
     Exemplar,
@@ -18,9 +21,6 @@ from ovs_core.exemplars import (
     pooled_vector,
     with_exemplars,
 )
-from ovs_core.image import Photo
-from ovs_core.types import TextBank, Vocabulary
-from ovs_core.vocabulary import default_background
 
 PETS = Vocabulary((("dog", "puppy"), ("cat",)), ("background", "wall"))
 

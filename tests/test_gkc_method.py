@@ -9,27 +9,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_photo
 from mask_toys import random_pyramid, random_text
 from open_clip.model import CLIP
 from tiny_clip import randomise
+from towers import random_photo
 from training_toys import CONFIG
 
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_resnet import IMAGENET_MEAN, pyramid_channels
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.mini_pyramid import picture_embeddings
 from ovs_core.encoders.mini_pyramid import pyramid_channels as mini_channels
-from ovs_core.encoders.towers import (
-    CLIP_MEAN,
-    CLIP_STD,
-    EncoderSpec,
-    LoadedModel,
-    mini_pyramid,
-    resnet_pyramid,
-)
+from ovs_core.encoders.towers import EncoderSpec, mini_pyramid, resnet_pyramid
 from ovs_core.engine import Engine, Request, Result
 from ovs_core.methods import METHODS
 from ovs_core.methods.gkc.captions import GKC_VIEWS

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_spec
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from official_files import entry, toy_encoder, write_catalogue, write_file
 from PIL import Image
-from test_mask_engine import entry, toy_encoder, write_catalogue, write_file
+from towers import tiny_spec
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.engine import Engine

@@ -18,7 +18,7 @@ from ldvc_toys import (
     photo,
 )
 from safetensors.torch import load_file
-from test_ldvc_heads import official_file, official_state
+from zegclip_files import official_file, official_state
 from zegclip_tensors import DATA, close
 
 from ovs_core.checkpoints import CheckpointError
@@ -26,7 +26,7 @@ from ovs_core.encoders.towers import Tower
 from ovs_core.evidence.decide import class_probabilities, decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods import METHODS
-from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, save_prompted_head
 from ovs_core.methods.ldvc.method import (
     PromptedSegmenter,

@@ -17,7 +17,6 @@ from ovs_core.encoders.text import text_tower
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, load_prompted_head
 from ovs_core.methods.ldvc.method import PromptedSegmenter, PromptedText, prompted_encoder
 from ovs_core.methods.ldvc.official import decoder_state
-from ovs_core.splits import SPLITS
 from ovs_core.training import ldvc
 from ovs_core.training.data import IGNORE
 from ovs_core.training.ldvc import (
@@ -35,6 +34,7 @@ from ovs_core.training.mvp_seg_data import UNSEEN
 from ovs_core.training.processes import Processes
 from ovs_core.types import Vocabulary, Window
 from ovs_core.vocabulary import BENCHMARKS
+from ovs_core.vocabulary.splits import SPLITS
 
 CROPS = CropPlan(64, (64, 80), label_stride=4, per_photo=2)
 PLAN = PromptedPlan(

@@ -17,8 +17,8 @@ from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS
+from ovs_core.encoders.loading import build_open_clip
 from ovs_core.encoders.official_clip import clip_state, load_clip
-from ovs_core.encoders.towers import build_open_clip
 from ovs_core.methods.mask_classification.fc_clip import FcClip
 from ovs_core.methods.mask_classification.frame import propose_masks
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import random_photo, tiny_spec
 from mask_toys import conv_clip, official_state, random_head
+from official_files import FORMS, entry, toy_encoder, write_catalogue, write_file
+from towers import random_photo, tiny_spec
 
 from ovs_core.checkpoints import CheckpointError, WeightStore, read_state
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder
 from ovs_core.encoders.official_clip import load_clip
-from ovs_core.encoders.towers import ENCODERS, EncoderSpec, LoadedModel, checked_file, conv_pyramid
+from ovs_core.encoders.towers import ENCODERS
 from ovs_core.engine import Engine, Request, Result
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.proposals import MaskProposals
@@ -26,61 +27,7 @@ from ovs_core.types import Vocabulary
 
 PRESET = Preset(scale=1, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
 WORDS = Vocabulary((("cat", "kitten"), ("grass",)), ("sky", "wall"))
-FORMS = {"maft_plus": "semantic", "fc_clip": None}
 EACH_METHOD = pytest.mark.parametrize("method", FORMS)
-
-
-def entry(name, file, **changes):
-    line = {
-        "name": name,
-        "title": f"Toy {name}",
-        "kind": "clip+head",
-        "files": [file],
-        "url": None,
-        "sha256": None,
-        "bytes": None,
-        "licence": "MIT",
-        "source": "made by a test",
-        "paper": "",
-        "open_clip_model": None,
-        "page": "https://example.org/toy",
-    }
-    return {**line, **changes}
-
-
-def write_catalogue(folder, *entries):
-    folder.mkdir(exist_ok=True)
-    (folder / "catalogue.json").write_text(json.dumps({"weights": list(entries)}))
-    return folder
-
-
-def toy_encoder(method):
-    """What the registry has for an official file, on a tower of toy size."""
-
-    def load(store):
-        path, sha256 = checked_file(store, method)
-        model = conv_clip(seed=9)
-        load_clip(model, read_state(path), source=str(path))
-        return LoadedModel(model, PIXEL_MEAN, PIXEL_STD, {path.name: sha256})
-
-    return EncoderSpec(
-        f"toy_{method}",
-        f"Toy tower of {method}",
-        "",
-        method,
-        "full",
-        "convnext",
-        32,
-        load,
-        tokens=False,
-        pyramid=conv_pyramid,
-        heads={method: method},
-    )
-
-
-def write_file(folder, method, seed=1):
-    state = official_state(conv_clip(seed=seed), random_head(FORMS[method], seed=seed, queries=7, layers=3))
-    torch.save({"model": state}, folder / f"{method}.pth")
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +292,7 @@ class TestRegistry:
 
     def test_the_clip_of_a_file_is_loaded(self, tmp_path, monkeypatch):
         model, store = self.file(tmp_path)
-        monkeypatch.setattr("ovs_core.encoders.towers.build_open_clip", lambda name: conv_clip(seed=2))
+        monkeypatch.setattr("ovs_core.encoders.loading.build_open_clip", lambda name: conv_clip(seed=2))
         loaded = ENCODERS["convnext_b_maftp"].load(store)
         assert loaded.weights == {"maftp_b.pth": store.sha256_of(tmp_path / "maftp_b.pth")}
         assert (loaded.mean, loaded.std) == (PIXEL_MEAN, PIXEL_STD)

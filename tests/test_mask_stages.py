@@ -7,13 +7,15 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
-from instance_toys import SHA, SMALL_HEAD, make_instances, toy_tower
+from instance_toys import SHA, make_instances, toy_tower
+from mask_recipes import FC_CLIP, TUNING
 from training_toys import make_camvid, make_pets
 
 from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.cli import train
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.towers import EncoderSpec, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training import mask_tuning
 from ovs_core.training.data import IGNORE, OTHER, CamVid, Pets, Sample
@@ -24,10 +26,6 @@ from ovs_core.training.mask_photos import CocoInstances, camvid_sample, paste, p
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.matcher import MatchWeights, match
-
-CROPS = {"count": 4, "side": 64, "short_side": [64, 72], "pastes": 1}
-FC_CLIP = {**SMALL_HEAD, "crops": CROPS, "steps": 2, "batch": 2}
-TUNING = {"count": 3, "steps": 2, "batch": 2}
 
 
 @pytest.fixture

@@ -8,13 +8,14 @@ import pytest
 import torch
 from instance_toys import SHA, make_instances, toy_tower
 from labelled_toys import classes_of
-from test_mask_stages import FC_CLIP, TUNING
+from mask_recipes import FC_CLIP, TUNING
 from training_toys import CONFIG
 
 from benchmarks import mask_table
 from benchmarks.mask_segments import true_classes, true_segments
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.towers import EncoderSpec, LoadedModel
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.training.data import IGNORE, OTHER, Sample
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, plan_from_json

@@ -1,16 +1,15 @@
 """Training of mask methods: official losses from recorded points, who gets gradients, and that it learns."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from mask_pictures import TWO, toy_tower, two_pictures
 from mask_toys import (
     DIMS,
     JOINT,
     conv_clip,
-    joint_space,
     official_keys,
     random_head,
     random_text,
@@ -20,7 +19,6 @@ from torch import nn
 
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
-from ovs_core.encoders.clip_conv import pyramid
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.official import our_name
 from ovs_core.training.loop import Schedule, _rate, fit
@@ -45,10 +43,8 @@ from ovs_core.training.maft_plus import (
     whole_batch,
 )
 from ovs_core.training.matcher import MatchWeights, dice_costs, entropy_costs, match
-from ovs_core.types import Vocabulary
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-TWO = Vocabulary((("cat", "kitten"), ("sky",)))
 
 
 @pytest.fixture(scope="module")
@@ -210,25 +206,6 @@ def test_cells_of_portrait_maps_come_from_the_width_before_squaring():
 def test_targets_must_fit():
     with pytest.raises(ValueError, match=r"got \(2,\) and \(3, 4, 4\)"):
         Target(torch.zeros(2, dtype=torch.long), torch.zeros(3, 4, 4))
-
-
-def toy_tower(student, teacher):
-    return TrainingTower(
-        partial(pyramid, student.visual),
-        lambda pixels: pyramid(teacher.visual, pixels)[1],
-        joint_space(student),
-        student.logit_scale,
-        "official",
-    )
-
-
-def two_pictures(height=64, width=128):
-    """A bright left part is class 0, a dark lower part class 1."""
-    pixels = torch.zeros(2, 3, height, width)
-    truth = torch.zeros(2, height, width, dtype=torch.bool)
-    truth[0, :, : width // 2], truth[1, height // 2 :] = True, True
-    pixels[0, :, truth[0]], pixels[1, :, truth[1]] = 2.0, -2.0
-    return pixels, [Target(torch.tensor([i]), truth[i : i + 1]) for i in range(2)]
 
 
 def test_gradients_reach_what_the_official_code_trains_and_nothing_else():

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.modified_resnet import ModifiedResNet
+from resnet_reference import DATA as RESNET_DATA
+from resnet_reference import open_clip_name
 from safetensors.torch import load_file
-from test_clip_resnet import DATA as RESNET_DATA
-from test_clip_resnet import open_clip_name
 from tiny_clip import make_model, make_visual, randomise
 
 from ovs_core.encoders.clip_resnet import ResNetEncoder

@@ -4,8 +4,8 @@ import json
 from types import MappingProxyType
 
 import pytest
-from conftest import tiny_spec
-from test_mvp_seg_training import TOY, make_world
+from mvp_seg_world import TOY, make_world
+from towers import tiny_spec
 
 from ovs_core.cli import train
 from ovs_core.methods.mvp_seg.contexts import load_contexts

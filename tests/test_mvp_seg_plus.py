@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mvp_seg_world import TOWER, TOY, make_world
 from safetensors.torch import load_file
-from test_mvp_seg_training import TOWER, TOY, make_world
 from tiny_clip import make_model
 from torch import nn
 

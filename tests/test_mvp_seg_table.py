@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import tiny_spec
-from test_mvp_seg_training import TOY, make_world
+from mvp_seg_world import TOY, make_world
+from towers import tiny_spec
 
 from benchmarks import mvp_seg_table
 from benchmarks.mvp_seg_table import Row, maskclip_with_templates, row_of, table, zero_shot_scores

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from mvp_seg_world import TOWER, TOY, make_world
 from tiny_clip import make_model
 
 from ovs_core.checkpoints import CheckpointError
@@ -35,7 +35,6 @@ from ovs_core.training.mvp_seg_data import (
     UNSEEN,
     CachedCrops,
     CropPlan,
-    Split,
     cache_crops,
     draw_classes,
     open_photos,
@@ -44,8 +43,6 @@ from ovs_core.training.mvp_seg_data import (
 from ovs_core.vocabulary import BENCHMARKS
 
 FORMULAS = Path(__file__).parent / "data" / "mvp_seg_formulas.npz"
-TOWER = "ab" * 32
-TOY = Split(("zebra",), 3)
 CROPS = CropPlan(side=64, short_side=(64, 80), per_photo=2, label_stride=8)
 PLAN = MvpSegPlan(k=2, length=3, steps=3, warmup=1, batch=2, crops=CROPS, rate=0.02, tau1_scale=20.0)
 
@@ -118,26 +115,6 @@ def test_splits_fit_the_class_lists(split, vocabulary, seen, unseen):
 )
 def test_names_are_worded_for_people(written, spoken):
     assert spoken_name(written) == spoken
-
-
-def make_world(root, count=2):
-    """Photos of 80 x 96: red cats left of green dogs, blue zebras below, value 0 and 200 at the rim."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "classes.txt").write_text("0 background\n1 cat\n2 zebra\n5 dog\n", encoding="utf-8")
-    mask = np.zeros((80, 96), np.uint8)
-    mask[2:60, 2:48], mask[2:60, 48:], mask[60:], mask[:, 95] = 1, 5, 2, 200
-    colors = {0: (90, 90, 90), 1: (220, 30, 30), 2: (30, 30, 220), 5: (30, 200, 30), 200: (0, 0, 0)}
-    for part in ("images", "masks"):
-        (root / part / "train2017").mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        noise = np.random.default_rng(number).integers(0, 30, (80, 96, 3))
-        photo = np.zeros((80, 96, 3))
-        for value, color in colors.items():
-            photo[mask == value] = color
-        pixels = np.clip(photo + noise, 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(root / "images" / "train2017" / f"{number}.jpg", quality=95)
-        Image.fromarray(mask).save(root / "masks" / "train2017" / f"{number}.png")
-    return root
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from conftest import random_photo
 from PIL import Image
+from towers import random_photo
 
 from ovs_core.cli import segment
 from ovs_core.encoders.near_words import read_near_words, with_near_words

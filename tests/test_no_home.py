@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ovs_core.user_folders import cache_folder, data_folder, home_folder, without_tilde
+from ovs_core.folders import cache_folder, data_folder, home_folder, without_tilde
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What the system says about a user who is in no list: no HOME, no entry of the password file.

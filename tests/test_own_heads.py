@@ -6,16 +6,17 @@ from types import MappingProxyType
 
 import pytest
 import torch
-from conftest import random_photo
+from head_toys import HEADS, PRESET, WORDS, declared, toy_contexts, toy_head, toy_model, toy_spec
 from instance_toys import SHA
+from official_files import entry, write_catalogue
 from safetensors.torch import save_file
-from test_embedded_heads import HEADS, PRESET, WORDS, declared, toy_contexts, toy_head, toy_model, toy_spec
-from test_mask_engine import entry, write_catalogue
 from tiny_clip import make_model
+from towers import random_photo
 
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.cli import weights
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderSpec, LoadedModel
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel
+from ovs_core.encoders.towers import ENCODERS, EncoderSpec
 from ovs_core.engine import Request, Result
 from ovs_core.engine.menus import why_not
 from ovs_core.methods import METHODS

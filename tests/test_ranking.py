@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import random_photo
+from towers import random_photo
 
 from ovs_core.engine.suggest import suggest
 from ovs_core.evidence.ranking import strongest_classes

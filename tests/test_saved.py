@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import random_photo
 from PIL import Image
+from towers import random_photo
 
 from ovs_core.cli.segment import main
 from ovs_core.edit.record import Brush, DropIslands, Merge, Reassign, Recolour, Rename, Threshold

@@ -12,9 +12,10 @@ from PIL import Image
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.cli.segment import main
+from ovs_core.encoders.towers import ENCODERS
 from ovs_core.engine import NotEnoughMemory
 from ovs_core.methods import METHODS
-from ovs_core.options import Preset
+from ovs_core.refine import REFINERS
 
 
 @dataclass
@@ -27,8 +28,17 @@ class StandIn:
     mask_method: str = ""  # gives two masks side by side of the first class, and no labels
     absent: str = ""  # a method whose head is not on this machine
 
-    def preset(self, method, encoder):
-        return Preset(40.0, 0.1, 336, None, 0, "single1")
+    @property
+    def method_specs(self):
+        return METHODS
+
+    @property
+    def encoder_specs(self):
+        return ENCODERS
+
+    @property
+    def refiner_specs(self):
+        return REFINERS
 
     def methods(self, encoder):
         return [
@@ -41,10 +51,12 @@ class StandIn:
             for name in METHODS
         ]
 
-    def segment(self, photo, vocabulary, *, method, encoder, refine, preset, switches):
+    def segment(self, photo, vocabulary, *, method, encoder, refiner, options, exemplars):
         if self.trouble is not None and len(self.asked) >= self.after:
             raise self.trouble
-        self.asked.append((photo.name, method, encoder, refine, preset))
+        for name, value in options.items():  # as the engine does
+            METHODS[method].option(name).checked(value)
+        self.asked.append((photo.name, method, encoder, refiner, dict(options)))
         if method == self.mask_method:
             left = np.zeros(photo.pixels.shape[:2], int)
             left[:, : left.shape[1] // 2] = 1
@@ -53,7 +65,7 @@ class StandIn:
         labels = np.zeros(photo.pixels.shape[:2], np.uint8)
         labels[:, : labels.shape[1] // 2] = 1
         made = make_result(labels, photo.pixels, vocabulary.names, vocabulary.other, method)
-        return replace(made, vocabulary=vocabulary, refine=refine, switches=tuple(switches))
+        return replace(made, vocabulary=vocabulary, refiner=refiner, options=options)
 
 
 @pytest.fixture
@@ -97,7 +109,7 @@ def test_methods_settings_and_exports_reach_the_engine_and_the_disk(photos, tmp_
         "--out", out,
     )  # fmt: skip
     assert code == 0
-    wanted = Preset(25.0, 0.3, 336, None, 0, "single1")
+    wanted = {"scale": 25.0, "threshold": 0.3}
     assert engine.asked == [("a", "sclip", "mini", "none", wanted), ("a", "clip", "mini", "none", wanted)]
     ends = [
         "coco.json",
@@ -107,9 +119,10 @@ def test_methods_settings_and_exports_reach_the_engine_and_the_disk(photos, tmp_
         "npz",
         "overlay.png",
         "yolo.names.txt",
-        "yolo.txt",
     ]
-    assert names(out) == [f"a.{method}.{end}" for method in ("clip", "sclip") for end in ends]
+    labels = ["clip.yolo", "sclip.yolo"]
+    assert names(out) == [f"a.{method}.{end}" for method in ("clip", "sclip") for end in ends] + labels
+    assert names(out / "clip.yolo") == ["a.txt"]
     report = json.loads((out / "a.clip.json").read_text())
     assert report["source"] == "a.png"
     assert report["vocabulary"]["other"] == []
@@ -118,8 +131,7 @@ def test_methods_settings_and_exports_reach_the_engine_and_the_disk(photos, tmp_
 def test_several_frames_reach_the_engine(photos, tmp_path):
     code, engine = run(photos, "--classes", "dog", "--several-frames", "--out", tmp_path / "out")
     assert code == 0
-    wanted = Preset(40.0, 0.1, 336, None, 0, "single1", (1.0, 0.625, 1.25))
-    assert [asked[-1] for asked in engine.asked] == [wanted, wanted]
+    assert [asked[-1] for asked in engine.asked] == [{"multi_scale": True}] * 2
 
 
 def test_switches_go_to_the_methods_that_have_them(photos, tmp_path, capsys):
@@ -177,7 +189,7 @@ def test_method_that_cannot_answer_here_is_refused_before_any_work(photos, tmp_p
 
 def test_without_settings_the_engine_chooses(photos, tmp_path):
     _, engine = run(photos / "a.png", "--classes", "dog", "--out", tmp_path / "out")
-    assert engine.asked == [("a", "naclip", "mini", "none", None)]
+    assert engine.asked == [("a", "naclip", "mini", "none", {})]
 
 
 def test_classes_may_come_from_a_file(photos, tmp_path):
@@ -277,8 +289,8 @@ def test_notes_on_classes_and_photos_are_passed_on(photos, tmp_path, capsys):
         ({"PATH": "no-such-photo.jpg"}, 'There is no file or folder "no-such-photo.jpg".'),
         ({"--method": "magic"}, "magic"),
         ({"--encoder": "magic"}, "magic"),
-        ({"--threshold": "2"}, "threshold must lie in [0, 1]"),
-        ({"--scale": "0"}, "scale must be above 0"),
+        ({"--threshold": "2"}, "threshold must be a number in [0, 1]"),
+        ({"--scale": "0"}, "scale must be a number in [0.001, 10000]"),
         ({"--scale": "big"}, "big"),
         ({"--export": "pdf"}, "pdf"),
         ({"--what": "1"}, "--what"),

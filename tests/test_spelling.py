@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import random_photo
+from towers import random_photo
 
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.engine import Engine
 from ovs_core.engine.saved import read_saved
-from ovs_core.exemplars import LEAN, exemplar_vocabulary, with_exemplars
 from ovs_core.render.palette import colors_for
 from ovs_core.types import TextBank
 from ovs_core.vocabulary import default_background, parse_vocabulary, read_vocabulary, thing_labels
+from ovs_core.vocabulary.exemplars import LEAN, exemplar_vocabulary, with_exemplars
 
 AROUND_SKY = (
     *(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ovs_core.export.names import photo_stem
-from ovs_core.picture_kinds import HEAD_BYTES, PICTURE_ENDINGS, looks_like_picture
+from ovs_core.image.picture_kinds import HEAD_BYTES, PICTURE_ENDINGS, looks_like_picture
 
 _OWN_PICTURE = re.compile(
     r".+\.[\w-]+\.(?:labels|ids|overlay|panoptic|panoptic\.overlay|instances\.overlay|mask\.\d+-.*)\.png"

@@ -24,7 +24,6 @@ from ovs_core.cli.streams import lasting_output
 from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, NotEnoughMemory, Result
 from ovs_core.engine.saved import SavedRequest, read_saved
-from ovs_core.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
 from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.image import ImageError, read_photo
@@ -33,6 +32,7 @@ from ovs_core.options import Options, lookup
 from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import read_vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 
 _CLASSES_SHOWN = 5
 

@@ -20,8 +20,8 @@ from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, known_sp
 from ovs_core.devices import PRECISIONS
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine, MethodInfo
+from ovs_core.folders import shipped_folder
 from ovs_core.image import Photo, read_photo
-from ovs_core.shipped_files import shipped_folder
 from ovs_core.version import VERSION
 
 LEAST_AGREEMENT = 0.98

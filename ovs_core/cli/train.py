@@ -20,7 +20,9 @@ from ovs_core.checkpoints import WeightStore
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES, Compute
-from ovs_core.encoders.towers import ENCODERS, LoadedModel, Tower, build_tower
+from ovs_core.encoders.loading import LoadedModel
+from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
+from ovs_core.folders import without_tilde
 from ovs_core.methods.ldvc.model import MethodName
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
@@ -36,7 +38,6 @@ from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
-from ovs_core.user_folders import without_tilde
 
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 

@@ -1,8 +1,7 @@
 """The engine: what is loaded, what is remembered, and how a photo and some words become a Result.
 
 An engine may serve several threads: values are frozen, the cache has a lock, and the device is owned only
-while it works. Nothing a caller holds can stop another caller. The steps themselves are in
-`ovs_core.engine.pipeline`; a slider starts behind them, at `relabel`.
+while it works. The steps are in `ovs_core.engine.pipeline`; a slider starts behind them, at `relabel`.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.labelling import label, label_again, resized
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
+from ovs_core.engine.memory import memory_notes, smaller_preset
 from ovs_core.engine.menus import (
     EncoderInfo,
     MethodInfo,
@@ -43,9 +43,9 @@ from ovs_core.engine.request import (
     make_request,
 )
 from ovs_core.engine.result import Result
-from ovs_core.engine.settings import Settings, declared_options, settings_of, with_preset
+from ovs_core.engine.settings import Settings, compared_options, declared_options, settings_of, with_preset
 from ovs_core.engine.stream import stream
-from ovs_core.exemplars import Exemplar
+from ovs_core.folders import cache_folder
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.spec import MethodSpec
@@ -53,13 +53,12 @@ from ovs_core.options import Option, Options, Preset, lookup
 from ovs_core.refine import NO_REFINER, REFINERS
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import Vocabulary
-from ovs_core.user_folders import cache_folder
+from ovs_core.vocabulary.exemplars import Exemplar
 
 logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
 TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer classes or turn refinement off."
-SMALLEST_WINDOW = 96  # pixels; below this a window no longer holds a thing to recognise
 
 
 class Engine:
@@ -183,17 +182,17 @@ class Engine:
             known = self.methods(encoder)
             methods = [info.name for info in known if info.available and refiner in info.refiners]
             if not methods:
-                raise ValueError(
-                    weights_missing(self._encoder(encoder), self.store)
-                    or f"No method on {encoder} goes with refiner {refiner!r}."
-                )
+                none = f"No method on {encoder} goes with refiner {refiner!r}."
+                raise ValueError(weights_missing(self._encoder(encoder), self.store) or none)
         if not methods:
             raise ValueError("methods must hold at least one name, got none")
         first = make_request(image, classes, methods[0], encoder, background, refiner, options)
-        requests = [
-            replace(first, method=name, options=self._compared(name, first, methods)) for name in methods
-        ]
-        return self._run_all(requests, cancel)
+        tower, refiner_spec = self._encoder(encoder), self._refiner(refiner)
+        specs = [self._method(name) for name in methods]
+        shared = self._method(DEFAULT_METHOD).presets.get(tower.family) and self.preset(encoder=encoder)
+        chosen = [compared_options(s, specs, tower, refiner_spec, first.options, shared) for s in specs]
+        asked = zip(specs, chosen, strict=True)
+        return self._run_all([replace(first, method=s.name, options=o) for s, o in asked], cancel)
 
     def relabel(
         self, result: Result, options: Options | None = None, *, size: tuple[int, int] | None = None
@@ -351,7 +350,7 @@ class Engine:
             evidence=answer.evidence,
             options=used.options,
             views=answer.views,
-            notes=_memory_notes(settings.preset, used.preset),
+            notes=memory_notes(settings.preset, used.preset),
             source=request.photo.file_name,
             exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
         )
@@ -378,28 +377,11 @@ class Engine:
             self.cache.drop("features")
             self.cache.drop("looks")
             self.compute.free_memory()
-            smaller, what = _smaller(settings.preset, windows=method.option("window") is not None)
+            smaller, what = smaller_preset(settings.preset, windows=method.option("window") is not None)
             if smaller is None:
                 raise NotEnoughMemory(TOO_LARGE)
             settings = with_preset(request, method, encoder, refiner, smaller, settings.options)
             job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))
-
-    def _compared(self, name: str, request: Request, methods: Sequence[str]) -> Options:
-        """Options of one method among others on a photo; see `compare`."""
-        spec, encoder = self._method(name), self._encoder(request.encoder)
-        refiner = self._refiner(request.refiner)
-        declared = {option.name for option in (*spec.options, *encoder.options, *refiner.options)}
-        everywhere = declared.union(
-            option.name for other in methods for option in self._method(other).options
-        )
-        # What nobody declares stays, and is refused with the method's own list.
-        own = {n: value for n, value in request.options.items() if n in declared or n not in everywhere}
-        if spec.own_frame or encoder.family not in spec.presets:
-            return own
-        plan = self.preset(DEFAULT_METHOD, request.encoder).options
-        decided = {option.name for option in spec.options if option.stage == "decide"}
-        shared = {n: value for n, value in plan.items() if n in declared and n not in decided}
-        return {**shared, **own}
 
     def _method(self, name: str) -> MethodSpec:
         return lookup("method", self.method_specs, name)
@@ -412,23 +394,3 @@ class Engine:
 
     def _why_not(self, method: MethodSpec, encoder: EncoderSpec) -> str:
         return why_not(method, encoder, self.store, self.method_specs, self.encoder_specs)
-
-
-def _smaller(preset: Preset, windows: bool) -> tuple[Preset | None, str]:
-    """Settings that need less memory, and what to call them: windows, smaller ones, then a smaller frame."""
-    side = preset.short_side if preset.window is None else preset.window // 2
-    if windows and side >= SMALLEST_WINDOW:
-        return replace(preset, window=side, stride=max(1, side // 2)), "smaller windows"
-    if preset.short_side >= 2 * SMALLEST_WINDOW:
-        return replace(preset, short_side=preset.short_side // 2), "a smaller frame"
-    return None, ""
-
-
-def _memory_notes(asked: Preset, used: Preset) -> tuple[str, ...]:
-    """Say what an answer is worth that memory was too small for as asked; nothing where it was not."""
-    if used == asked:
-        return ()
-    where = f"a frame of {used.short_side} pixels on its shorter side"
-    if used.window is not None:
-        where = f"windows of {used.window} pixels in {where}"
-    return (f"Memory ran out: this was answered in {where}, smaller than asked.",)

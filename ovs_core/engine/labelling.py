@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovs_core.edit.record import Edit, apply_edits
-from ovs_core.evidence.base import Evidence
 from ovs_core.evidence.decide import decide, summarise
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.image import display_copy
 from ovs_core.options import Preset
 from ovs_core.render.palette import colors_for

@@ -14,7 +14,8 @@ from ovs_core.devices import Compute
 from ovs_core.encoders.towers import EncoderSpec, Tower, build_tower
 from ovs_core.engine.request import Job
 from ovs_core.methods.base import BoundMethod
-from ovs_core.methods.heads import HeadFile, find_head, verified_head
+from ovs_core.methods.head_format import HeadFile
+from ovs_core.methods.heads import find_head, verified_head
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.refine.spec import RefinerSpec
 

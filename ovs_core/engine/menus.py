@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from ovs_core.checkpoints import CheckpointError, WeightStore
-from ovs_core.encoders.towers import EncoderSpec, missing_sentence
+from ovs_core.encoders.loading import missing_sentence
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.settings import declared_options
 from ovs_core.methods.heads import verified_head
 from ovs_core.methods.spec import MethodSpec

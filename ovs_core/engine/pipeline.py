@@ -21,14 +21,14 @@ from ovs_core.encoders.lone_word import lowered
 from ovs_core.engine.exemplars import joint_tokens
 from ovs_core.engine.request import Job, Request
 from ovs_core.engine.settings import Settings
-from ovs_core.evidence.base import Evidence
-from ovs_core.exemplars import Exemplar, box_vector, with_exemplars
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.image import Photo
 from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.options import Preset
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import TextBank
 from ovs_core.vocabulary import TEMPLATES
+from ovs_core.vocabulary.exemplars import Exemplar, box_vector, with_exemplars
 
 Value = TypeVar("Value")
 _CPU = torch.device("cpu")

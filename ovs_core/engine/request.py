@@ -18,7 +18,6 @@ from PIL import Image
 from ovs_core.devices import Compute, stop_if_cancelled
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine.result import Result
-from ovs_core.exemplars import Exemplar, exemplar_vocabulary
 from ovs_core.image import Photo, read_photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import Point
@@ -26,6 +25,7 @@ from ovs_core.options import Options
 from ovs_core.refine import NO_REFINER
 from ovs_core.types import ViewKind, Vocabulary
 from ovs_core.vocabulary import read_vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary
 
 PhotoSource = Photo | str | Path | bytes | Image.Image | NDArray[np.generic]
 
@@ -50,7 +50,7 @@ class Request:
         views: intermediate quantities to return in `result.views`.
         point: (row, column), each in [0, 1] of the photo, for views about one place.
         exemplars: boxes to be found elsewhere; those of a name that was not typed need its class in the
-            vocabulary (`ovs_core.exemplars.exemplar_vocabulary`).
+            vocabulary (`ovs_core.vocabulary.exemplars.exemplar_vocabulary`).
     """
 
     photo: Photo

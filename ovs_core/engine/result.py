@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.edit.record import Edit, apply_edits
-from ovs_core.evidence.base import Evidence
 from ovs_core.evidence.decide import summarise
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.export.files import save_result
 from ovs_core.options import Options, Preset
 from ovs_core.types import ClassSummary, LabelMap, View, Vocabulary

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -69,6 +69,34 @@ def settings_of(
     if preset.templates not in TEMPLATES:
         raise ValueError(f"templates must be one of {', '.join(TEMPLATES)}; got {preset.templates!r}")
     return with_preset(request, method, encoder, refiner, preset, values)
+
+
+def compared_options(
+    method: MethodSpec,
+    others: Sequence[MethodSpec],
+    encoder: EncoderSpec,
+    refiner: RefinerSpec,
+    asked: Options,
+    plan: Preset | None,
+) -> Options:
+    """Options of one method among others on a photo: what was asked, and one frame and prompt for all.
+
+    Args:
+        method: that is asked.
+        others: that it is compared with.
+        encoder: the tower of all.
+        refiner: of all.
+        asked: for all of them; what nobody declares stays, and is refused with the method's own list.
+        plan: the frame that methods without one of their own look at together; None where there is none.
+    """
+    declared = {option.name for option in (*method.options, *encoder.options, *refiner.options)}
+    everywhere = declared.union(option.name for other in others for option in other.options)
+    own = {name: value for name, value in asked.items() if name in declared or name not in everywhere}
+    if method.own_frame or plan is None:
+        return own
+    decided = {option.name for option in method.options if option.stage == "decide"}
+    shared = {name: value for name, value in plan.options.items() if name in declared and name not in decided}
+    return {**shared, **own}
 
 
 def with_preset(

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.evidence.base import Evidence, class_labels
+from ovs_core.evidence.base import class_labels
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.types import ClassSummary, LabelMap, Vocabulary
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]

@@ -35,7 +35,7 @@ NO_ROWS = (
 
 @dataclass(frozen=True, eq=False)
 class MaskProposals:
-    """Masks and what each of them shows; see `ovs_core.evidence.base.Evidence`.
+    """Masks and what each of them shows; see `ovs_core.evidence.protocol.Evidence`.
 
     Attributes:
         masks: (N, h, w) logits on a grid that covers the padded frame.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ovs_core.evidence.base import Evidence, class_labels
+from ovs_core.evidence.base import class_labels
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.types import OTHER
 
 SIDE = 48  # longer side of the grid that is looked at, about the tokens of a frame

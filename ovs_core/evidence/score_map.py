@@ -34,7 +34,7 @@ _TILE_WIDTH = 128  # pixels; a wider tile is made of more samples, most with a w
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
-    """Evidence for every name on a grid; see `ovs_core.evidence.base.Evidence`.
+    """Evidence for every name on a grid; see `ovs_core.evidence.protocol.Evidence`.
 
     Attributes:
         rows: (S, h, w), one row per `vocabulary.rows`: cosine similarities, logits or probabilities.

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.evidence.base import Evidence
 from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.protocol import Evidence
 
 SegmentKind = Literal["panoptic", "instances"]
 

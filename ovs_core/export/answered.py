@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.edit.record import Edit
-from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.options import Options, Preset
 from ovs_core.types import Labelled
 

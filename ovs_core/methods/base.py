@@ -13,7 +13,7 @@ from open_clip.transformer import VisionTransformer
 
 from ovs_core.devices import Cancel, Report
 from ovs_core.encoders.base import ImageEncoder
-from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, ViewKind, ViewSpec, Vocabulary

@@ -10,29 +10,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ovs_core.checkpoints import CheckpointError, WeightStore, read_metadata
-from ovs_core.encoders.towers import EncoderSpec, checked_file, missing_sentence
-
-if TYPE_CHECKING:
-    from ovs_core.methods.spec import MethodSpec
+from ovs_core.encoders.loading import checked_file, missing_sentence
+from ovs_core.encoders.towers import EncoderSpec
+from ovs_core.methods.head_format import HeadFile, published_head
+from ovs_core.methods.spec import MethodSpec
 
 FOLDER = "heads"
 _DIGITS = 16
 _SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True)
-class HeadFile:
-    """A file of trained weights for one method on one tower."""
-
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -46,24 +37,6 @@ class HeadNotes:
 
     method: str
     tower: str
-
-
-@dataclass(frozen=True)
-class HeadFormat:
-    """How the file of a method's head looks.
-
-    Attributes:
-        kind: note "kind" of its files.
-        read: reads a file whole and strictly for a tower of this SHA-256, as it will be read when it is used;
-            raises CheckpointError.
-        published: weights of a tower -> head that was trained on them, by their names in the catalogue.
-        named: whether its files also name the method, because several methods share the kind.
-    """
-
-    kind: str
-    read: Callable[[Path, str], object]
-    published: Mapping[str, str] = field(default_factory=dict)
-    named: bool = False
 
 
 def head_notes(path: Path, methods: Mapping[str, MethodSpec]) -> HeadNotes:
@@ -93,16 +66,10 @@ def head_notes(path: Path, methods: Mapping[str, MethodSpec]) -> HeadNotes:
 def find_head(store: WeightStore, spec: MethodSpec, encoder: EncoderSpec, tower: str) -> HeadFile | None:
     """The head of a method on weights of this SHA-256: the user's own, else the published one, unchecked."""
     path = own_head(store, spec.name, tower) if encoder.own_heads else None
-    entry = published_head(spec, encoder)
+    entry = published_head(spec.head, spec.name, encoder)
     if path is None and entry is not None:
         path = store.locate(entry)
     return None if path is None else HeadFile(path, store.sha256_of(path))
-
-
-def published_head(spec: MethodSpec, encoder: EncoderSpec) -> str | None:
-    """Name in the catalogue of the head of a method on a tower; None if nobody publishes one."""
-    shipped = {} if spec.head is None else spec.head.published
-    return encoder.heads.get(spec.name) or (shipped.get(encoder.entry) if encoder.entry else None)
 
 
 def verified_head(
@@ -131,7 +98,7 @@ def verified_head(
     if spec.head is None:
         return None
     file = None if encoder.entry is None else store.locate(encoder.entry)
-    entry = published_head(spec, encoder)
+    entry = published_head(spec.head, spec.name, encoder)
     own_ones = encoder.own_heads and any(own_heads(store))
     if tower is None and file is not None and (entry is not None or own_ones):
         tower = store.sha256_of(file)  # long work the first time: only where something is compared with it

@@ -10,7 +10,7 @@ import torch
 
 from ovs_core.encoders.towers import EncoderSpec, Family, Reads, Tower
 from ovs_core.methods.base import BoundMethod, Calibrate, as_it_is
-from ovs_core.methods.heads import HeadFile, HeadFormat, published_head
+from ovs_core.methods.head_format import HeadFile, HeadFormat, published_head
 from ovs_core.options import Option, Preset
 from ovs_core.types import ViewKind, ViewSpec
 
@@ -71,7 +71,11 @@ class MethodSpec:
 
     def runs_on(self, encoder: EncoderSpec) -> bool:
         """Whether it can run on a tower at all, given all files; a head may be one's own."""
-        headed = self.head is None or encoder.own_heads or published_head(self, encoder) is not None
+        headed = (
+            self.head is None
+            or encoder.own_heads
+            or published_head(self.head, self.name, encoder) is not None
+        )
         return encoder.gives(self.reads) and headed and encoder.family in self.presets
 
     def preset(self, encoder: EncoderSpec, device: torch.device) -> Preset:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance, stop_if_cancelled
-from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.image import to_frame
 from ovs_core.options import Option, Options
 from ovs_core.refine.spec import RefinerSpec

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.devices import Cancel, Report, advance, stop_if_cancelled
-from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.protocol import Evidence
+from ovs_core.evidence.relabelled import Confidence, Labels, Relabelled
 from ovs_core.image import display_copy
 from ovs_core.options import Option, Options
-from ovs_core.refine.relabelled import Confidence, Labels, Relabelled
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.refine.vote import MAJORITY, vote_with_confidence
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ovs_core.evidence.base import Evidence
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.options import Option
 
 

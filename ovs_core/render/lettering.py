@@ -19,7 +19,7 @@ from matplotlib.font_manager import findSystemFonts
 from matplotlib.ft2font import FT2Font
 from PIL import ImageDraw, ImageFont, features
 
-from ovs_core.user_folders import home_folder
+from ovs_core.folders import home_folder
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Ink = tuple[int, int, int]

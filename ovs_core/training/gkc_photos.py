@@ -36,9 +36,9 @@ from ovs_core.encoders.clip_resnet import (
     pyramid_channels,
     region_means,
 )
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD
 from ovs_core.encoders.region_crops import CROP_SIDE, region_crops
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
 from ovs_core.methods.gkc.student import GkcHeadConfig
 from ovs_core.training.data import OTHER, Sample, crop_sample

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.shipped_files import shipped_folder
+from ovs_core.folders import shipped_folder
 
 SYNONYM_FILE = shipped_folder("assets") / "synonyms" / "coco.tsv"
 LEAST_PROBABILITY = 0.1  # of a synonym that the code draws

@@ -44,13 +44,13 @@ from ovs_core.methods.ldvc.heads import (
     save_prompted_head,
 )
 from ovs_core.methods.ldvc.model import HeadConfig, JointFeatures, MethodName, new_head, seen_names
-from ovs_core.splits import spoken_name
 from ovs_core.training.ldvc_data import Batch, CropPlan, Crops
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.mask_plans import plan_from_json
 from ovs_core.training.mvp_seg_data import UNSEEN, Photos
 from ovs_core.training.processes import ALONE, Processes
+from ovs_core.vocabulary.splits import spoken_name
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.splits import Split
 from ovs_core.training.data import IGNORE, crop_sample
 from ovs_core.training.mvp_seg_data import UNSEEN, Photos
+from ovs_core.vocabulary.splits import Split
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from ovs_core.engine import Engine
-from ovs_core.shipped_files import shipped_folder
+from ovs_core.folders import shipped_folder
 from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ovs_core.checkpoints import WeightStore
-from ovs_core.user_folders import home_folder
+from ovs_core.folders import home_folder
 
 PROJECT = Path(__file__).resolve().parents[2]
 

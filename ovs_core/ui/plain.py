@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
@@ -35,14 +36,16 @@ from ovs_core.version import VERSION
 from ovs_core.vocabulary import parse_vocabulary
 
 MOST_WAITING = 16  # requests in line; who comes then is told to come again
-FIELDS: Mapping[str, str] = {
-    "classes": "",
-    "method": DEFAULT_METHOD,
-    "encoder": "mini",
-    "background": "default",
-    "refine": "none",
-    "options": "{}",
-}
+FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "classes": "",
+        "method": DEFAULT_METHOD,
+        "encoder": "mini",
+        "background": "default",
+        "refine": "none",
+        "options": "{}",
+    }
+)
 _FIELD_BYTES = 1 << 20
 _LOOK_SECONDS = 0.5  # between looks whether the visitor is still there
 

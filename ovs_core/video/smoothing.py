@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.evidence.base import Evidence
 from ovs_core.evidence.decide import class_probabilities
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.types import Vocabulary
 from ovs_core.video.clips import thumbnail

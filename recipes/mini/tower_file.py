@@ -11,15 +11,9 @@ import torch
 from ovs_core.checkpoints import CHECKPOINTS, WeightStore, load_strict, read_state, sha256_of
 from ovs_core.devices import Compute
 from ovs_core.encoders.eight_bits import in_full
+from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini, fitting
-from ovs_core.encoders.towers import (
-    DEFAULT_ENCODER,
-    ENCODERS,
-    EncoderSpec,
-    LoadedModel,
-    Tower,
-    build_tower,
-)
+from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, Tower, build_tower
 
 
 def spec_of_file(weights: Path) -> EncoderSpec:

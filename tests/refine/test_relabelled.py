@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from ovs_core.evidence.decide import class_probabilities, decide
+from ovs_core.evidence.relabelled import Relabelled
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.refine import regions as module
 from ovs_core.refine.regions import RegionsLook, colour_regions, look, refine
-from ovs_core.refine.relabelled import Relabelled
 from ovs_core.refine.vote import vote_with_confidence
 from ovs_core.types import Vocabulary
 

@@ -2,19 +2,17 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from fake_engine import FakeEngine
 from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from serving import PHOTO_SIZE, served
 
-from ovs_core.ui.app import build_ui, launch
+from ovs_core.ui.app import build_ui
 
-PHOTO_SIZE = (60, 90)  # H, W
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET_BROWSER = [
     "--no-sandbox",
@@ -48,15 +46,6 @@ def photo_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pixels = np.repeat(np.repeat(ramp[None, :, None], height, axis=0), 3, axis=2)
     Image.fromarray(pixels).save(path)
     return path
-
-
-@contextmanager
-def served(page: Any) -> Iterator[str]:
-    """Serve a page on a free port; gives its address without the final slash."""
-    try:
-        yield launch(page, host="127.0.0.1", port=None, browser=False).rstrip("/")
-    finally:
-        page.close(verbose=False)
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import served
 from fake_engine import FakeEngine
+from pages import PATIENCE, choose, finished, open_tab
 from playwright.sync_api import Page, expect
-from test_page import PATIENCE, choose, finished, open_tab
+from serving import served
 
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.ui.app import build_ui

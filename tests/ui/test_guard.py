@@ -12,11 +12,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import served
 from fake_engine import FakeEngine
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
+from serving import served
 
 from ovs_core.ui.app import build_ui
 from ovs_core.ui.asking import PHOTO_GONE

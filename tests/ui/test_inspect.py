@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import served
 from fake_engine import FakeEngine
+from pages import PATIENCE, PHONE, choose, finished, fits, open_tab
 from PIL import Image
 from playwright.sync_api import Page, expect
-from test_page import PATIENCE, PHONE, choose, finished, fits, open_tab
+from serving import served
 
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.ui.app import build_ui

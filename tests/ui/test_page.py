@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PHOTO_SIZE, served
 from fake_engine import FakeEngine
+from pages import PATIENCE, PHONE, choose, finished, fits, open_tab
 from PIL import Image
-from playwright.sync_api import Download, Locator, Page, expect
+from playwright.sync_api import Download, Page, expect
+from serving import PHOTO_SIZE, served
 
 from ovs_core.engine import Engine
 from ovs_core.ui.app import build_ui
 
-PHONE = (390, 844)
-PATIENCE = 60_000  # milliseconds
 OpenPage = Callable[..., Page]
 
 
@@ -29,18 +28,6 @@ def slow_engine(tmp_path_factory: pytest.TempPathFactory) -> FakeEngine:
 def slow_address(slow_engine: FakeEngine) -> Iterator[str]:
     with served(build_ui(slow_engine)) as url:
         yield url
-
-
-def choose(page: Page, photo: Path, words: str) -> None:
-    page.set_input_files("#photo input[type=file]", photo)
-    page.wait_for_selector("#photo img")
-    page.fill("#classes textarea", words)
-
-
-def finished(page: Page, tab: str = "segment", kind: str = "done") -> Locator:
-    status = page.locator(f"#{tab}-status .{kind}")
-    expect(status).to_be_visible(timeout=PATIENCE)
-    return status
 
 
 def segment(page: Page, photo: Path, words: str = "dog; grass; sky | clouds") -> None:
@@ -56,14 +43,6 @@ def download(page: Page, kind: str, to: Path) -> Path:
     path = to / received.suggested_filename
     received.save_as(path)
     return path
-
-
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name).click()
-
-
-def fits(page: Page) -> bool:
-    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
 
 
 def test_segment_shows_picture_summary_and_table(open_page: OpenPage, address: str, photo_file: Path) -> None:

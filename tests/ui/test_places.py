@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import served
 from fake_engine import FakeEngine
+from pages import PATIENCE, open_tab
 from playwright.sync_api import Page, expect
-from test_page import PATIENCE, open_tab
+from serving import served
 
 from ovs_core.checkpoints import WeightStore
 from ovs_core.engine import Engine

@@ -13,7 +13,7 @@ from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.gkc.captions import GKC_VIEWS
 from ovs_core.methods.gkc.head_file import KIND, TrainedGkc, load_gkc_head, tuned_resnet
 from ovs_core.methods.gkc.method import Gkc
-from ovs_core.methods.heads import HeadFile, HeadFormat
+from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mask_classification.spec import PRESETS as MASK_PRESETS
 from ovs_core.methods.options import MASK_OPTIONS
 from ovs_core.methods.spec import MethodSpec

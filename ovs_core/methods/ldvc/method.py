@@ -22,7 +22,8 @@ from ovs_core.devices import Cancel, Report
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.upsampling import sharpen
-from ovs_core.evidence.base import Activation, Evidence
+from ovs_core.evidence.base import Activation
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods.base import Answer, Kinds, Point, check_point, check_widths
 from ovs_core.methods.ldvc.heads import PromptedHead

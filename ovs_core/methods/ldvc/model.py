@@ -28,8 +28,8 @@ from ovs_core.decoders.semantic_decoder import (
     init_decoder,
 )
 from ovs_core.encoders.clip_vit import to_joint_space
-from ovs_core.splits import spoken_name
 from ovs_core.types import Vocabulary
+from ovs_core.vocabulary.splits import spoken_name
 
 MethodName = Literal["zegclip", "ldvc"]
 METHODS: tuple[MethodName, ...] = ("zegclip", "ldvc")

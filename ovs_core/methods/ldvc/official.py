@@ -25,7 +25,7 @@ from ovs_core.encoders.clip_vit import resize_positions
 from ovs_core.encoders.deep_prompts import VisualPrompts
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, IMAGENET_STD, Frame, PromptedHead
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead, seen_names
-from ovs_core.splits import SPLITS
+from ovs_core.vocabulary.splits import SPLITS
 
 ZEGCLIP_TOWER = "vit_b16_openai"
 """Registry name of the tower that every official checkpoint was trained on."""

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.towers import Family, Tower
 from ovs_core.methods.base import BoundMethod
-from ovs_core.methods.heads import HeadFile, HeadFormat
+from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.ldvc.captions import LDVC_VIEWS, ZEGCLIP_VIEWS
 from ovs_core.methods.ldvc.heads import KIND, PromptedHead, load_prompted_head
 from ovs_core.methods.ldvc.method import (

@@ -13,7 +13,7 @@ from ovs_core.checkpoints import CheckpointError, read_state
 from ovs_core.encoders.mini_pyramid import MiniPyramid, dense_of_stem
 from ovs_core.encoders.towers import Family, Tower
 from ovs_core.methods.base import BoundMethod
-from ovs_core.methods.heads import HeadFile, HeadFormat
+from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mask_classification import head_file, official
 from ovs_core.methods.mask_classification.captions import FC_CLIP_VIEWS, MAFT_PLUS_VIEWS
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.towers import Tower
 from ovs_core.methods.base import BoundMethod
-from ovs_core.methods.heads import HeadFile, HeadFormat
+from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.methods.mvp_seg.contexts import KIND, load_contexts
 from ovs_core.methods.mvp_seg.model import NO_REFINING, ContextText, build_mvp_seg

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from ovs_core.encoders.towers import Family, Tower
 from ovs_core.methods.base import ATTENTION, SIMILARITY, BoundMethod
-from ovs_core.methods.heads import HeadFile
+from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.methods.training_free.attention_rules import RULES

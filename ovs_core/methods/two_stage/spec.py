@@ -15,7 +15,7 @@ from ovs_core.encoders.base import Channels
 from ovs_core.encoders.mini_pyramid import MiniPyramid, picture_embeddings, vectors_to_joint_space
 from ovs_core.encoders.towers import Family, Tower
 from ovs_core.methods.base import BoundMethod
-from ovs_core.methods.heads import HeadFile, HeadFormat
+from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mask_classification import head_file
 from ovs_core.methods.mask_classification.captions import FC_CLIP_VIEWS
 from ovs_core.methods.mask_classification.spec import PRESETS as MASK_PRESETS

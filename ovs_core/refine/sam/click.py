@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from ovs_core.boxes import Box
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.refine.sam.prompts import Click, ask, at_photo_size
+from ovs_core.vocabulary.boxes import Box
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,10 @@ from scipy import ndimage  # type: ignore[import-untyped]
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from ovs_core.boxes import Box
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.refine.sam.prompts import Click, ask, at_photo_size, on_mask_grid
+from ovs_core.vocabulary.boxes import Box
 
 MASK_LOGIT_SCALE = 10.0  # SAM's answers reach about this far from 0; not tuned, for want of weights
 _EIGHT = np.ones((3, 3), np.bool_)  # corners connect

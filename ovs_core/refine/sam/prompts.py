@@ -9,8 +9,8 @@ import torch
 from segment_anything.modeling import Sam
 from torch import Tensor
 
-from ovs_core.boxes import Box, check_box
 from ovs_core.refine.sam.embedding import SamEmbedding
+from ovs_core.vocabulary.boxes import Box, check_box
 
 MAX_POINTS = 100
 

@@ -13,12 +13,13 @@ from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
-from ovs_core.evidence.base import Evidence, class_labels
+from ovs_core.evidence.base import class_labels
 from ovs_core.evidence.decide import class_probabilities
+from ovs_core.evidence.protocol import Evidence
+from ovs_core.evidence.relabelled import Confidence, Labels, Relabelled
 from ovs_core.options import Option, Options
 from ovs_core.refine.regions import RegionsLook
 from ovs_core.refine.regions import refine as vote
-from ovs_core.refine.relabelled import Confidence, Labels, Relabelled
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.refine.sam.embedding import look as embed
 from ovs_core.refine.sam.everything import GridSettings, sam_regions

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
-from ovs_core.class_lists import file_classes, typed_classes
-from ovs_core.class_tables import ClassList, Entry, Name, VocabularyError
-from ovs_core.shipped_files import shipped_folder
-from ovs_core.spelling import (
+from ovs_core.folders import shipped_folder, without_tilde
+from ovs_core.types import Vocabulary
+from ovs_core.vocabulary.class_lists import file_classes, typed_classes
+from ovs_core.vocabulary.class_tables import ClassList, Entry, Name, VocabularyError
+from ovs_core.vocabulary.cleaning import MAX_NAME_LENGTH, MAX_NAMES, Reading, check_number, clean, some
+from ovs_core.vocabulary.spelling import (
     Lexicon,
     asked_form,
     comparison_keys,
@@ -21,9 +22,7 @@ from ovs_core.spelling import (
     singulars,
     with_singulars,
 )
-from ovs_core.templates import TEMPLATES
-from ovs_core.types import Vocabulary
-from ovs_core.user_folders import without_tilde
+from ovs_core.vocabulary.templates import TEMPLATES
 
 __all__ = [
     "BENCHMARKS",
@@ -40,8 +39,6 @@ __all__ = [
     "thing_labels",
 ]
 
-MAX_NAME_LENGTH = 200
-MAX_NAMES = 2000
 MAX_FILE_BYTES = 4_000_000
 
 _LISTS = shipped_folder("assets") / "vocabularies"
@@ -73,11 +70,6 @@ _NO_THING_NUMBERS = frozenset({-1, 0, 255, 65535})
 _NO_THING_THERE = frozenset(
     {"background", "bg", "other", "others", "none", "nothing", "unknown", "undefined"}
 )
-# Zero-width space, soft hyphen, word joiner, byte order mark and the controls that turn the text around them.
-_DECEPTIVE = frozenset(
-    "\u00ad\u200b\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
-_NAMED_IN_NOTE = 5
 
 
 def parse_vocabulary(
@@ -88,8 +80,8 @@ def parse_vocabulary(
     Blank and repeated names (compared as they are asked, without case) are dropped with a note. What stands
     around a word is kept for show and not asked ("sky." asks for sky, `Vocabulary.queries`), which a note
     says. A name in double quotation marks is meant to the letter (`Vocabulary.literal`), separators in it
-    included. Pasted lists of other programs are read as such (`ovs_core.class_lists`). Text is never taken
-    for a path.
+    included. Pasted lists of other programs are read as such (`ovs_core.vocabulary.class_lists`). Text is
+    never taken for a path.
 
     Args:
         text: what the user typed; or a list with a name, or a list of synonyms, for each class.
@@ -109,7 +101,7 @@ def read_vocabulary(
     """Read typed classes, or `@NAME` for a list in `BENCHMARKS`, or `@FILE`. Not for text from the web.
 
     A file holds one class per line, its names separated by `|` or `,`; or `id:name,name` lines, taken in
-    order of their ids; or it is a list of another program (`ovs_core.class_lists`). Names such as
+    order of their ids; or it is a list of another program (`ovs_core.vocabulary.class_lists`). Names such as
     "invalid_class_id" or "void" mark pixels and numbers without a class, and id 0 lists the background names
     if the first of them is "background". With `background="default"` that list is used where there is one; a
     benchmark without it is run as its papers do, with no background names, and its names are asked to the
@@ -137,13 +129,13 @@ def common_words() -> Vocabulary:
 def default_background() -> tuple[str, ...]:
     """The hidden "everything else" names, "background" first (assets/vocabularies/everything_else.txt)."""
     text = (_LISTS / "everything_else.txt").read_text(encoding="utf-8")
-    return tuple(filter(None, map(_clean, text.splitlines())))
+    return tuple(filter(None, map(clean, text.splitlines())))
 
 
 def default_stuff() -> tuple[str, ...]:
     """Names of materials and grounds, which are not counted (assets/vocabularies/stuff.txt)."""
     text = (_LISTS / "stuff.txt").read_text(encoding="utf-8")
-    return tuple(filter(None, map(_clean, text.splitlines())))
+    return tuple(filter(None, map(clean, text.splitlines())))
 
 
 def thing_labels(vocabulary: Vocabulary, stuff: str = "default") -> frozenset[int]:
@@ -230,18 +222,18 @@ def _vocabulary(
     entries, own, fillers = _without_fillers(listed.entries, numbered, typed)
     if numbered:
         entries = _in_order(entries)
-    read = _Reading(_lexicon() if not benchmark else None, unique=not numbered)
+    read = Reading(_lexicon() if not benchmark else None, unique=not numbered)
     kept = [(entry.number, names) for entry in entries if (names := read.names(entry.names))]
     if not kept:
         raise VocabularyError("Type at least one class name.")
     classes = tuple(tuple(written for written, _ in names) for _, names in kept)
     queries = tuple(tuple(query for _, query in names) for _, names in kept)
-    _check_number(sum(map(len, classes)))
+    check_number(sum(map(len, classes)))
     if background == "default" and (own or benchmark):
         other = _hidden([name.text for name in own], queries)
     else:
         other = background_names(queries, background)
-    left_out = [f"Left out, for they name nothing to look for: {_some(fillers)}."] if fillers else []
+    left_out = [f"Left out, for they name nothing to look for: {some(fillers)}."] if fillers else []
     return Vocabulary(
         classes,
         other,
@@ -263,7 +255,7 @@ def _without_fillers(
     own: tuple[Name, ...] = ()
     fillers = []
     for entry in entries:
-        first = _clean(entry.names[0].text).casefold() if entry.names and not entry.names[0].literal else ""
+        first = clean(entry.names[0].text).casefold() if entry.names and not entry.names[0].literal else ""
         if numbered and entry.number == 0 and first == "background":
             own = entry.names
         elif first == "invalid_class_id":
@@ -273,7 +265,7 @@ def _without_fillers(
             or (first in _NAMES_NO_THING and (numbered or not typed))
             or (numbered and first in _NO_THING_THERE and entry.number in _NO_THING_NUMBERS)
         ):
-            fillers.append(_clean(entry.names[0].text))
+            fillers.append(clean(entry.names[0].text))
         else:
             kept.append(entry)
     return kept, own, fillers
@@ -290,63 +282,6 @@ def _in_order(entries: Sequence[Entry]) -> list[Entry]:
     if twice:
         raise VocabularyError(f"The class list uses id {twice[0]} more than once.")
     return sorted(entries, key=lambda entry: entry.number or 0)
-
-
-class _Reading:
-    """Reads names one class after the other, and remembers what is to be said about them.
-
-    Args:
-        lexicon: None asks names to the letter.
-        unique: a name may belong to one class only; numbered lists keep theirs, the first class wins a tie.
-    """
-
-    def __init__(self, lexicon: Lexicon | None, unique: bool) -> None:
-        self.literal: set[str] = set()
-        self._lexicon = lexicon
-        self._unique = unique
-        self._seen: set[str] = set()
-        self._repeated: list[str] = []
-        self._changed: dict[str, str] = {}
-        self._blank = 0
-
-    def names(self, group: Sequence[Name]) -> list[tuple[str, str]]:
-        """The names of one class that are new, each as written and as it is asked."""
-        if not self._unique:
-            self._seen.clear()
-        names = []
-        for name in group:
-            written = _clean(name.text)
-            if not written:
-                self._blank += 1
-                continue
-            to_the_letter = name.literal or self._lexicon is None
-            query = written if to_the_letter else asked_form(written, self._lexicon or Lexicon())
-            if query.casefold() in self._seen:
-                self._repeated.append(written)
-                continue
-            self._seen.add(query.casefold())
-            if name.literal:
-                self.literal.add(written)
-            if query.casefold() != written.casefold():
-                self._changed[written] = query
-            names.append((written, query))
-        return names
-
-    def notes(self) -> tuple[str, ...]:
-        """What was dropped or is asked in other words, one sentence each."""
-        notes = []
-        if self._blank:
-            were = "1 blank name was" if self._blank == 1 else f"{self._blank} blank names were"
-            notes.append(f"{were} left out.")
-        if self._repeated:
-            notes.append(f"Named more than once, counted once: {_some(self._repeated)}.")
-        if self._changed:
-            pairs = [f"{written} as {query}" for written, query in self._changed.items()]
-            asked = _some(pairs, _NAMED_IN_NOTE)
-            notes.append(
-                f'Asked without what stands around the words: {asked} ("quotation marks" ask to the letter).'
-            )
-        return tuple(notes)
 
 
 def background_names(classes: Sequence[Sequence[str]], background: str | None = "default") -> tuple[str, ...]:
@@ -372,11 +307,11 @@ def _hidden(names: Iterable[str], asked: Sequence[Sequence[str]]) -> tuple[str, 
     keys = {key for group in asked for name in group for key in comparison_keys(name, lexicon)}
     forms = with_singulars(keys)
     kept: dict[str, str] = {}
-    for name in filter(None, map(_clean, names)):
+    for name in filter(None, map(clean, names)):
         key = asked_form(name, lexicon).casefold()
         if key not in forms and not singulars(key) & keys:
             kept.setdefault(key, name)
-    _check_number(len(kept))
+    check_number(len(kept))
     return tuple(kept.values())
 
 
@@ -384,7 +319,7 @@ def _typed_names(text: str) -> tuple[str, ...]:
     """The names in typed text, each as it is asked, whatever class they would be of."""
     names = (name for entry in _typed(text).entries for name in entry.names)
     lexicon = _lexicon()
-    cleaned = ((_clean(name.text), name.literal) for name in names)
+    cleaned = ((clean(name.text), name.literal) for name in names)
     return tuple(name if literal else asked_form(name, lexicon) for name, literal in cleaned if name)
 
 
@@ -394,30 +329,3 @@ def _lexicon() -> Lexicon:
     paths = (*BENCHMARKS.values(), _LISTS / "everything_else.txt", _LISTS / "stuff.txt")
     lines = [line for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return lexicon_of(name for line in lines for name in re.sub(r"^\d+:", "", line).split(","))
-
-
-def _clean(name: str) -> str:
-    """Normalise (NFC), drop controls, collapse white space; "" if nothing visible is left."""
-    kept = (
-        c for c in name if c.isspace() or not (c in _DECEPTIVE or unicodedata.category(c) in ("Cc", "Cs"))
-    )
-    text = unicodedata.normalize("NFC", " ".join("".join(kept).split()))
-    if all(unicodedata.category(c) in ("Cf", "Zs") for c in text):
-        return ""
-    if len(text) > MAX_NAME_LENGTH:
-        raise VocabularyError(
-            f'A class name can have up to {MAX_NAME_LENGTH} characters; "{text[:20]}…" has {len(text)}.'
-        )
-    return text
-
-
-def _check_number(count: int) -> None:
-    """Refuse lists that no text tower should be asked to embed at once."""
-    if count > MAX_NAMES:
-        raise VocabularyError(f"A list can have up to {MAX_NAMES:,} names; this one has {count:,}.")
-
-
-def _some(names: Sequence[str], limit: int = 10) -> str:
-    """The first few names for a note."""
-    text = ", ".join(names[:limit])
-    return text if len(names) <= limit else f"{text} and {len(names) - limit} more"

@@ -11,6 +11,7 @@ import io
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ MOST_BANDS = 1024
 MOST_BYTES = 1 << 30
 """Of unpacked samples; larger ones are left to other programs."""
 
-_TYPES: Mapping[int, str] = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
+_TYPES: Mapping[int, str] = MappingProxyType({1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"})
 _LOSSLESS = frozenset({1, 5, 8, 32773, 32946, 34925, 50000})
 _MOST_ENTRIES = 4096
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 257, 258, 259, 262

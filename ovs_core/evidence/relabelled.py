@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.evidence.base import Activation, Decided, Evidence, Tile
+from ovs_core.evidence.base import Activation, Decided, Tile
 from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.evidence.protocol import Evidence
 from ovs_core.types import Vocabulary
 
 Labels = NDArray[np.integer]

@@ -17,7 +17,7 @@ from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.official import our_name
 from ovs_core.types import Pyramid, TextBank, Vocabulary
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 JOINT = 32
 DIMS, DEPTHS = (16, 32, 64, 128), (1, 1, 2, 1)
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}

@@ -9,7 +9,7 @@ from open_clip.transformer import LayerNorm, QuickGELU, VisionTransformer
 from safetensors.torch import load_file
 from torch import nn
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 def randomise(module, seed=0):

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovs_core.boxes import Box, box_coverage, check_box
 from ovs_core.image import Photo
 from ovs_core.types import TextBank, Vocabulary
 from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary.boxes import Box, box_coverage, check_box
 
 OTHER_NAME = "other"
 """The name of boxes that join "everything else"."""

@@ -8,7 +8,7 @@ import torch
 from ovs_core.refine.sam.load import build_mobile_sam, build_sam
 from ovs_core.refine.sam.tiny_vit import TinyViTConfig
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 
 
 def official_keys():

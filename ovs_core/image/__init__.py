@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ovs_core.picture_kinds import HEAD_BYTES, is_heic, is_raw, other_kind
-from ovs_core.pixels import ImageError, array_to_rgb, bands_to_rgb, pil_to_rgb, values_to_rgb
-from ovs_core.png_repair import PNG_START, shallow_colors, without_metadata
-from ovs_core.tiff_bands import TiffError, is_camera_raw, read_bands, tiff_size
+from ovs_core.image.picture_kinds import HEAD_BYTES, is_heic, is_raw, other_kind
+from ovs_core.image.pixels import ImageError, array_to_rgb, bands_to_rgb, pil_to_rgb, values_to_rgb
+from ovs_core.image.png_repair import PNG_START, shallow_colors, without_metadata
+from ovs_core.image.tiff_bands import TiffError, is_camera_raw, read_bands, tiff_size
 
 __all__ = ["MAX_PIXELS", "ImageError", "Photo", "display_copy", "frame_size", "read_photo", "to_frame"]
 
@@ -45,6 +45,7 @@ _DECODER_ERRORS = (
     LookupError,
     ArithmeticError,
     MemoryError,
+    RuntimeError,  # AVIF
     struct.error,
     zlib.error,
 )

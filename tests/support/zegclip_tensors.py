@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from ovs_core.encoders.deep_prompts import VisualPrompts
 
-DATA = Path(__file__).parent / "data"
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "reference" / "parity"
+DATA = Path(__file__).resolve().parents[1] / "data"
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "reference" / "parity"
 PROMPT_NAMES = ("prompt_embeddings", "deep_prompt_embeddings", "prompt_proj", "prompt_norm")
 
 

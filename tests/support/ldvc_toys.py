@@ -15,7 +15,7 @@ from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.ldvc.heads import Frame, PromptedHead
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead
 from ovs_core.options import Preset
-from ovs_core.splits import Split
+from ovs_core.vocabulary.splits import Split
 
 CPU = torch.device("cpu")
 TOWER = "ab" * 32

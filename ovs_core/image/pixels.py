@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -10,6 +12,7 @@ Levels = NDArray[np.uint8]
 Notes = tuple[str, ...]
 
 _DEPTHS = (8, 10, 12, 14)  # bits of sensors and scanners, whose values come in 16 bits
+_STRIP_VALUES = 1 << 22  # converted at a time
 _FAINTEST = 8  # of 255: a picture none of which is more opaque than this cannot be seen
 TRANSPARENT = "All of it is transparent; it is shown as if it were not."
 
@@ -23,12 +26,22 @@ def pil_to_rgb(image: Image.Image) -> tuple[Levels, Notes]:
     if image.mode.startswith("I;16"):
         return values_to_rgb(np.array(image).astype(np.uint16))
     if image.mode in ("I", "F"):
-        return _wide_to_rgb(np.array(image))
+        return _wide_to_rgb(np.asarray(image))
     if image.mode == "La":  # PIL knows no direct way from here
         image = image.convert("LA")
     if image.has_transparency_data:
-        return values_to_rgb(np.array(image.convert("RGBA")))
-    return np.array(image.convert("RGB")), ()
+        return values_to_rgb(_converted(image, "RGBA"))
+    return _converted(image, "RGB"), ()
+
+
+def _converted(image: Image.Image, mode: str) -> Levels:
+    """Values (H, W, 3) or (H, W, 4) of a picture in another mode of PIL."""
+    width, height = image.size
+    levels = np.empty((height, width, len(mode)), np.uint8)
+    for rows in _strips(levels):
+        bottom = min(height, rows.stop)
+        levels[rows] = np.asarray(image.crop((0, rows.start, width, bottom)).convert(mode))
+    return levels
 
 
 def array_to_rgb(values: NDArray[np.generic]) -> tuple[Levels, Notes]:
@@ -119,16 +132,31 @@ def _wide_levels(values: NDArray[np.generic]) -> tuple[Levels, Notes]:
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high):
         raise ImageError("The picture holds values that are not numbers; save it as 8-bit PNG or JPEG.")
-    wide = values.astype(np.float32)
     if low < 0 or high > 65535:
         note = f"Its values run from {low:g} to {high:g}; they were stretched from black to white."
-        return _round((wide - low) * (255 / ((high - low) or 1))), (note,)
+        return _by_strips(values, lambda wide: (wide - low) * (255 / ((high - low) or 1))), (note,)
     if high <= 1 and values.dtype.kind == "f":
-        return _round(wide * 255), ()
+        return _by_strips(values, lambda wide: wide * 255), ()
     if high <= 255:
-        return _round(wide), ()
+        return _by_strips(values, lambda wide: wide), ()
     white, notes = _white_of(int(high))
-    return _round(np.minimum(wide, white) * (255 / white)), notes
+    return _by_strips(values, lambda wide: np.minimum(wide, white) * (255 / white)), notes
+
+
+def _by_strips(
+    values: NDArray[np.generic], scaled: Callable[[NDArray[np.float32]], NDArray[np.floating]]
+) -> Levels:
+    """Round `scaled` float32 values, a strip of rows at a time."""
+    levels = np.empty(values.shape, np.uint8)
+    for rows in _strips(values):
+        levels[rows] = _round(scaled(values[rows].astype(np.float32)))
+    return levels
+
+
+def _strips(values: NDArray[np.generic]) -> Iterator[slice]:
+    """Rows to convert at a time: intermediate values of a large photo would take gigabytes."""
+    height = max(1, _STRIP_VALUES // max(1, values[0].size))
+    return (slice(top, top + height) for top in range(0, len(values), height))
 
 
 def _round(values: NDArray[np.floating]) -> Levels:
@@ -143,6 +171,9 @@ def _grey_to_rgb(levels: Levels) -> Levels:
 
 def _on_white(levels: Levels) -> Levels:
     """Lay straight-alpha RGBA (H, W, 4) on white; exact in 16 bits, since 255 * 255 + 127 < 65536."""
-    alpha = levels[..., 3:].astype(np.uint16)
-    blended = levels[..., :3] * alpha + np.uint16(255) * (255 - alpha) + np.uint16(127)
-    return (blended // 255).astype(np.uint8)
+    white = np.empty((*levels.shape[:2], 3), np.uint8)
+    for rows in _strips(levels):
+        alpha = levels[rows, :, 3:].astype(np.uint16)
+        blended = levels[rows, :, :3] * alpha + np.uint16(255) * (255 - alpha) + np.uint16(127)
+        white[rows] = blended // 255
+    return white

@@ -17,7 +17,8 @@ from tiny_clip import make_model
 
 from ovs_core.checkpoints import CHECKPOINTS, CheckpointError, WeightStore
 from ovs_core.devices import advance
-from ovs_core.encoders.towers import CLIP_MEAN, CLIP_STD, ENCODERS, LoadedModel
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel
+from ovs_core.encoders.towers import ENCODERS
 from ovs_core.engine import EncoderInfo, Engine, Request, Result
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap

@@ -1,7 +1,8 @@
 """Class lists as people have them, typed, pasted or in files, into names with their numbers.
 
 Typed text and lines of files are read here, tables and trees (CSV, JSON, YAML, pbtxt) in
-`ovs_core.class_tables`. Nothing here knows what a name means: `ovs_core.vocabulary` cleans and compares.
+`ovs_core.vocabulary.class_tables`. Nothing here knows what a name means: `ovs_core.vocabulary` cleans and
+compares.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ovs_core.class_tables import (
+from ovs_core.vocabulary.class_tables import (
     OR,
     SEPARATORS,
     ClassList,

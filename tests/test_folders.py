@@ -5,8 +5,8 @@ from pathlib import Path
 
 import setuptools
 
-from ovs_core import shipped_files
-from ovs_core.shipped_files import folder_for_new_weights, shipped_folder, user_folder
+from ovs_core import folders
+from ovs_core.folders import data_folder, folder_for_new_weights, shipped_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -30,10 +30,10 @@ def test_new_weights_of_a_clone_lie_beside_the_shipped_ones(tmp_path):
 
 def test_new_weights_of_an_installed_program_outlive_an_update(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    inside = Path(shipped_files.__file__).parent / "shipped" / "checkpoints"
+    inside = Path(folders.__file__).parent / "shipped" / "checkpoints"
     assert folder_for_new_weights(inside) == tmp_path / "ovs-lens" / "checkpoints"
     monkeypatch.delenv("XDG_DATA_HOME")
-    assert user_folder() == Path.home() / ".local" / "share" / "ovs-lens"
+    assert data_folder() == Path.home() / ".local" / "share" / "ovs-lens"
 
 
 def test_a_wheel_carries_what_the_program_looks_for(monkeypatch):

@@ -1,0 +1,18 @@
+"""Pages served to a browser."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ovs_core.ui.app import launch
+
+PHOTO_SIZE = (60, 90)  # H, W
+
+
+@contextmanager
+def served(page: Any) -> Iterator[str]:
+    """Serve a page on a free port; gives its address without the final slash."""
+    try:
+        yield launch(page, host="127.0.0.1", port=None, browser=False).rstrip("/")
+    finally:
+        page.close(verbose=False)
