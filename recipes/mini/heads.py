@@ -9,13 +9,17 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from ovs_core.checkpoints import sha256_of
+from ovs_core.methods.ldvc.model import MethodName
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.ldvc import PromptedPlan, towers_of, train_prompted
+from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import MvpSegPlan, train_mvp_seg
@@ -49,6 +53,8 @@ class HeadPlans:
     mvp_seg_plus: PlusPlan = field(default_factory=PlusPlan)
     fc_clip: FcClipPlan = field(default_factory=lambda: FcClipPlan(crops=CROPS))
     maft_plus: TuningPlan = field(default_factory=TuningPlan)
+    zegclip: PromptedPlan = field(default_factory=lambda: PromptedPlan(method="zegclip"))
+    ldvc: PromptedPlan = field(default_factory=lambda: PromptedPlan(method="ldvc"))
 
 
 Stage = Callable[
@@ -126,6 +132,22 @@ def _mask_sources(sources: Sources, plans: HeadPlans) -> MaskSources:
     return MaskSources(sources.coco, sources.pets, sources.camvid, more)
 
 
+def _prompted(method: MethodName, weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    """ZegCLIP's or LDVC's decoder and prompts."""
+    tower, loaded = tower_of_file(weights)
+    photos = open_split(sources.coco, SPLITS[SPLIT], PHOTOS)
+    towers = towers_of(tower.vision, loaded.model, tower.sha256)
+    plan = plans.ldvc if method == "ldvc" else plans.zegclip
+    return train_prompted(towers, photos, plan, folder / method)
+
+
 STAGES: Mapping[str, Stage] = MappingProxyType(
-    {"mvp_seg": _mvp_seg, "mvp_seg_plus": _mvp_seg_plus, "fc_clip": _fc_clip, "maft_plus": _maft_plus}
+    {
+        "mvp_seg": _mvp_seg,
+        "mvp_seg_plus": _mvp_seg_plus,
+        "fc_clip": _fc_clip,
+        "maft_plus": _maft_plus,
+        "zegclip": partial(_prompted, "zegclip"),
+        "ldvc": partial(_prompted, "ldvc"),
+    }
 )
