@@ -52,7 +52,7 @@ def photo_field(**settings: Any) -> gr.Image:
 def sent_file(field: Field) -> Field:
     """Let a field hand over the path of what the visitor sent; "" for a file that may not be opened."""
     field.data_model = SentPhoto
-    field.preprocess = _uploaded_path  # type: ignore[method-assign]
+    field.preprocess = _uploaded_path  # type: ignore[method-assign, assignment]
     return field
 
 
