@@ -13,6 +13,6 @@ setup(
         "": ["*.css", "*.js", "*.html", "*.json", "py.typed"],
         # Named one by one: weights that were fetched into a clone lie in the same folder.
         CHECKPOINTS: ["catalogue.json", "mini/*"],
-        ASSETS: ["photos/*", "vocabularies/*"],
+        ASSETS: ["*/*"],
     },
 )

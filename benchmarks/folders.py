@@ -23,7 +23,8 @@ from tempfile import TemporaryDirectory
 
 from ovs_core.batch.local import answerers, label_here
 from ovs_core.batch.plan import BatchPlan, prepare
-from ovs_core.batch.sources import Source, find_sources
+from ovs_core.batch.sources import Source
+from ovs_core.cli.photos import collect_photos
 from ovs_core.engine import Engine
 from ovs_core.export.files import save_result
 from ovs_core.image import read_photo
@@ -44,7 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    sources = find_sources(str(options.folder), recursive=True)[: options.photos]
+    photos = collect_photos([options.folder], recursive=True).sources[: options.photos]
+    sources = tuple(Source(photo.title, str(photo.path)) for photo in photos)
     if options.way:
         print(json.dumps(_measured(options.way, sources)))
         return

@@ -23,8 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ovs_core.evaluation.metrics import confusion, interval, margins, paired_difference, seen_unseen
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.checkpoints import WeightStore, sha256_of
 from ovs_core.devices import DEVICES, choose_compute
@@ -37,14 +35,15 @@ from ovs_core.methods.ldvc.method import calibrate_seen
 from ovs_core.methods.ldvc.model import GAMMA
 from ovs_core.methods.ldvc.spec import PRESETS, bind_head
 from ovs_core.methods.ldvc.views import CLASS_DRIFT, CONTRACTION
+from ovs_core.metrics.confusion import label_margins, seen_unseen
+from ovs_core.metrics.parts import connected_parts
+from ovs_core.metrics.resampling import interval, paired_difference
 from ovs_core.options import Preset
 from ovs_core.training.data import read_mask, read_rgb
 from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mvp_seg_data import Photos
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary.splits import SPLITS, spoken_name
-
-TOUCHING = ((1, 1, 1), (1, 1, 1), (1, 1, 1))  # corners included
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +108,13 @@ def measure(bound: BoundMethod[Any], photos: Photos, preset: Preset, gamma: floa
     text = bound.text.embed(words, ())
     found, parts, drift, contraction = [], [], [], []
     for number in range(min(count, len(photos.paths))):
-        truth = _all_classes(photos, number)
+        truth, known = _all_classes(photos, number)
         features = bound.image.encode(read_rgb(photos.paths[number]), preset)
         answer = bound.method.ask(features, text, {}, views=frozenset({CLASS_DRIFT, CONTRACTION}))
         evidence = calibrate_seen(answer.evidence.to(torch.device("cpu")), {"gamma": gamma})
         labels = decide(evidence, 1.0, 0.0, truth.shape)[0].astype(np.int64) - 1
-        found.append(margins(confusion(truth, labels, len(names))))
-        parts.append(connected_parts(truth, labels))
+        found.append(label_margins(truth, labels, len(names), known))
+        parts.append(parts_of_present(truth, labels, known))
         moved, near = answer.views
         drift.append(float(moved.maps.mean()))
         contraction.append(near.maps.flatten().cpu().numpy())
@@ -123,21 +122,20 @@ def measure(bound: BoundMethod[Any], photos: Photos, preset: Preset, gamma: floa
     return Measured(np.stack(found), np.array(parts), float(np.mean(drift)), tuple(mean.tolist()))
 
 
-def _all_classes(photos: Photos, number: int) -> NDArray[np.int64]:
-    """Class of each pixel of a photo, seen ones first; -1 where there is none."""
+def _all_classes(photos: Photos, number: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Class of each pixel of a photo, seen ones first, and where there is one, (H, W) each."""
     path = photos.paths[number]
     labels = photos.becomes[read_mask(photos.masks / f"{path.stem}.png")].astype(np.int64)
-    return np.where(labels < 0, -1, labels)
+    return labels.clip(min=0), labels >= 0
 
 
-def connected_parts(truth: NDArray[np.integer], answer: NDArray[np.integer]) -> tuple[int, int]:
-    """Connected parts of the classes that are in the truth: of the answer where it counts, of the truth."""
-    known = truth >= 0
-    counts = [0, 0]
-    for label in np.unique(truth[known]):
-        for side, labels in enumerate((np.where(known, answer, -1), truth)):
-            counts[side] += ndimage.label(labels == label, TOUCHING)[1]
-    return counts[0], counts[1]
+def parts_of_present(
+    truth: NDArray[np.int64], answer: NDArray[np.int64], known: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """Connected parts of the classes in the truth, where it is known: of the answer, of the truth."""
+    present = np.unique(truth[known])
+    found, true = (connected_parts(labels, known)[1] for labels in (answer, truth))
+    return int(np.isin(found, present).sum()), len(true)
 
 
 def row_text(title: str, found: Measured, seen: int) -> str:

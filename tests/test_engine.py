@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from official_files import entry, write_catalogue
 from PIL import Image
+from tiny_clip import make_model
 from towers import random_photo, tiny_spec
 
 import ovs_core
-from ovs_core.checkpoints import CheckpointError, load_catalogue
+from ovs_core.checkpoints import CheckpointError, WeightStore, load_catalogue
 from ovs_core.devices import Cancelled, Compute, choose_compute, is_out_of_memory
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.encoders.loading import build_open_clip
+from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel, build_open_clip
 from ovs_core.encoders.towers import ENCODERS, build_tower
 from ovs_core.engine import Engine, NotEnoughMemory, Progress, Request, Result
 from ovs_core.engine.memory import SMALLEST_WINDOW
@@ -175,6 +177,16 @@ class TestSharing:
         assert first.views[0].labels == ("cat",)
         assert second.views[0].labels == ("cat", "dog")
 
+    def test_views_about_a_point_belong_to_that_point(self, engine):
+        photo, views = random_photo(96, 160), frozenset({"attention"})
+        first, second, again = (
+            results(engine.run(request(photo=photo, views=views, point=point)))[0]
+            for point in ((0.2, 0.9), (0.9, 0.2), (0.2, 0.9))
+        )
+        assert not torch.equal(first.views[0].maps, second.views[0].maps)
+        assert torch.equal(first.views[0].maps, again.views[0].maps)
+        assert set(again.seconds) == {"decide"}
+
     def test_cache_stays_within_its_budget(self, make_engine):
         *_, probe = make_engine().run(request())
         one = probe.evidence.nbytes
@@ -193,6 +205,34 @@ class TestSharing:
         *_, kept = engine.run(request(encoder="c", photo=random_photo(96, 160, seed=3)))
         assert "load" not in kept.seconds
         assert same(first, results(engine.run(request(encoder="a")))[0])
+
+    def test_a_tower_whose_file_was_exchanged_while_it_was_put_away_answers_anew(self, make_engine, tmp_path):
+        """Methods go with their tower: evidence and the weights that are named are of the same file."""
+        root = write_catalogue(tmp_path / "root", entry("tower", "tower.pt"))
+
+        def load(store):
+            digest = store.sha256_of(store.locate("tower"))
+            return LoadedModel(make_model(int(digest, 16) % 1000), CLIP_MEAN, CLIP_STD, {"tower.pt": digest})
+
+        encoders = {name: tiny_spec(name, seed) for seed, name in enumerate("bc")}
+        encoders["a"] = replace(tiny_spec("a"), entry="tower", load=load)
+
+        def started():
+            made = make_engine(encoders=encoders)
+            made.store = WeightStore(root=root)
+            return made
+
+        (root / "tower.pt").write_bytes(b"first")
+        engine = started()
+        old = results(engine.run(request(encoder="a")))[0]
+        for name in "bc":  # two others: the first is put away
+            list(engine.run(request(encoder=name)))
+        (root / "tower.pt").write_bytes(b"second, longer")
+        new = results(engine.run(request(encoder="a")))[0]
+        fresh = results(started().run(request(encoder="a")))[0]
+        assert new.weights == fresh.weights != old.weights
+        assert same(new, fresh)
+        assert not torch.equal(new.evidence.rows, old.evidence.rows)
 
 
 class TestRelabel:
@@ -215,6 +255,12 @@ class TestRelabel:
         strict = engine.relabel(result, {"threshold": 1.0})
         assert (strict.labels == 0).all()
         assert (result.labels > 0).any()
+
+    @pytest.mark.parametrize(("threshold", "label"), [(1.0, 1), (0.0, 1)])
+    def test_a_lone_class_without_other_is_never_below_a_threshold(self, engine, threshold, label):
+        *_, result = engine.run(request(vocabulary=Vocabulary((("dog",),)), options={"threshold": threshold}))
+        assert (result.labels == label).all()
+        assert (engine.relabel(result, {"threshold": threshold}).labels == label).all()
 
     def test_leaves_the_result_it_started_from_alone(self, engine):
         *_, result = engine.run(request())
@@ -382,6 +428,14 @@ class TestMemory:
         where = "windows of 128 pixels in a frame of 256 pixels on its shorter side"
         assert result.notes == (f"Memory ran out: this was answered in {where}, smaller than asked.",)
 
+    def test_what_was_remembered_of_photos_makes_room(self, engine, with_memory_for):
+        list(engine.run(request(photo=random_photo(60, 60, seed=4))))
+        assert engine.cache.stats("features").nbytes > 0
+        with_memory_for(SMALLEST_WINDOW - 1)
+        with pytest.raises(NotEnoughMemory):
+            list(engine.run(request(encoder="second", preset=self.PRESET)))
+        assert engine.cache.stats("features").nbytes == 0
+
     def test_a_photo_that_never_fits_ends_in_a_sentence(self, engine, with_memory_for):
         with_memory_for(SMALLEST_WINDOW - 1)
         with pytest.raises(NotEnoughMemory, match="does not fit into memory") as caught:
@@ -411,7 +465,7 @@ class TestSentences:
         ("field", "value", "says"),
         [
             ("method", "magic", "method must be one of clip, maskclip, .*, maft_plus; got 'magic'"),
-            ("refiner", "magic", "refiner must be one of none, pamr.*; got 'magic'"),
+            ("refiner", "magic", "refiner must be one of none, guided, pamr.*; got 'magic'"),
             ("views", frozenset({"dreams"}), "views of NACLIP must be among .*similarity.*; got 'dreams'"),
             ("options", {"turbo": True}, r"options of NACLIP must be among scale, .*; got 'turbo'"),
             ("options", {"multi_scale": 1}, "multi_scale must be true or false, got 1"),

@@ -50,6 +50,9 @@ def test_a_wheel_carries_what_the_program_looks_for(monkeypatch):
     assert carried["checkpoints/catalogue.json"] == "ovs_core/shipped/checkpoints/catalogue.json"
     assert carried["checkpoints/mini/mini.safetensors"].startswith("ovs_core/shipped/checkpoints/mini/")
     assert carried["assets/vocabularies/voc20.txt"] == "ovs_core/shipped/assets/vocabularies/voc20.txt"
+    # Every file of the folder, one that is added tomorrow too.
+    assets = {path.as_posix() for path in Path("assets").rglob("*") if path.is_file()}
+    assert assets == {path for path in carried if path.startswith("assets/")}
     assert carried["assets/photos/cat.jpg"] == "ovs_core/shipped/assets/photos/cat.jpg"
     assert all("ovs_core" in package.split(".") for package in given["packages"])
     assert "ovs_core.cli" in given["packages"]

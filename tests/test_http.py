@@ -201,3 +201,23 @@ def test_two_clients_at_once_get_their_own_answers(address: str, photo: Path, tm
         first, second = pool.map(one, ["dog; grass", "boat; water; sky"])
     assert first == [["dog"], ["grass"]]
     assert second == [["boat"], ["water"], ["sky"]]
+
+
+def test_inspect_looks_from_the_place_that_was_named(client: Client, photo: Path) -> None:
+    """Across and down are not mistaken for each other: the attention of MaskCLIP is the patch alone."""
+    width, height = 16, 10
+    found = {}
+    for across, down in ((0.9, 0.1), (0.1, 0.9)):
+        _, affinity, _ = client.predict(
+            image=handle_file(photo),
+            classes="dog",
+            method="maskclip",
+            across=across,
+            down=down,
+            api_name="/inspect",
+        )
+        with Image.open(affinity) as picture:
+            cells = picture.convert("L").resize((width, height), Image.Resampling.BOX)
+        row, column = divmod(int(np.asarray(cells, np.float64).argmax()), width)
+        found[across, down] = ((column + 0.5) / width, (row + 0.5) / height)
+    assert all(abs(a - b) < 0.2 for place, seen in found.items() for a, b in zip(place, seen, strict=True))

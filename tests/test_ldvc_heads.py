@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from ldvc_toys import TOWER, make_head, make_square_tower
 from safetensors.torch import load_file, save_file
 from tiny_clip import make_visual
-from zegclip_files import VOC, official_file, official_state
+from zegclip_files import official_file, official_state
 from zegclip_tensors import DATA, close, weights
 
 from ovs_core.checkpoints import CheckpointError
@@ -127,9 +127,6 @@ def test_an_intermediate_block_adds_nothing_at_first():
 
 
 # Official checkpoints.
-
-
-VOC += ("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 
 
 def test_names_of_the_reference_are_all_mapped():

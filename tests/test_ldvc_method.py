@@ -199,6 +199,16 @@ def test_features_and_text_of_other_towers_are_refused():
         method.ask(features, bank, {}, point=(0.5, 1.5))
 
 
+def test_a_tower_in_half_precision_answers_nearly_the_same():
+    trained = make_head()
+    visual = make_model().visual.to(torch.bfloat16)
+    vision = prompted_encoder(make_vision(visual, dtype=torch.bfloat16), trained, "ef" * 32)
+    halves = (vision, PromptedText(make_text(), trained), PromptedSegmenter(trained, vision.visual))
+    found, full = (ask(one, photo(60, 100)).evidence.rows for one in (halves, bound()))
+    assert found.dtype == torch.float32
+    assert (found - full).abs().mean() < 0.1 * full.abs().mean()
+
+
 # Halves.
 
 

@@ -15,18 +15,19 @@ from ldvc_toys import (
 )
 
 from benchmarks.prompted_decoder import least_seconds
-from benchmarks.prompted_table import Measured, bound_head, connected_parts, measure, row_text
+from benchmarks.prompted_table import Measured, bound_head, measure, parts_of_present, row_text
 from ovs_core.encoders.towers import Tower
 from ovs_core.methods.ldvc.heads import save_prompted_head
 from ovs_core.training.ldvc_data import open_split
 
 
 def test_parts_by_hand():
-    truth = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [-1, -1, -1, -1]])
-    assert connected_parts(truth, truth) == (2, 2)
+    truth = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]])
+    known = np.array([[True] * 4, [True] * 4, [False] * 4])
+    assert parts_of_present(truth, truth, known) == (2, 2)
     # Class 0 in two pieces that touch at no corner, class 1 in one; class 2 is not in the truth.
     answer = np.array([[0, 2, 0, 1], [0, 2, 0, 1], [0, 0, 0, 0]])
-    assert connected_parts(truth, answer) == (3, 2)
+    assert parts_of_present(truth, answer, known) == (3, 2)
 
 
 def test_a_row_says_what_was_measured():

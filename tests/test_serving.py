@@ -110,11 +110,34 @@ def test_a_sub_path_begins_with_a_slash() -> None:
 
 def test_proxies_are_not_asked_for_the_page_itself() -> None:
     environment = {"NO_PROXY": "intra.example", "all_proxy": "socks5://p:1", "HTTP_PROXY": "http://p:2"}
-    except_own_address(environment, "10.0.0.5")
+    assert except_own_address(environment, "10.0.0.5") == ("all_proxy",)
     assert environment["NO_PROXY"] == "intra.example,localhost,127.0.0.1,::1,10.0.0.5"
     assert environment["no_proxy"] == "localhost,127.0.0.1,::1,10.0.0.5"
     assert environment["HTTP_PROXY"] == "http://p:2"
     assert "all_proxy" not in environment
+
+
+@pytest.mark.parametrize(
+    "name", ["ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "http_proxy", "https_proxy"]
+)
+def test_proxies_that_no_download_can_use_are_dropped(name: str) -> None:
+    for value in (
+        "socks5://p:1",
+        "SOCKS5H://p:1",
+        "socks4://p:1",
+        "ftp://p:1",
+        "http://p:x",
+        "://",
+        "htp://x",
+        "http://p:99999",
+    ):
+        environment = {name: value}
+        assert except_own_address(environment, "127.0.0.1") == (name,), value
+        assert name not in environment
+    for value in ("http://p:3128", "HTTPS://u:secret@p:1/", "p:3128", "proxy.example", ""):
+        environment = {name: value}
+        assert except_own_address(environment, "127.0.0.1") == (), value
+        assert environment[name] == value
 
 
 @contextmanager
@@ -156,6 +179,7 @@ def test_the_signal_term_clears_up(tmp_path: Path) -> None:
         "TMPDIR": str(tmp_path),
         "HTTP_PROXY": "http://127.0.0.1:9",
         "ALL_PROXY": "socks5://127.0.0.1:9",
+        "https_proxy": "socks4://127.0.0.1:9",
     }
     with running_app(**variables) as (process, address):
         assert got(address)[0] == 200

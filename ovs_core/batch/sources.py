@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ovs_core.batch.tables import filesystem_of, read_columns
-
-PHOTO_SUFFIXES = frozenset(
-    {
-        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".mpo"),
-        *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -29,33 +22,28 @@ class Source:
     path: str
 
 
-def find_sources(place: str, recursive: bool = False) -> tuple[Source, ...]:
-    """The photos of a folder in the order of their names, or those that a Parquet table lists.
+def listed_sources(table: str) -> tuple[Source, ...]:
+    """The photos that a Parquet table lists.
 
     Args:
-        place: a folder, whose photos have their path below it as id; or a ".parquet" file, or a URI of one,
-            with a column `path` and, if ids are not to be the paths, a column `id`. A path that is not
-            absolute starts at the table's folder.
-        recursive: folders within the folder too.
+        table: file, or a URI of one, with a column `path` and, if ids are not to be the paths, a column `id`.
+            A path that is not absolute starts at the table's folder.
 
     Raises:
-        ValueError: if it is neither, there is no photo, or an id stands twice; one sentence.
+        ValueError: if it cannot be read, lists no photo, or has an id twice; one sentence.
     """
-    if place.endswith(".parquet"):
-        sources = tuple(_listed(place))
-    elif Path(place).is_dir():
-        sources = tuple(_in_folder(Path(place), recursive))
-    else:
-        raise ValueError(f'"{place}" is neither a folder nor a .parquet table of paths.')
+    folder = None if "://" in table else Path(table).absolute().parent
+    sources: dict[str, Source] = {}
+    for entry in read_columns(table, ("path", "id"), needed=("path",)):
+        path = str(entry["path"])
+        place = path if folder is None or "://" in path else str(folder / path)
+        source = Source(str(entry.get("id", path)), place)
+        if source.id in sources:
+            raise ValueError(f"The id {source.id!r} stands twice in {table}; every photo needs its own.")
+        sources[source.id] = source
     if not sources:
-        hint = "" if recursive or place.endswith(".parquet") else " (--recursive looks into its folders too)"
-        raise ValueError(f'There is no photo in "{place}"{hint}.')
-    seen: set[str] = set()
-    for source in sources:
-        if source.id in seen:
-            raise ValueError(f"The id {source.id!r} stands twice in {place}; every photo needs its own.")
-        seen.add(source.id)
-    return sources
+        raise ValueError(f"There is no photo in {table}.")
+    return tuple(sources.values())
 
 
 def shard_of(sources: Sequence[Source], shard: str) -> tuple[Source, ...]:
@@ -84,21 +72,6 @@ def read_bytes(uri: str) -> bytes:
     with system.open_input_stream(path) as stream:
         content: bytes = stream.read()
     return content
-
-
-def _in_folder(folder: Path, recursive: bool) -> Iterator[Source]:
-    for file in sorted(folder.rglob("*") if recursive else folder.iterdir()):
-        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file():
-            yield Source(file.relative_to(folder).as_posix(), str(file.absolute()))
-
-
-def _listed(table: str) -> Iterator[Source]:
-    """Rows of a table of paths."""
-    folder = None if "://" in table else Path(table).absolute().parent
-    for entry in read_columns(table, ("path", "id"), needed=("path",)):
-        path = str(entry["path"])
-        place = path if folder is None or "://" in path else str(folder / path)
-        yield Source(str(entry.get("id", path)), place)
 
 
 def without(sources: Iterable[Source], done: frozenset[str]) -> tuple[Source, ...]:

@@ -74,9 +74,11 @@ def _write_labels(rows: str, folder: Path) -> Path:
         if row.labels is None:
             continue
         parts = [photo_stem(part) for part in PurePosixPath(row.id).parts if part != "/"]
-        plain = "/".join(parts) or "unnamed"
-        choices = (plain, *(f"{plain}-{number}" for number in range(2, len(taken) + 3)))
-        name = next(choice for choice in choices if choice.casefold() not in taken)
+        name = plain = "/".join(parts) or "unnamed"
+        number = 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{plain}-{number}"
         taken.add(name.casefold())
         target = folder / f"{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)

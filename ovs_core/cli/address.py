@@ -8,11 +8,12 @@ import os
 import socket
 from collections.abc import MutableMapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 AUTH_VARIABLE = "OVS_LENS_AUTH"
 _HIGHEST_PORT = 65535
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_PROXIES = ("ALL_PROXY", "all_proxy")
+_PROXIES = ("ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy")
 _NO_PROXY = ("NO_PROXY", "no_proxy")
 
 
@@ -103,16 +104,30 @@ def check_root_path(root_path: str | None) -> str | None:
     raise ValueError(f"--root-path must begin with / or be a web address, got {root_path!r}.")
 
 
-def except_own_address(environment: MutableMapping[str, str], host: str) -> None:
+def except_own_address(environment: MutableMapping[str, str], host: str) -> tuple[str, ...]:
     """Let nothing ask a proxy for the page itself, as the server does to see that it runs.
 
-    A SOCKS proxy for everything is dropped: the downloads here cannot use one, and a library of the page ends
-    where it meets one.
+    A proxy that is none for HTTP is dropped, SOCKS above all: no download here can use one, and a library
+    of the page ends where it meets one.
+
+    Returns:
+        Names of the variables that were dropped.
     """
     own = dict.fromkeys((*_LOCAL, host.strip("[]")))
     for name in _NO_PROXY:
         others = [part for part in environment.get(name, "").split(",") if part]
         environment[name] = ",".join(dict.fromkeys((*others, *own)))
-    for name in _PROXIES:
-        if environment.get(name, "").lower().startswith("socks"):
-            del environment[name]
+    dropped = tuple(name for name in _PROXIES if not _is_http(environment.get(name, "")))
+    for name in dropped:
+        del environment[name]
+    return dropped
+
+
+def _is_http(proxy: str) -> bool:
+    """Whether a proxy is reached by HTTP, at an address that can be one; nothing at all is no trouble."""
+    scheme, separator, _ = proxy.partition("://")
+    try:
+        port = urlsplit(proxy if separator else f"http://{proxy}").port
+    except ValueError:
+        return False
+    return not proxy or ((not separator or scheme.lower() in ("http", "https")) and port != 0)

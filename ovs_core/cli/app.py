@@ -35,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         auth = read_auth(arguments.auth)
         root_path = check_root_path(arguments.root_path)
         check_address(arguments.host, arguments.port)
-        except_own_address(os.environ, arguments.host)
+        for name in except_own_address(os.environ, arguments.host):
+            print(
+                f"{name} is left out: only proxies of the form http://host:port can be used.", file=sys.stderr
+            )
         with TemporaryDirectory(prefix="ovs-lens-", ignore_cleanup_errors=True) as folder:
             # Gradio's own folder is shared by all programs: one that ends deletes what others still show.
             os.environ.setdefault("GRADIO_TEMP_DIR", folder)

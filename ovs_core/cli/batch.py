@@ -16,7 +16,7 @@ from ovs_core.batch.cluster import Cluster, label_on_ray
 from ovs_core.batch.local import ROWS_PER_FILE, answerers, label_here
 from ovs_core.batch.plan import BatchPlan
 from ovs_core.batch.rows import check_same_run
-from ovs_core.batch.sources import Source, find_sources, shard_of, without
+from ovs_core.batch.sources import Source, listed_sources, shard_of, without
 from ovs_core.batch.tables import done_ids, read_header, row_files
 from ovs_core.batch.unpack import UNPACKED, unpack
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
@@ -27,6 +27,7 @@ from ovs_core.cli.options import (
     chosen_options,
     say,
 )
+from ovs_core.cli.photos import collect_photos
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.vocabulary import read_vocabulary
 
@@ -86,7 +87,7 @@ def _label(arguments: argparse.Namespace) -> int:
     if min(arguments.rows_per_file, arguments.workers or 1, arguments.actors or 1) < 1:
         raise ValueError("--rows-per-file, --workers and --actors must be at least 1.")
     plan = _plan(arguments)
-    sources = find_sources(arguments.photos, arguments.recursive)
+    sources = _sources(arguments.photos, arguments.recursive)
     if arguments.shard:
         sources = shard_of(sources, arguments.shard)
     left = _left(sources, arguments, plan)
@@ -99,6 +100,15 @@ def _label(arguments: argparse.Namespace) -> int:
         say(f"{failed} of {len(left)} photos could not be done; their rows say why.")
         return EXIT_SOME_FAILED
     return 0
+
+
+def _sources(place: str, recursive: bool) -> tuple[Source, ...]:
+    """Photos of a folder, whose ids are their paths below it, or of a table."""
+    if place.endswith(".parquet"):
+        return listed_sources(place)
+    found = collect_photos([Path(place)], recursive)
+    say(*found.notes)
+    return tuple(Source(one.title, str(one.path.absolute())) for one in found.sources)
 
 
 def _plan(arguments: argparse.Namespace) -> BatchPlan:

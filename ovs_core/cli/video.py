@@ -70,9 +70,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
 
 
 def _parser(engine: Engine | None) -> argparse.ArgumentParser:
-    parser = OneLineParser(
-        prog="python -m ovs_core.cli.video", description="Segment the frames of clips by typed classes."
-    )
+    parser = OneLineParser(prog="ovs-lens video", description="Segment the frames of clips by typed classes.")
     add = parser.add_argument
     add("clips", nargs="+", type=Path, metavar="CLIP", help="video file, or folder of frames")
     add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')

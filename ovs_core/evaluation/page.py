@@ -94,7 +94,7 @@ def page(report: Report, galleries: Mapping[str, Gallery]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, signed=_signed, jpeg=_jpeg_uri, png=_png_uri)
-    environment.tests["interval_without_zero"] = lambda one: one.low > 0 or one.high < 0
+    environment.tests["interval_without_zero"] = lambda interval: interval.low > 0 or interval.high < 0
     subjects = [
         _subject(place, name, report, galleries.get(name, Gallery()))
         for place, name in enumerate(report.summaries)

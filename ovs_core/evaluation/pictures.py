@@ -87,8 +87,8 @@ def sides(
     legend = tuple((names[label - 1] if label else "other", colors[label]) for label in shown)
     if (labels[0] == unknown).any():
         legend = (*legend, ("not known", _UNKNOWN_COLOR))
-    found = [int(kind) for kind in np.unique(labels[2]) if 0 < kind <= len(ERROR_TYPES)]
-    kinds_legend = tuple((ERROR_NAMES[ERROR_TYPES[kind - 1]], ERROR_COLORS[kind - 1]) for kind in found)
+    present = [int(kind) for kind in np.unique(labels[2]) if 0 < kind <= len(ERROR_TYPES)]
+    kinds_legend = tuple((ERROR_NAMES[ERROR_TYPES[kind - 1]], ERROR_COLORS[kind - 1]) for kind in present)
     return Sides(key, iou, (picture, painted[0], painted[1], errors), legend, kinds_legend)
 
 

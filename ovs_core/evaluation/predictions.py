@@ -75,24 +75,24 @@ def prediction_subject(name: str, folder: Path, dataset: Dataset) -> Subject:
         listed = read_classes(class_list)
         names = {value: listed.classes[label - 1] for value, label in listed.values.pairs() if label}
         values, meaning = _by_name(names.items(), dataset), _CLASS_LIST
-    found = _Folder(name, folder, keyed_files(folder, MASK_ENDS), values)
-    if not any(found.map_of(example) for example in dataset.examples):
+    maps = _Folder(name, folder, keyed_files(folder, MASK_ENDS), values)
+    if not any(maps.map_of(example) for example in dataset.examples):
         example = dataset.examples[0].key
         raise ValueError(f'--predictions: "{folder}" holds no label map of any photo, like {example}.png.')
 
     def files(example: Example) -> tuple[Path, ...]:
-        path = found.map_of(example)
+        path = maps.map_of(example)
         beside = () if path is None else (path, _report_of(path), class_list)
         return tuple(each for each in beside if each.is_file())
 
     def answer(example: Example, photo: Photo, question: Question) -> Answer:
         started = time.perf_counter()
-        path = found.map_of(example)
+        path = maps.map_of(example)
         if path is None:
             raise AnswerError(f"{folder.name} holds no label map of {example.key}.")
         try:
             mask = read_mask(path, photo.size)
-            own = _own_values(path, dataset) or found.values
+            own = _own_values(path, dataset) or maps.values
         except ValueError as error:
             raise AnswerError(str(error)) from error
         return Answer(_typed_only(own.labels[mask], question), {"read": time.perf_counter() - started})

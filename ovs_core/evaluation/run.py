@@ -156,12 +156,7 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
             best = question.answer(without.labels), without.confidence
         return Answer(classes, result.seconds, best)
 
-    size = (_WARM_UP_SIDE, _WARM_UP_SIDE)
-    empty = LabelMap(np.zeros(size, np.uint16), dataset.label_classes)
-    every = range(1, len(dataset.classes) + 1)
-    vocabulary = make_question(dataset, empty, every, bool(dataset.background)).vocabulary
-    grey = Photo(np.full((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), 128, np.uint8))
-    first = ask(grey, vocabulary)
+    first = ask(*_warm_up(dataset))
     preset = first.preset
     about = {
         "method": method,
@@ -176,6 +171,15 @@ def engine_subject(engine: Engine, method: str, dataset: Dataset, settings: Sett
     eyes = method if engine.method_specs[method].own_frame else "shared"
     frame = (settings.encoder, eyes, preset.short_side, preset.frames, preset.window, preset.stride)
     return Subject(method, about, answer, engine.compute.device, frame)
+
+
+def _warm_up(dataset: Dataset) -> tuple[Photo, Vocabulary]:
+    """An empty picture and all the words that will be typed."""
+    size = (_WARM_UP_SIDE, _WARM_UP_SIDE)
+    empty = LabelMap(np.zeros(size, np.uint16), dataset.label_classes)
+    every = range(1, len(dataset.classes) + 1)
+    question = make_question(dataset, empty, every, bool(dataset.background))
+    return Photo(np.full((*size, 3), 128, np.uint8)), question.vocabulary
 
 
 def function_subject(

@@ -161,15 +161,15 @@ def _open_folder(root: Path, split: str, class_list: Path | None) -> Dataset:
 
 def _photos_of(folder: Path, masks: Collection[str]) -> dict[str, Path]:
     """Photos by key; what has a mask and is of a kind that cannot be read is among them, to be named."""
-    found = keyed_files(folder, PHOTO_ENDS)
-    twice = next((key for key, paths in found.items() if len(paths) > 1), None)
+    readable = keyed_files(folder, PHOTO_ENDS)
+    twice = next((key for key, paths in readable.items() if len(paths) > 1), None)
     if twice is not None:
         raise ValueError(f'"{folder}" holds two photos called {twice!r}; only one mask can be theirs.')
     others = {
         path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.*"))
     }
-    unreadable = {key: path for key, path in others.items() if key in masks and key not in found}
-    return unreadable | {key: paths[0] for key, paths in found.items()}
+    unreadable = {key: path for key, path in others.items() if key in masks and key not in readable}
+    return unreadable | {key: paths[0] for key, paths in readable.items()}
 
 
 def _thinned(dataset: Dataset, limit: int) -> Dataset:

@@ -27,14 +27,14 @@ def keyed_files(folder: Path, ends: Sequence[str]) -> dict[str, tuple[Path, ...]
 
     Hidden files are left out. Nothing if there is no such folder.
     """
-    found: dict[str, list[tuple[int, Path]]] = {}
+    files: dict[str, list[tuple[int, Path]]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         lower = name.lower()
         rank = next((rank for rank, end in enumerate(ends) if lower.endswith(end.lower())), None)
         if rank is not None and not path.name.startswith(".") and path.is_file():
-            found.setdefault(name[: -len(ends[rank])], []).append((rank, path))
-    return {key: tuple(path for _, path in sorted(paths)) for key, paths in found.items()}
+            files.setdefault(name[: -len(ends[rank])], []).append((rank, path))
+    return {key: tuple(path for _, path in sorted(paths)) for key, paths in files.items()}
 
 
 def file_of(folder: Path, key: str, ends: Sequence[str]) -> Path:
@@ -45,7 +45,7 @@ def file_of(folder: Path, key: str, ends: Sequence[str]) -> Path:
 
 def spellings(end: str) -> tuple[str, ...]:
     """An end of file names and the other ways to write it: "_x.jpg" also as "_x.jpeg"."""
-    others = (end.removesuffix(one) + other for one, other in _ALSO if end.endswith(one))
+    others = (end.removesuffix(usual) + other for usual, other in _ALSO if end.endswith(usual))
     return (end, *others)
 
 

@@ -108,7 +108,7 @@ def _kinds_by_class(truth: Labels, answer: Labels, known: Known | None) -> Itera
     wrong = (truth != answer) & counted
     places = [dict(boxes_of(labels)) for labels in (truth, answer)]
     for label in np.unique(np.concatenate([truth[wrong], answer[wrong]])).tolist():
-        box = _around([found[label] for found in places if label in found], near + 1, truth.shape)
+        box = _around([boxes[label] for boxes in places if label in boxes], near + 1, truth.shape)
         yield label, box, _kinds(truth[box] == label, answer[box] == label, counted[box], near)
 
 

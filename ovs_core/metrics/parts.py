@@ -37,7 +37,7 @@ def connected_parts(
         Number of each pixel's part from 1, 0 where there is none, (H, W); label of each part, (parts,).
     """
     numbers = np.zeros(labels.shape, np.int32)
-    found: list[int] = []
+    classes: list[int] = []
     for label, box in boxes_of(labels):
         inside = labels[box] == label
         if known is not None:
@@ -46,7 +46,7 @@ def connected_parts(
         sizes = np.bincount(parts.ravel())
         becomes = np.zeros(len(sizes), np.int32)
         kept = np.flatnonzero(sizes[1:] >= least) + 1
-        becomes[kept] = len(found) + 1 + np.arange(len(kept))
-        found += [label] * len(kept)
+        becomes[kept] = len(classes) + 1 + np.arange(len(kept))
+        classes += [label] * len(kept)
         numbers[box] += becomes[parts]
-    return numbers, np.array(found, np.int64)
+    return numbers, np.array(classes, np.int64)

@@ -11,6 +11,7 @@ import gradio as gr
 from PIL import Image, ImageColor
 
 from ovs_core.engine import Engine
+from ovs_core.engine.clicks import clicks_are_ready
 from ovs_core.options import Options
 from ovs_core.render.overlay import paint
 from ovs_core.types import Color
@@ -114,7 +115,7 @@ def edit_panel(
             with gr.Column(scale=5, min_width=280):
                 label = gr.Dropdown([], label="Class", elem_id="edit-class")
                 action = gr.Radio(
-                    list(edit_steps.ACTIONS),
+                    [*edit_steps.ACTIONS, *([edit_steps.OBJECT] if clicks_are_ready(engine) else [])],
                     value=edit_steps.GIVE,
                     label="A click on the picture",
                     elem_id="edit-action",
@@ -219,7 +220,11 @@ def edit_panel(
         if answer is None or path is None or at is None:
             raise ValueError(edit_steps.NO_ANSWER)
         action, label, radius = fields
-        edit = edit_steps.click_edit(action, photo_place(path, at, answer), label, float(radius))
+        place = photo_place(path, at, answer)
+        if action == edit_steps.OBJECT:
+            edit = edit_steps.object_edit(engine, answer, place, label)
+        else:
+            edit = edit_steps.click_edit(action, place, label, float(radius))
         return edit_steps.edited(engine, answer, options, edit)
 
     chosen = picture.select(click, None, [clicked], **quiet)

@@ -11,19 +11,25 @@ from ovs_core.edit.record import (
     DropIslands,
     Edit,
     Merge,
+    Paint,
     Reassign,
     Recolour,
     Rename,
     Threshold,
+    runs_of,
 )
 from ovs_core.engine import Engine
+from ovs_core.engine.clicks import click_object
+from ovs_core.image import Photo
 from ovs_core.options import Options
+from ovs_core.refine.sam.prompts import Click
 from ovs_core.types import OTHER, Color
 from ovs_core.ui.answer import Answer
 
 GIVE, ERASE, PAINT, RUB = "Give the area to the class", "Erase the area", "Paint", "Rub out"
+OBJECT = "Give the object (Segment Anything)"
 ACTIONS = (GIVE, ERASE, PAINT, RUB)
-"""What a click on the picture does."""
+"""What a click on the picture does without a model; `OBJECT` needs a file of weights."""
 NO_ANSWER = "There is nothing to put right yet: press Segment first."
 NO_CLASS = "Choose a class first."
 
@@ -47,6 +53,19 @@ def click_edit(action: str, place: tuple[float, float], label: int | None, radiu
     if action in (GIVE, ERASE):
         return Reassign(place, label if action == GIVE and label is not None else OTHER)
     return Brush((place,), radius, label if action == PAINT and label is not None else OTHER)
+
+
+def object_edit(engine: Engine, answer: Answer | None, place: tuple[float, float], label: int | None) -> Edit:
+    """Give the object under a place to the chosen class.
+
+    Raises:
+        ValueError: without an answer, a class or a file of weights.
+    """
+    if answer is None:
+        raise ValueError(NO_ANSWER)
+    chosen = _chosen(label)
+    clicked = click_object(engine, Photo(answer.result.image), (Click(*place),))
+    return Paint(runs_of(clicked.mask), chosen)
 
 
 def merge_edit(label: int | None, into: int | None) -> Edit:

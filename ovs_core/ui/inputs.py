@@ -15,6 +15,7 @@ from ovs_core.folders import shipped_folder
 from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
+from ovs_core.ui.suggestions import connect_suggestions, suggestion_button
 from ovs_core.vocabulary import default_background
 
 PHOTOS = shipped_folder("assets") / "photos"
@@ -110,6 +111,7 @@ def input_panel(
         max_lines=8,
         elem_id="classes",
     )
+    connect_suggestions(engine, suggestion_button(), photo, classes)
     buttons = _example_buttons(examples)
     encoder = gr.Dropdown(
         choices=list(encoders),

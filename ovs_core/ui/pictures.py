@@ -31,6 +31,8 @@ from ovs_core.ui.words import hex_color, shown_name
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
+Field = TypeVar("Field", gr.Image, gr.File)
+
 MOST_BYTES = 50_000_000  # of a photo that is sent
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
 SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
@@ -44,14 +46,18 @@ def photo_field(**settings: Any) -> gr.Image:
     Left to itself, the field decodes the file and turns a damaged one into an unexplained error. (A subclass
     would say the same, but gradio writes a stub file beside the module of every subclass.)
     """
-    field = gr.Image(type="filepath", **settings)
+    return sent_file(gr.Image(type="filepath", **settings))
+
+
+def sent_file(field: Field) -> Field:
+    """Let a field hand over the path of what the visitor sent; "" for a file that may not be opened."""
     field.data_model = SentPhoto
     field.preprocess = _uploaded_path  # type: ignore[method-assign]
     return field
 
 
 class SentPhoto(ImageData):
-    """What a request holds where a photo belongs: an upload, or the bytes as a data URL.
+    """What a request holds where a photo or a clip belongs: an upload, or the bytes as a data URL.
 
     Anything else counts as a file that may not be opened, so that it gets the same sentence.
     """

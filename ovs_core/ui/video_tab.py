@@ -19,7 +19,7 @@ from ovs_core.ui.asking import Question
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import method_choices, method_infos, method_update
 from ovs_core.ui.option_fields import declared_only
-from ovs_core.ui.pictures import MOST_BYTES
+from ovs_core.ui.pictures import MOST_BYTES, sent_file
 from ovs_core.ui.places import without_places
 from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import STOPPED, Status
@@ -110,8 +110,10 @@ def video_tab(engine: Engine, inputs: InputPanel) -> None:
     infos = method_infos(engine, inputs.encoder.value)
     choices = method_choices(infos)
     with gr.Row(elem_classes="ovs-run", equal_height=False):
-        clip = gr.File(
-            label=CLIP_LABEL, file_types=list(SUFFIXES), type="filepath", elem_id="video-clip", height=110
+        clip = sent_file(
+            gr.File(
+                label=CLIP_LABEL, file_types=list(SUFFIXES), type="filepath", elem_id="video-clip", height=110
+            )
         )
         method = gr.Dropdown(
             choices, value=choices[0][1] if choices else None, label="Method", elem_id="video-method"

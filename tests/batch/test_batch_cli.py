@@ -10,7 +10,8 @@ from ovs_core.batch import local
 from ovs_core.batch.tables import done_ids, read_rows, row_files
 from ovs_core.cli import batch
 
-pytest.importorskip("pyarrow")
+arrow = pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow.parquet")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,29 @@ def test_a_folder_becomes_rows(photos, tmp_path, capsys):
     assert run(photos, "--out", tmp_path / "out", "--rows-per-file", 2) == 0
     assert len(row_files(str(tmp_path / "out"))) == 3
     assert len(done_ids(str(tmp_path / "out"))) == 5
+
+
+def test_folders_within_the_folder_are_told_or_looked_into(photos, tmp_path, capsys):
+    make_photos(photos / "sub", 2)
+    assert run(photos, "--out", tmp_path / "flat") == 0
+    assert "folder, which --recursive looks into" in capsys.readouterr().err
+    assert run(photos, "--out", tmp_path / "deep", "--recursive") == 0
+    assert done_ids(str(tmp_path / "deep")) - done_ids(str(tmp_path / "flat")) == {
+        "sub/photo-000.png",
+        "sub/photo-001.png",
+    }
+
+
+def test_a_table_of_paths(photos, tmp_path):
+    arrow.parquet.write_table(arrow.table({"path": ["photos/photo-003.png"]}), tmp_path / "list.parquet")
+    assert run(tmp_path / "list.parquet", "--out", tmp_path / "out") == 0
+    (row,) = read_rows(str(tmp_path / "out"))
+    assert (row.id, row.classes[0].area) == ("photos/photo-003.png", 4)
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path, capsys):
+    assert run(tmp_path / "nowhere", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith("There is no file or folder ")
 
 
 def test_errors_are_told_and_exit_1(photos, tmp_path, capsys):

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batch_toys import PLAN, answer_by_brightness, make_photos, same_rows
+from batch_toys import PLAN, answer_by_brightness, make_photos, same_rows, sources_in
 from PIL import Image
 
 from ovs_core.batch.local import MOST_SURPRISES, answerers, in_parallel, label_here, rows_of
 from ovs_core.batch.plan import Answerer, prepare
-from ovs_core.batch.sources import Source, find_sources, shard_of, without
+from ovs_core.batch.sources import Source, listed_sources, shard_of, without
 from ovs_core.batch.tables import done_ids, read_header, read_rows, row_files
 from ovs_core.batch.unpack import labels_of
 
@@ -31,22 +31,11 @@ def ready(workers=2) -> tuple[Answerer, ...]:
 # Sources
 
 
-def test_photos_of_a_folder_in_order_of_their_names(tmp_path):
-    make_photos(tmp_path / "in" / "sub", 1)
-    for name in ("b.JPG", "a.png", ".hidden.png", "notes.txt"):
-        (tmp_path / "in" / name).write_bytes(b"")
-    (tmp_path / "in" / "folder.png").mkdir()
-    assert [one.id for one in find_sources(str(tmp_path / "in"))] == ["a.png", "b.JPG"]
-    deep = find_sources(str(tmp_path / "in"), recursive=True)
-    assert [one.id for one in deep] == ["a.png", "b.JPG", "sub/photo-000.png"]
-    assert all(Path(one.path).is_absolute() for one in deep)
-
-
 def test_photos_of_a_table(tmp_path):
     make_photos(tmp_path, 2)
     table = arrow.table({"id": [7, 8], "path": ["photo-000.png", "s3://bucket/b.png"]})
     arrow.parquet.write_table(table, tmp_path / "list.parquet")
-    assert find_sources(str(tmp_path / "list.parquet")) == (
+    assert listed_sources(str(tmp_path / "list.parquet")) == (
         Source("7", str(tmp_path / "photo-000.png")),
         Source("8", "s3://bucket/b.png"),
     )
@@ -63,14 +52,7 @@ def test_photos_of_a_table(tmp_path):
 def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path, columns, sentence):
     arrow.parquet.write_table(arrow.table(columns), tmp_path / "list.parquet")
     with pytest.raises(ValueError, match=sentence):
-        find_sources(str(tmp_path / "list.parquet"))
-
-
-def test_a_place_that_is_neither_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"neither a folder nor a \.parquet table"):
-        find_sources(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="--recursive looks into its folders too"):
-        find_sources(str(tmp_path))
+        listed_sources(str(tmp_path / "list.parquet"))
 
 
 def test_shards_are_all_photos_once():
@@ -113,7 +95,7 @@ def test_only_a_few_photos_are_under_way():
 
 
 def test_every_photo_has_a_row(photos, tmp_path):
-    sources = find_sources(str(photos))
+    sources = sources_in(photos)
     rows = list(label_here(sources, ready(), str(tmp_path / "out"), rows_per_file=4))
     assert [row.id for row in rows] == [one.id for one in sources]
     assert [row.classes[0].area for row in rows] == list(range(1, 11))
@@ -123,7 +105,7 @@ def test_every_photo_has_a_row(photos, tmp_path):
 
 
 def test_threads_change_nothing(photos):
-    sources = find_sources(str(photos))
+    sources = sources_in(photos)
     assert same_rows(rows_of(sources, ready(1)), rows_of(sources, ready(3)))
 
 
@@ -131,7 +113,7 @@ def test_an_error_is_a_row(photos, tmp_path):
     (photos / "photo-003.png").write_bytes(b"")
     (photos / "photo-004.png").write_bytes((photos / "photo-005.png").read_bytes()[:45])
     Image.fromarray(np.zeros((5, 13, 3), np.uint8)).save(photos / "photo-006.png")
-    sources = (*find_sources(str(photos)), Source("gone", str(tmp_path / "gone.png")))
+    sources = (*sources_in(photos), Source("gone", str(tmp_path / "gone.png")))
     rows = list(label_here(sources, ready(), str(tmp_path / "out")))
     errors = {row.id: row.error for row in rows if row.error is not None}
     assert errors == {
@@ -147,17 +129,17 @@ def test_an_error_is_a_row(photos, tmp_path):
 def test_a_model_that_always_breaks_ends_the_run(tmp_path):
     make_photos(tmp_path, MOST_SURPRISES + 5, size=(5, 13))
     with pytest.raises(ValueError, match=f"{MOST_SURPRISES} photos after each other failed.*model broke"):
-        list(rows_of(find_sources(str(tmp_path)), ready()))
+        list(rows_of(sources_in(tmp_path), ready()))
 
 
 def test_photos_that_are_all_damaged_do_not_end_it(tmp_path):
     for number in range(MOST_SURPRISES + 5):
         (tmp_path / f"{number}.jpg").write_bytes(b"not a picture")
-    assert len(list(rows_of(find_sources(str(tmp_path)), ready()))) == MOST_SURPRISES + 5
+    assert len(list(rows_of(sources_in(tmp_path), ready()))) == MOST_SURPRISES + 5
 
 
 def test_what_was_done_is_written_when_a_run_is_stopped(photos, tmp_path):
-    rows = label_here(find_sources(str(photos)), ready(), str(tmp_path / "out"), rows_per_file=100)
+    rows = label_here(sources_in(photos), ready(), str(tmp_path / "out"), rows_per_file=100)
     for _ in range(3):
         next(rows)
     with pytest.raises(KeyboardInterrupt):
@@ -173,7 +155,7 @@ def test_the_embedded_model_makes_rows(tmp_path):
     assert "mini.safetensors" in answerer.header["weights"]
     assert answerer.header["settings"]["method"] == "naclip"
     make_photos(tmp_path, 1, size=(40, 60))
-    (row,) = label_here(find_sources(str(tmp_path)), [answerer], str(tmp_path / "out"))
+    (row,) = label_here(sources_in(tmp_path), [answerer], str(tmp_path / "out"))
     assert (row.error, row.width, row.height) == (None, 60, 40)
     assert sum(one.area for one in row.classes) == 40 * 60
     assert labels_of(row).shape == (40, 60)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "reference" / "parity" / "gkc"
-if not FOLDER.is_dir():
-    FOLDER = Path(__file__).resolve().parents[4] / "shared" / "reference" / "parity" / "gkc"
+_PLACE = Path("shared") / "reference" / "parity" / "gkc"
+FOLDER = next(
+    (folder / _PLACE for folder in Path(__file__).resolve().parents if (folder / _PLACE).is_dir()), _PLACE
+)
 
 needs_reference = pytest.mark.skipif(
     not (FOLDER / "gkc_tiny_train.npz").is_file(), reason="GKC's reference tensors are not beside the project"

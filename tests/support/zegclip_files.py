@@ -40,6 +40,7 @@ def official_state(visual, seed=3, *, deep=True, width=24, queries=3):
 
 
 VOC = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable")
+VOC += ("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 
 
 def official_file(tmp_path, state, classes=VOC):

@@ -249,6 +249,20 @@ def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> 
         assert "meadow.naclip.coco.json" in archive.namelist()
 
 
+def test_files_have_the_size_of_the_photo_not_of_the_page(engine: FakeEngine, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    Image.fromarray(np.full((700, 1500, 3), 90, np.uint8)).save(large)
+    *_, (_, found) = segment_steps(engine, None, question(large), "naclip", USUAL)
+    for kind in ("labels", "json"):
+        path = Path(export_file(engine, found, USUAL, kind))
+        if kind == "json":
+            image = json.loads(path.read_text())["image"]
+            assert (image["width"], image["height"]) == (1500, 700)
+        else:
+            with Image.open(path) as labels:
+                assert labels.size == (1500, 700)
+
+
 def test_export_without_an_answer_says_what_to_do(engine: FakeEngine) -> None:
     with pytest.raises(ValueError, match="press Segment first"):
         export_file(engine, None, USUAL, "labels")

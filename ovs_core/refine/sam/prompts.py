@@ -42,13 +42,13 @@ class Masks:
         return Masks(self.logits[place : place + 1], self.predicted_iou[place : place + 1])
 
 
-def check_prompt(embedding: SamEmbedding, clicks: Sequence[Click], box: Box | None) -> None:
+def check_prompt(image_size: tuple[int, int], clicks: Sequence[Click], box: Box | None) -> None:
     """Refuse a prompt that means nothing.
 
     Raises:
         ValueError: for neither a place inside nor a box, too many places, one outside, or a box of no area.
     """
-    height, width = embedding.image_size
+    height, width = image_size
     photo = f"the photo of {width} x {height} pixels"
     if len(clicks) > MAX_POINTS:
         raise ValueError(f"A mask takes up to {MAX_POINTS} points; these are {len(clicks)}.")
@@ -58,7 +58,7 @@ def check_prompt(embedding: SamEmbedding, clicks: Sequence[Click], box: Box | No
         if not (0 <= click.x <= width and 0 <= click.y <= height):
             raise ValueError(f"The point ({click.x:g}, {click.y:g}) lies outside {photo}.")
     if box is not None:
-        check_box(box, embedding.image_size)
+        check_box(box, image_size)
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def ask(
     Raises:
         ValueError: for a prompt that means nothing; see `check_prompt`.
     """
-    check_prompt(embedding, clicks, box)
+    check_prompt(embedding.image_size, clicks, box)
     places = [(click.x, click.y) for click in clicks]
     logits, predicted_iou = decode(
         sam,

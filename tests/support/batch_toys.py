@@ -14,7 +14,7 @@ from PIL import Image
 from ovs_core.batch.cluster import Cluster, label_on_ray
 from ovs_core.batch.plan import Answerer, BatchPlan
 from ovs_core.batch.rows import Row, header_of, row_of
-from ovs_core.batch.sources import find_sources, without
+from ovs_core.batch.sources import Source, without
 from ovs_core.batch.tables import done_ids
 from ovs_core.engine import Result
 from ovs_core.engine.labelling import label_classes
@@ -85,6 +85,11 @@ def make_photos(folder: Path, number: int, size=(6, 9)) -> Path:
     return folder
 
 
+def sources_in(folder: Path) -> tuple[Source, ...]:
+    """Every file of a folder by name."""
+    return tuple(Source(path.name, str(path)) for path in sorted(folder.iterdir()))
+
+
 def same_rows(first, second):
     """Whether rows are the same but for the time that they took."""
     return [replace(row, seconds=0.0) for row in first] == [replace(row, seconds=0.0) for row in second]
@@ -112,7 +117,7 @@ def noted(notes: Path) -> list[str]:
 def run_on_ray(address: str, folder: Path, blocked: str = "") -> None:
     """Label `folder/photos` into `folder/out`, what is left of them, three photos to a file."""
     out = str(folder / "out")
-    left = without(find_sources(str(folder / "photos")), done_ids(out))
+    left = without(sources_in(folder / "photos"), done_ids(out))
     notes = folder / ("first" if blocked else "second")
     notes.mkdir()
     make = functools.partial(noted_answers, notes=notes, blocked=blocked)
