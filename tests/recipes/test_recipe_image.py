@@ -100,7 +100,7 @@ def test_a_picture_of_which_nothing_is_known_teaches_nothing():
 def test_typed_rows_stand_in_order():
     sample = sample_of([[0]], (("dog", "puppy"), ("sofa",)), hints=("grass", "sofa"), absent=("hat", "cup"))
     typed = [typed_rows(sample, np.random.default_rng(seed)) for seed in range(60)]
-    for rows, row_label, hints in typed:
+    for rows, row_label, hints, _ in typed:
         assert rows[:3] == ("dog", "puppy", "sofa")
         assert row_label[:3] == (1, 1, 2)
         behind = 3 + hints
@@ -108,12 +108,12 @@ def test_typed_rows_stand_in_order():
         assert {rows[i] for i, k in enumerate(row_label) if k > 2 + hints} <= {"hat", "cup"}
         assert "background" in rows
         assert row_label[-1] == 0
-    assert {hints for _, _, hints in typed} == {0, 1}
-    assert {max(row_label) for _, row_label, _ in typed} == {2, 3, 4, 5}
+    assert {one.hints for one in typed} == {0, 1}
+    assert {max(one.row_label) for one in typed} == {2, 3, 4, 5}
 
 
 def test_a_picture_without_names_is_asked_for_everything_else():
-    rows, row_label, hints = typed_rows(sample_of([[OTHER]], ()), np.random.default_rng(0))
+    rows, row_label, hints, _ = typed_rows(sample_of([[OTHER]], ()), np.random.default_rng(0))
     assert (rows[0], row_label[0], hints) == ("nothing", 1, 0)
     assert set(row_label[1:]) == {0}
 
