@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mask_toys import random_text
 from open_clip.model import CLIP
 from open_clip.modified_resnet import ModifiedResNet
+from resnet_reference import official, visual  # noqa: F401 - fixtures
 from tiny_clip import make_visual, randomise
 
 from ovs_core.encoders.clip_resnet import (
@@ -122,7 +123,7 @@ def test_training_free_segmentation(tower, picture, name):
     assert found.views[0].labels == ("dog", "grass")
 
 
-def test_refinements_equal_the_official_head(official, visual):
+def test_refinements_equal_the_official_head(official, visual):  # noqa: F811
     with torch.no_grad():
         last = pyramid(visual, official["in.img"])[-1]
     grid = (last.shape[2], last.shape[3])
@@ -145,7 +146,7 @@ def test_full_towers_have_the_papers_sizes(architecture, joint, parameters):
     """Without weights: spec section 1 counts 23.6 M and 42.6 M values of the backbone, buffers included."""
     with torch.device("meta"):
         model = CLIP(**open_clip.get_model_config(architecture))
-    visual = model.visual
+    visual = model.visual  # noqa: F811
     assert pyramid_channels(visual) == (256, 512, 1024, 2048)
     assert visual.attnpool.c_proj.out_features == joint
     backbone = sum(p.numel() for name, p in visual.named_parameters() if not name.startswith("attnpool"))
