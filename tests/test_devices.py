@@ -41,8 +41,10 @@ def test_what_is_done_is_kept(cancel):
 
 
 def test_settings_that_are_given_change_and_no_others():
-    assert PRESET.changed() == PRESET
-    assert PRESET.changed(threshold=0.0) == replace(PRESET, threshold=0.0)  # 0 is a setting, not "none"
-    assert PRESET.changed(scale=7, short_side=64) == replace(PRESET, scale=7, short_side=64)
+    assert PRESET.with_overrides({}) == PRESET
+    assert PRESET.with_overrides({"threshold": 0.0}) == replace(
+        PRESET, threshold=0.0
+    )  # 0 is a setting, not "none"
+    assert PRESET.with_overrides({"scale": 7, "short_side": 64}) == replace(PRESET, scale=7, short_side=64)
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
-        PRESET.changed(scale=0)
+        PRESET.with_overrides({"scale": 0})

@@ -156,9 +156,9 @@ def test_methods_are_those_of_the_model_that_is_named(client: Client) -> None:
         ({"classes": " ; "}, "at least one class"),
         ({"method": "nonsense"}, "method must be one of"),
         ({"encoder": "nonsense"}, "encoder must be one of"),
-        ({"refine": "nonsense"}, "refine must be one of"),
-        ({"threshold": 2}, "threshold must lie in"),
-        ({"scale": 0}, "scale must be above 0"),
+        ({"refine": "nonsense"}, "refiner must be one of"),
+        ({"threshold": 2}, r"threshold must be a number in \[0, 1\], got 2"),
+        ({"scale": 0}, "scale must be a number in .*, got 0"),
     ],
 )
 def test_bad_settings_get_one_sentence(

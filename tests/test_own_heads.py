@@ -178,8 +178,14 @@ def of_nobody(path):
         (lambda path: path.unlink(), "There is no file"),
         (lambda path: path.write_bytes(b"letter"), "carries no notes: it is not a safetensors file"),
         (damaged, "cannot be read: it is cut short, damaged"),
-        (renamed, "is no head of MVP-SEG, FC-CLIP or MAFT+ that this project trained"),
-        (of_nobody, "is no head of MVP-SEG, FC-CLIP or MAFT+ that this project trained"),
+        (
+            renamed,
+            "GKC or Two stages (SimBaseline) that this project trained",
+        ),
+        (
+            of_nobody,
+            "GKC or Two stages (SimBaseline) that this project trained",
+        ),
         (anonymous, "does not say which tower it was trained on"),
         (lambda path: save_contexts(contexts("c" * 64), path), "was trained on weights that are not here"),
     ],

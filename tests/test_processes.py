@@ -89,9 +89,9 @@ def test_one_process_needs_no_package(monkeypatch):
 def test_recipes_for_one_cpu_say_so(tmp_path, monkeypatch, capsys, options):
     if not options:
         monkeypatch.setenv("WORLD_SIZE", "2")
-    data = [f"--data={name}={tmp_path}" for name in ("pretrained", "wordnet", "coco")]
-    assert train.main(["mini", *data, *options, "--out", str(tmp_path / "out")]) == 2
-    said = "mini trains on the CPU in one process; only fc-clip and maft-plus use GPUs."
+    data = [f"--data=coco_mini={tmp_path}"]
+    assert train.main(["mvp-seg", *data, *options, "--out", str(tmp_path / "out")]) == 2
+    said = "mvp-seg trains on the CPU in one process; only fc-clip"
     assert said in capsys.readouterr().err
 
 

@@ -64,6 +64,10 @@ class WeightStore:
             raise CheckpointError(f"There are no weights called {name!r}; known names: {known}.")
         return self.catalogue[name]
 
+    def has(self, name: str) -> bool:
+        """Whether `name` is known and all of its files are on this machine."""
+        return name in self.catalogue and self.locate(name) is not None
+
     def locate(self, name: str) -> Path | None:
         """Path of the file that holds the tensors, or None if it (or a file that belongs to it) is absent.
 

@@ -107,7 +107,7 @@ def _device(asked: str, method: str) -> str:
     if _RECIPES[method].anywhere:
         return asked
     if asked not in ("auto", "cpu") or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        able = " and ".join(name for name, recipe in _RECIPES.items() if recipe.anywhere)
+        able = ", ".join(name for name, recipe in _RECIPES.items() if recipe.anywhere)
         raise ValueError(f"{method} trains on the CPU in one process; only {able} use GPUs.")
     return "cpu"
 

@@ -21,7 +21,7 @@ from ovs_core.vocabulary.boxes import Box
 
 def clicks_are_ready(engine: Engine) -> bool:
     """Whether a file of SAM's weights is on this machine."""
-    return any(engine.store.locate(name) is not None for name in PROMPTS.weights)
+    return any(map(engine.store.has, PROMPTS.weights))
 
 
 def click_object(

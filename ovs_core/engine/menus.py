@@ -23,7 +23,7 @@ class MethodInfo:
     """One method on one encoder, for a menu.
 
     Attributes:
-        name, title, paper, description, rule, masks: see `ovs_core.methods.spec.MethodSpec`.
+        name, title, paper, description, rule, masks, ticked: see `ovs_core.methods.spec.MethodSpec`.
         options: what can be set, with the defaults that suit it on the encoder.
         views: intermediate quantities that it can show.
         available: it runs on the encoder, and what was trained for it is on this machine.
@@ -40,6 +40,7 @@ class MethodInfo:
     available: bool = True
     reason: str = ""
     masks: bool = False
+    ticked: bool = True
     views: frozenset[ViewKind] = frozenset()
     refiners: tuple[str, ...] = ()
 
@@ -117,6 +118,7 @@ def method_info(
         available=not reason,
         reason=reason,
         masks=method.masks,
+        ticked=method.ticked,
         views=method.view_kinds,
         refiners=refiners_for(method, refiners),
     )

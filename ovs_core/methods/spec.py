@@ -42,6 +42,7 @@ class MethodSpec:
         masks: whether it answers with mask proposals: panoptic and instance answers are possible.
         own_frame: whether it was trained at one frame with one prompt and keeps them where methods are
             compared; the others then look at one frame together.
+        ticked: whether Compare offers it ticked; not what takes far longer than all others together.
         calibrate: what options of the stage "decide" do beside scale and threshold.
     """
 
@@ -58,6 +59,7 @@ class MethodSpec:
     reads: Reads = "tokens"
     masks: bool = False
     own_frame: bool = False
+    ticked: bool = True
     calibrate: Calibrate = field(default=as_it_is)
 
     @property

@@ -117,7 +117,7 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     with gr.Row(elem_classes="ovs-run", equal_height=False):
         methods = gr.CheckboxGroup(
             method_choices(infos),
-            value=names,
+            value=[info.name for info in infos if info.name in names and info.ticked],
             label="Methods",
             info="All look at the same photo in the same windows, each with its own scale and threshold.",
             elem_id="compare-methods",

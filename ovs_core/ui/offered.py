@@ -78,11 +78,10 @@ def unavailable_html(infos: Collection[MethodInfo]) -> str:
 
 def refiner_choices(engine: Engine) -> list[tuple[str, str]]:
     """Title and name of every refiner; those that wait for a file of weights say so."""
-    here = engine.store.locate
     return [
         (
             spec.title
-            if not spec.weights or any(here(weights) for weights in spec.weights)
+            if not spec.weights or any(map(engine.store.has, spec.weights))
             else f"{spec.title} (needs a file)",
             name,
         )

@@ -32,6 +32,8 @@ class OptionFields:
         for option, value in zip(self.options, values, strict=True):
             if option.kind == "words" and isinstance(value, str):
                 value = [name.strip() for name in value.split(";") if name.strip()]
+            if option.kind in ("number", "integer") and isinstance(value, str):
+                value = _number(option, value.strip())
             if value in (None, "", [], OWN) or (option.kind == "switch" and value is False):
                 continue
             chosen[option.name] = option.checked(value)
@@ -83,12 +85,26 @@ def _field(option: Option, owners: str) -> Any:
         return gr.Dropdown([OWN, *option.choices], value=OWN, **about)
     if option.kind == "words":
         return gr.Textbox("", placeholder="a; b", **about)
-    return gr.Number(
-        None,
-        placeholder="the method's own",
-        precision=0 if option.kind == "integer" else None,
-        **about,
-    )
+    # Not gr.Number: an empty one that lies in a folded part of the page becomes 0 when that is opened.
+    return gr.Textbox("", placeholder="the method's own", max_lines=1, **about)
+
+
+def _number(option: Option, text: str) -> float | int | str:
+    """A number as typed, or "" for an empty field.
+
+    Raises:
+        ValueError: for anything else; one sentence.
+    """
+    if not text:
+        return ""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise ValueError(f"{option.name} must be a number, got {text!r}") from None
 
 
 def quick_sliders(engine: Engine, method: str, encoder: str) -> dict[str, gr.Slider]:

@@ -22,6 +22,7 @@ from ovs_core.types import Vocabulary
 PRESET = Preset(scale=20, threshold=0.0, short_side=64, window=None, stride=0, templates="single1")
 WORDS = Vocabulary((("dog", "puppy"), ("cat",)), ("wall",))
 HEADS = {"mvp_seg": "mvp_seg", "fc_clip": "fc_clip", "maft_plus": "maft_plus"}
+UNTRAINED = frozenset({"zegclip", "ldvc", "gkc", "two_stage"})  # no toy head here: they have own tests
 JOINT, WIDTH = CONFIG["embed_dim"], CONFIG["vision_cfg"]["width"]
 
 

@@ -15,6 +15,7 @@ from ovs_core.ui.app import build_ui
 
 OpenPage = Callable[..., Page]
 FULL = "CLIP ViT-B/16, OpenAI"
+NEW = "ZegCLIP, LDVC, GKC, Two stages (SimBaseline)"
 TICKS = "#compare-methods input"
 
 
@@ -47,12 +48,12 @@ def test_one_model_is_no_choice(open_page: OpenPage, address: str) -> None:
 
 def test_segment_follows_the_model(open_page: OpenPage, two_models: str, photo_file: Path) -> None:
     page = open_page(two_models)
-    expect(page.locator("#segment-missing")).to_contain_text("Not offered here: MAFT+. Why?")
+    expect(page.locator("#segment-missing")).to_contain_text(f"Not offered here: MAFT+, {NEW}. Why?")
     take_method(page, "MVP-SEG")
     take_model(page, FULL)
     method = page.locator("#method input")
     expect(method).to_have_value("NACLIP", timeout=PATIENCE)  # the one that was chosen does not run there
-    expect(page.locator("#segment-missing")).to_contain_text("MVP-SEG, FC-CLIP, MAFT+. Why?")
+    expect(page.locator("#segment-missing")).to_contain_text(f"MVP-SEG, FC-CLIP, MAFT+, {NEW}. Why?")
     method.click()
     expect(page.get_by_role("option", name="ClearCLIP")).to_be_visible()
     expect(page.get_by_role("option", name="MVP-SEG")).to_have_count(0)
@@ -94,7 +95,7 @@ def test_inspect_follows_the_model(open_page: OpenPage, two_models: str) -> None
     take_method(page, "FC-CLIP", "inspect-method")
     take_model(page, FULL)
     expect(page.locator("#inspect-method input")).to_have_value("NACLIP", timeout=PATIENCE)
-    expect(page.locator("#inspect-missing")).to_contain_text("MVP-SEG, FC-CLIP, MAFT+. Why?")
+    expect(page.locator("#inspect-missing")).to_contain_text(f"MVP-SEG, FC-CLIP, MAFT+, {NEW}. Why?")
 
 
 def test_a_model_that_came_later_is_offered_on_the_next_visit(open_page: OpenPage, tmp_path: Path) -> None:

@@ -117,7 +117,8 @@ def arguments(function: Any, photo: Any) -> list[Any]:
         if is_photo(field):
             return photo
         if type(field).__name__ == "Textbox":
-            return field.value or "dog"
+            own = (field.elem_id or "").startswith("option-")  # a number or nothing
+            return field.value or ("" if own else "dog")
         return None if field.stateful else field.value
 
     return [sent(field) for field in function.inputs]

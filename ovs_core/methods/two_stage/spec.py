@@ -72,7 +72,7 @@ SPECS = (
         "two_stage",
         "Two stages (SimBaseline)",
         "2112.14757",
-        "Proposes masks, then runs CLIP again on a picture of each: what one-pass methods are faster than.",
+        "Proposes masks, then runs CLIP again on a picture of each: slow, and plain crops say little.",
         "sum_n sigmoid(m_n) p_n, p_n = (trained head)^(1 - a) CLIP(crop of m_n)^a",
         bind,
         PRESETS,
@@ -82,5 +82,6 @@ SPECS = (
         reads="pyramid",
         masks=True,
         own_frame=True,
+        ticked=False,
     ),
 )
