@@ -26,11 +26,15 @@ def everyday_things() -> tuple[tuple[str, ...], ...]:
     return read_vocabulary("@cocoobject80", "none").classes
 
 
-def with_guards(vocabulary: Vocabulary, everyday: Sequence[tuple[str, ...]]) -> Vocabulary:
+def with_guards(vocabulary: Vocabulary, everyday: Sequence[tuple[str, ...]] | None = None) -> Vocabulary:
     """A single typed class with everyday names in its "everything else"; any other vocabulary as it is.
 
     Things that share a name with the class, in the singular or the plural or as its last word, are left out.
     A hidden list that the user wrote, or emptied, stays as written.
+
+    Args:
+        vocabulary: as typed.
+        everyday: classes and their names; None takes `everyday_things`, read only where they are needed.
     """
     if len(vocabulary.classes) > 1 or not _is_default(vocabulary.other):
         return vocabulary
@@ -38,7 +42,7 @@ def with_guards(vocabulary: Vocabulary, everyday: Sequence[tuple[str, ...]]) -> 
     hidden = {name.casefold() for name in vocabulary.other}
     guards = [
         name
-        for names in everyday
+        for names in (everyday_things() if everyday is None else everyday)
         if typed.isdisjoint(form for name in names for form in _forms(name))
         for name in names
         if name.casefold() not in hidden

@@ -17,7 +17,7 @@ from typing import Any
 from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute, is_out_of_memory
-from ovs_core.encoders.lone_word import everyday_things, with_guards
+from ovs_core.encoders.lone_word import with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.exemplars import takes_exemplars
@@ -320,7 +320,7 @@ class Engine:
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
             vocabulary = with_near_words(request.vocabulary, tower.near_words)
             if tower.family == "mini" and method.head is None:  # where the margin was measured
-                vocabulary = with_guards(vocabulary, everyday_things())
+                vocabulary = with_guards(vocabulary)
             request = replace(request, vocabulary=vocabulary)
             answer, used = self._evidence(request, settings, bound, job)
             image = request.photo.pixels

@@ -196,7 +196,7 @@ def models_tab(
     with gr.Row(elem_classes="ovs-models", equal_height=False):
         for name, entry in store.catalogue.items():
             here = file_here(store, name)
-            if entry.kind == "sam" or (entry.kind == "head" and here is None):  # nothing uses or offers them
+            if entry.kind == "head" and here is None:  # nothing offers them
                 continue
             with gr.Group(elem_classes="ovs-model"):
                 card = gr.HTML(card_html(entry, here), padding=False)

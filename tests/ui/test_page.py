@@ -13,7 +13,9 @@ from PIL import Image
 from playwright.sync_api import Download, Page, expect
 from serving import PHOTO_SIZE, served
 
+from ovs_core.checkpoints import load_catalogue
 from ovs_core.engine import Engine
+from ovs_core.refine import REFINERS
 from ovs_core.ui.app import build_ui
 
 OpenPage = Callable[..., Page]
@@ -234,6 +236,18 @@ def test_nothing_sticks_out_on_a_phone(open_page: OpenPage, address: str, photo_
         page.click(f"#{tab.lower()}-start")
         finished(page, tab.lower())
     assert fits(page)
+
+
+def test_every_file_that_a_refiner_waits_for_can_be_had_on_the_page(
+    open_page: OpenPage, address: str
+) -> None:
+    page = open_page(address)
+    open_tab(page, "Models")
+    shown = page.get_by_role("tabpanel").filter(has_text="Nothing is fetched").inner_text()
+    catalogue = load_catalogue()
+    wanted = {catalogue[name].title for spec in REFINERS.values() for name in spec.weights}
+    assert wanted
+    assert {title for title in wanted if title not in shown} == set()
 
 
 def test_reading_order_is_keyboard_order(open_page: OpenPage, address: str, photo_file: Path) -> None:
