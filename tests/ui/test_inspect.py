@@ -110,6 +110,7 @@ def test_other_words_and_methods_start_anew(open_page: OpenPage, mvp_address: st
     page = open_page(mvp_address)
     inspect(page, photo_file, "dog; grass; sky")
     pick_class(page, "sky")
+    expect(page.locator("[data-kind=view_maps] figcaption").first).to_contain_text("sky", timeout=PATIENCE)
     page.fill("#classes textarea", "boat; water")
     page.click("#inspect-start")
     expect(page.locator("[data-kind=class_gates] tbody tr")).to_have_count(2, timeout=PATIENCE)
