@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ovs_core.encoders.prompts import Tokenizer, clip_tokenizer, fill
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.engine.cache import ByteCache
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES, read_vocabulary
 
@@ -41,7 +42,7 @@ def clocks() -> Tensor:
 
 def measure(model: CLIP, names: Sequence[str], templates: tuple[str, ...]) -> tuple[Tensor, Tensor, float]:
     """Seconds a name (wall, CPU) of full prompts and of ours, and how far apart their rows are at most."""
-    encoder = TextEncoder(model, "benchmark", torch.device("cpu"), cache_bytes=0)
+    encoder = TextEncoder(model, "benchmark", torch.device("cpu"), memory=ByteCache(0))
     tokenize = clip_tokenizer(77)
     full_seconds, our_seconds, gap = torch.zeros(2), torch.zeros(2), 0.0
     with torch.inference_mode():

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from ovs_core.cache import ByteCache, CacheStats
+from ovs_core.engine.cache import ByteCache, CacheStats
 
 
 def test_least_recently_used_goes_first():

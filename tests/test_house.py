@@ -16,7 +16,7 @@ RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))  # how weights are made
 LONGEST_FILE = 400
 LONGEST_APP = 60
 
-GROUND = frozenset({"types", "options", "devices", "cache", "folders", "version"})
+GROUND = frozenset({"types", "options", "devices", "folders", "version"})
 VALUES = GROUND | {"image", "vocabulary", "windows", "checkpoints"}
 EVIDENCE = GROUND | {"evidence"}
 MODELS = VALUES | {"evidence", "encoders", "decoders", "methods", "refine"}
@@ -29,7 +29,6 @@ MAY_SEE = {
     "options": frozenset(),
     "folders": frozenset(),
     "version": frozenset(),
-    "cache": frozenset(),
     "devices": frozenset({"types"}),
     "windows": frozenset({"types"}),
     "image": GROUND,

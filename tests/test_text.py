@@ -12,6 +12,7 @@ from ovs_core.devices import Cancelled
 from ovs_core.encoders.prompts import clip_tokenizer, fill
 from ovs_core.encoders.text import TextEncoder, text_tower
 from ovs_core.encoders.text_rows import row_key
+from ovs_core.engine.cache import ByteCache
 from ovs_core.types import Vocabulary
 
 CPU = torch.device("cpu")
@@ -151,7 +152,7 @@ def test_what_was_asked_before_changes_no_bit():
 
 def test_no_memory_means_no_memory():
     tokenizer = CountingTokenizer()
-    encoder = make_encoder(tokenizer=tokenizer, cache_bytes=0)
+    encoder = make_encoder(tokenizer=tokenizer, memory=ByteCache(0))
     encoder.embed(vocabulary("dog"), TEMPLATES)
     encoder.embed(vocabulary("dog"), TEMPLATES)
     assert tokenizer.calls == 2

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovs_core.cache import ByteCache
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.deep_prompts import LanguagePrompts, template_start
 from ovs_core.encoders.prompts import (
@@ -34,10 +33,9 @@ from ovs_core.encoders.prompts import (
     insert_context,
     whole_words,
 )
-from ovs_core.encoders.text_rows import RowFiles, row_key
+from ovs_core.encoders.text_rows import RowFiles, RowMemory, Rows, row_key
 from ovs_core.types import TextBank, Vocabulary
 
-CACHE_BYTES = 32 << 20  # 16,000 names at D = 512
 BATCH_PROMPTS = 20  # of the 80 templates: short prompts do not wait for long ones, matrices stay large
 
 
@@ -194,7 +192,7 @@ class TextEncoder:
         device: where `model` lives; embeddings come out there, in float32.
         tokenizer: prompts to ids; None takes CLIP's byte-pair tokenizer.
         cache_dir: folder for rows on disk, made when needed; None keeps them in memory only.
-        cache_bytes: budget of the memory cache.
+        memory: keeps rows between questions, e.g. the engine's cache; None keeps every one of them.
     """
 
     def __init__(
@@ -205,14 +203,14 @@ class TextEncoder:
         *,
         tokenizer: Tokenizer | None = None,
         cache_dir: Path | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        memory: RowMemory | None = None,
     ) -> None:
         self.identity = identity
         self._tower = text_tower(model.eval().requires_grad_(False))
         self._device = device
         self._tokenize = tokenizer or clip_tokenizer(self._tower.context_length)
         self._disk = None if cache_dir is None else RowFiles(cache_dir)
-        self._memory = ByteCache(cache_bytes)
+        self._memory: RowMemory = Rows() if memory is None else memory
 
     def embed(
         self,
@@ -373,7 +371,7 @@ class TextEncoder:
 
     def _remembered(self, key: str, encode: Callable[[], Tensor]) -> Tensor:
         """A row by its key: from memory, from disk, or made by `encode` and kept in both."""
-        row: Tensor | None = self._memory.get("text", key)
+        row: Tensor | None = self._memory.get("rows", key)
         if row is not None:
             return row
         row = None if self._disk is None else self._disk.read(key)
@@ -381,7 +379,7 @@ class TextEncoder:
             row = encode()
             if self._disk is not None:
                 self._disk.write(key, row)
-        self._memory.put("text", key, row, row.nbytes)
+        self._memory.put("rows", key, row, row.nbytes)
         return row
 
     @torch.no_grad()

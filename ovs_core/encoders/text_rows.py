@@ -1,4 +1,4 @@
-"""Text embeddings on disk: what a row depends on, and one small checked file per row."""
+"""Rows of text embeddings that are kept: what one depends on, in memory, on disk one checked file each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +24,33 @@ DIGEST_BYTES = 32  # SHA-256
 def row_key(identity: str, templates: tuple[str, ...], name: str) -> str:
     """SHA-256 hex of everything a row depends on."""
     return hashlib.sha256(json.dumps([identity, templates, name]).encode()).hexdigest()
+
+
+class RowMemory(Protocol):
+    """What keeps rows in memory; `ovs_core.engine.cache.ByteCache` does, within the engine's budget."""
+
+    def get(self, kind: str, key: Hashable) -> Any | None:
+        """The row kept under `key`, or None."""
+        ...
+
+    def put(self, kind: str, key: Hashable, value: Any, nbytes: int) -> None:
+        """Keep a row of `nbytes`."""
+        ...
+
+
+class Rows:
+    """Every row that was put in: for programs that ask few names and then end, as recipes do."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, Hashable], Any] = {}
+
+    def get(self, kind: str, key: Hashable) -> Any | None:
+        """The row kept under `key`, or None."""
+        return self._rows.get((kind, key))
+
+    def put(self, kind: str, key: Hashable, value: Any, nbytes: int) -> None:
+        """Keep a row."""
+        self._rows[kind, key] = value
 
 
 class RowFiles:

@@ -30,6 +30,7 @@ from ovs_core.encoders.loading import (
 from ovs_core.encoders.mini_pyramid import MiniPyramid
 from ovs_core.encoders.near_words import NearWords
 from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.text_rows import RowMemory
 from ovs_core.options import Option
 from ovs_core.types import Pyramid
 
@@ -263,7 +264,13 @@ ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
 )
 
 
-def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_dir: Path | None) -> Tower:
+def build_tower(
+    spec: EncoderSpec,
+    loaded: LoadedModel,
+    compute: Compute,
+    text_dir: Path | None,
+    memory: RowMemory | None = None,
+) -> Tower:
     """Both encoders of a loaded model on a device; the model is taken over.
 
     The text tower stays in float32: it is small work, and its embeddings are kept on disk for every
@@ -274,6 +281,7 @@ def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_d
         loaded: the model and the names of its weights.
         compute: device, and precision of the image tower.
         text_dir: folder for text embeddings; None keeps them in memory.
+        memory: where; None keeps all of them.
     """
     sha256 = next(iter(loaded.weights.values()))
     model = loaded.model.eval().to(compute.device)
@@ -297,7 +305,11 @@ def build_tower(spec: EncoderSpec, loaded: LoadedModel, compute: Compute, text_d
             dtype=compute.dtype,
         )
     text = TextEncoder(
-        model, tower_identity(spec.name, sha256, torch.float32), compute.device, cache_dir=text_dir
+        model,
+        tower_identity(spec.name, sha256, torch.float32),
+        compute.device,
+        cache_dir=text_dir,
+        memory=memory,
     )
     pyramid = None if spec.pyramid is None else spec.pyramid(spec.name, identity, loaded, compute)
     return Tower(

@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ovs_core.cache import ByteCache
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute, is_out_of_memory
 from ovs_core.encoders.lone_word import with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
+from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.labelling import label, label_again, resized
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
@@ -99,7 +99,7 @@ class Engine:
         self.method_specs = methods
         self.refiner_specs = refiners
         cache = cache_folder()
-        self._loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"))
+        self._loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"), self.cache)
 
     def segment(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import Compute
 from ovs_core.encoders.towers import EncoderSpec, Tower, build_tower
+from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.request import Job
 from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.head_format import HeadFile
@@ -40,13 +41,17 @@ class Loaded:
     Args:
         methods: registry name -> spec, of all methods.
         compute: where everything goes.
-        text_dir: folder that keeps text embeddings between runs; None keeps them in memory.
+        text_dir: folder that keeps text embeddings between runs; None keeps them in memory only.
+        cache: keeps them in memory.
     """
 
-    def __init__(self, methods: Mapping[str, MethodSpec], compute: Compute, text_dir: Path | None) -> None:
+    def __init__(
+        self, methods: Mapping[str, MethodSpec], compute: Compute, text_dir: Path | None, cache: ByteCache
+    ) -> None:
         self._methods = methods
         self._compute = compute
         self._text_dir = text_dir
+        self._cache = cache
         self._residents: OrderedDict[str, _Resident] = OrderedDict()
         self._refiner_models: OrderedDict[str, Any] = OrderedDict()
         self._loading = threading.Lock()
@@ -86,7 +91,8 @@ class Loaded:
         if kept is None or not _is_current(kept.tower, encoder, store):
             self._residents.pop(encoder.name, None)
             with job.on_device("load", self._compute):
-                tower = build_tower(encoder, encoder.load(store), self._compute, self._text_dir)
+                loaded = encoder.load(store)
+                tower = build_tower(encoder, loaded, self._compute, self._text_dir, self._cache)
             self._residents[encoder.name] = kept = _Resident(tower)
             while len(self._residents) > MAX_TOWERS:
                 self._residents.popitem(last=False)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ovs_core.cache import ByteCache
 from ovs_core.devices import Compute
 from ovs_core.encoders.lone_word import lowered
+from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.exemplars import joint_tokens
 from ovs_core.engine.request import Job, Request
 from ovs_core.engine.settings import Settings
