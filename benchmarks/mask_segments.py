@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovs_core.training.data import IGNORE, Sample
-from ovs_core.types import LabelMap
+from ovs_core.training.data import Sample
+from ovs_core.types import IGNORE, LabelMap
 
 LEAST_PART = 64  # pixels of a connected part of labels that is a segment
 

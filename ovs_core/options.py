@@ -93,7 +93,7 @@ class Preset:
 
     Attributes:
         scale: multiplies cosine similarity before the softmax over names.
-        threshold: a pixel whose best class has a smaller share becomes 0 = other, in [0, 1].
+        threshold: a pixel whose best class is less probable becomes 0 = other, in [0, 1].
         short_side: frame the photo is resized to, shorter side in pixels.
         window: side of square sliding windows in frame pixels; None runs the whole image at once.
         stride: step between windows, in frame pixels; unused without `window`.

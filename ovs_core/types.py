@@ -19,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-OTHER = 0
-"""The only label with a meaning of its own: nothing the user typed. "Not known" is a mask, never a label."""
+# All special labels. Label maps count classes from 1, and what nobody knows is a mask of its own (`known`).
+# Training counts classes of pixels and masks from 0, as losses index them, and needs two more.
+OTHER = 0  # label maps: none of the classes
+UNLISTED = -1  # training: surely none of the classes listed (the sample's, the seen ones, those asked about)
+IGNORE = -2  # training: nobody knows, no loss counts it
 
 Color = tuple[int, int, int]
 """(R, G, B) in 0..255."""
@@ -357,7 +360,7 @@ class ClassSummary:
         names: synonyms as typed, first one shown.
         color: (R, G, B) in 0..255.
         area_share: part of the photo's pixels, in [0, 1].
-        mean_score: mean winning share over the pixels of this class, in [0, 1]; 0 where it won nothing.
+        mean_score: mean probability of the class over its pixels, in [0, 1]; 0 where it won nothing.
     """
 
     label: int

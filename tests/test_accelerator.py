@@ -45,7 +45,7 @@ from ovs_core.options import Preset
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import draw_from
 from ovs_core.training.maft_plus import MaftPlan, training_losses
-from ovs_core.training.processes import ALONE, Processes, add_up
+from ovs_core.training.processes import SINGLE_PROCESS, Processes, all_reduce
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import parse_vocabulary
 
@@ -422,13 +422,15 @@ def official_step(place, processes):
     )
     torch.stack(list(losses.values())).sum().backward()
     trained = [*head.parameters(), *student.visual.trunk.stages.parameters()]
-    losses = add_up(trained, losses, processes)
+    losses = all_reduce(trained, losses, processes)
     gradients = [torch.zeros(()) if one.grad is None else one.grad.cpu() for one in trained]
     return {name: value.item() for name, value in losses.items()}, gradients
 
 
 class TestTraining:
-    @pytest.mark.parametrize("processes", [ALONE, Processes(0, 2, lambda one: 2 * one)], ids=["one", "two"])
+    @pytest.mark.parametrize(
+        "processes", [SINGLE_PROCESS, Processes(0, 2, lambda one: 2 * one)], ids=["one", "two"]
+    )
     def test_a_step_of_the_official_recipe(self, processes):
         (losses, gradients), (other, found) = (official_step(place, processes) for place in (CPU, DEVICE))
         assert other == pytest.approx(losses, rel=1e-4, abs=1e-5)

@@ -17,14 +17,14 @@ from ovs_core.methods.training_free.attention_rules import (
     RULES,
     Rule,
     attention_weights,
-    gaussian_bump,
+    gaussian_kernel,
     key_smoothing,
     leave_last_block,
     maskclip_value_path,
     prompt_denoising,
 )
 
-OFFICIAL = {**RULES, "naclip_std2": replace(RULES["naclip"], bump_std=2.0)}
+OFFICIAL = {**RULES, "naclip_std2": replace(RULES["naclip"], kernel_std=2.0)}
 
 
 def hand_block():
@@ -84,21 +84,21 @@ def test_attention_weights_by_hand(name):
     torch.testing.assert_close(weights[0], torch.tensor(HAND_WEIGHTS[name]), atol=2e-6, rtol=0)
 
 
-def test_the_bump_by_hand():
+def test_the_kernel_by_hand():
     # Patches of a 1 x 3 row, std 1: exp(-0.5) one step away, exp(-2) two; the class token has none.
     near, far = 0.606531, 0.135335
     expected = torch.tensor([[0, 0, 0, 0], [0, 1, near, far], [0, near, 1, near], [0, far, near, 1]])
-    torch.testing.assert_close(gaussian_bump((1, 3), 1.0, like=torch.zeros(1)), expected)
-    square = gaussian_bump((2, 2), 1.0, like=torch.zeros(1))
+    torch.testing.assert_close(gaussian_kernel((1, 3), 1.0, like=torch.zeros(1)), expected)
+    square = gaussian_kernel((2, 2), 1.0, like=torch.zeros(1))
     assert square[1, 4].item() == pytest.approx(0.367879, abs=1e-6)  # a diagonal step: exp(-1)
 
 
-def test_the_bump_knows_rows_from_columns():
-    bump = gaussian_bump((2, 3), 5.0, like=torch.zeros(1))
+def test_the_kernel_knows_rows_from_columns():
+    kernel = gaussian_kernel((2, 3), 5.0, like=torch.zeros(1))
     # From patch (0, 0): (0, 2) is index 3 and two steps away, (1, 0) is index 4 and one step away.
-    torch.testing.assert_close(bump[1, 3], torch.tensor(-4 / 50).exp())
-    torch.testing.assert_close(bump[1, 4], torch.tensor(-1 / 50).exp())
-    assert torch.equal(bump, bump.T)
+    torch.testing.assert_close(kernel[1, 3], torch.tensor(-4 / 50).exp())
+    torch.testing.assert_close(kernel[1, 4], torch.tensor(-1 / 50).exp())
+    assert torch.equal(kernel, kernel.T)
 
 
 @pytest.mark.parametrize("image", [0, 1])
@@ -227,7 +227,7 @@ def test_without_a_near_preference_naclip_is_kk_reduced():
     visual = make_visual(6)
     x = tokens_before_last_block(visual, torch.randn(1, 3, 32, 48))
     block = visual.transformer.resblocks[-1]
-    flat = replace(RULES["naclip"], bump_std=None)
+    flat = replace(RULES["naclip"], kernel_std=None)
     reduced = leave_last_block(RULES["kk_reduced"], block, x, (2, 3))
     assert torch.equal(leave_last_block(flat, block, x, (2, 3)), reduced)
     assert not torch.allclose(leave_last_block(RULES["naclip"], block, x, (2, 3)), reduced, atol=1e-3)
@@ -256,9 +256,9 @@ def test_a_block_is_only_read():
     assert not any(module._forward_hooks for module in block.modules())
 
 
-def test_a_bump_needs_a_width():
-    with pytest.raises(ValueError, match="bump_std must be above 0"):
-        Rule("no width", ("kk",), bump_std=0.0)
+def test_a_kernel_needs_a_width():
+    with pytest.raises(ValueError, match="kernel_std must be above 0"):
+        Rule("no width", ("kk",), kernel_std=0.0)
 
 
 def test_rules_can_not_be_changed_by_anyone():

@@ -15,9 +15,9 @@ from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.methods.gkc.official import head_state, projection_state, tower_state
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig, class_logits, name_logits
 from ovs_core.training.gkc_model import GkcLossPlan, GkcProjections, Lesson, batch_losses
-from ovs_core.training.losses import UNKNOWN, BatchPart, Target, draw_from
+from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.processes import Processes, parts_of
-from ovs_core.types import Vocabulary
+from ovs_core.types import UNLISTED, Vocabulary
 
 DIMS = (16, 32, 64, 128)
 JOINT, WIDTH, LAYERS = 32, 64, 2
@@ -129,7 +129,7 @@ def test_region_dropout_silences_matched_queries():
 
 def test_masks_of_unknown_class_teach_their_shape_alone():
     squares = make_lesson().targets[0].masks
-    target = Target(torch.tensor([UNKNOWN, UNKNOWN]), squares)
+    target = Target(torch.tensor([UNLISTED, UNLISTED]), squares)
     lesson = make_lesson(targets=[target, target], lists=None, masks=(2, 2))
     found = losses(lesson, SMALL)
     assert float(found["loss_ce"].weight) == pytest.approx(0.1 * 12)

@@ -20,7 +20,7 @@ from ovs_core.encoders.clip_resnet import attention_pool, pyramid
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import load_gkc_head
 from ovs_core.methods.gkc.student import GkcHeadConfig, class_logits
-from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources
 from ovs_core.training.gkc import (
     GkcPlan,
@@ -50,7 +50,8 @@ from ovs_core.training.gkc_photos import (
     train_gkc_photos,
 )
 from ovs_core.training.loop import Schedule, _rate, fit
-from ovs_core.training.losses import UNKNOWN, Target, draw_from
+from ovs_core.training.losses import Target, draw_from
+from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import TEMPLATES
 
 CPU = torch.device("cpu")
@@ -103,8 +104,8 @@ def test_without_diversification_lists_are_plain(words):
 
 
 def test_masks_that_nobody_names_have_no_word(words):
-    lesson = make_lesson(words, targets([UNKNOWN, 1]), [torch.ones(2, 4)], "plain", np.random.default_rng(0))
-    assert lesson.labels[0].tolist() == [UNKNOWN, 1]
+    lesson = make_lesson(words, targets([UNLISTED, 1]), [torch.ones(2, 4)], "plain", np.random.default_rng(0))
+    assert lesson.labels[0].tolist() == [UNLISTED, 1]
     assert lesson.words[0][0].abs().sum() == 0
 
 
@@ -282,12 +283,12 @@ def test_defaults_are_the_papers():
 
 
 def test_crops_of_a_photo_become_targets():
-    labels = np.full((8, 8), OTHER, np.int16)
+    labels = np.full((8, 8), UNLISTED, np.int16)
     labels[:4], labels[4:6], labels[7] = 0, 1, IGNORE
     labels[6, 0] = 2  # too small to count
     sample = Sample(np.zeros((8, 8, 3), np.uint8), labels, (("dog",), (), ("dog",)))
     target = target_of(sample, {"dog": 5})
-    assert target.classes.tolist() == [5, UNKNOWN]
+    assert target.classes.tolist() == [5, UNLISTED]
     assert target.masks.sum(dim=(1, 2)).tolist() == [32, 16]
     assert target.unclear.sum() == 8
 

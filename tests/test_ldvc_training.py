@@ -18,7 +18,6 @@ from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, load_prompted_head
 from ovs_core.methods.ldvc.method import PromptedSegmenter, PromptedText, prompted_encoder
 from ovs_core.methods.ldvc.official import decoder_state
 from ovs_core.training import ldvc
-from ovs_core.training.data import IGNORE
 from ovs_core.training.ldvc import (
     Learner,
     PromptedPlan,
@@ -30,9 +29,8 @@ from ovs_core.training.ldvc import (
 from ovs_core.training.ldvc_data import Batch, CropPlan, Crops, open_split
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, _rate
-from ovs_core.training.mvp_seg_data import UNSEEN
 from ovs_core.training.processes import Processes
-from ovs_core.types import Vocabulary, Window
+from ovs_core.types import IGNORE, UNLISTED, Vocabulary, Window
 from ovs_core.vocabulary import BENCHMARKS
 from ovs_core.vocabulary.splits import SPLITS
 
@@ -86,8 +84,8 @@ def test_pseudo_labels_equal_zegclips(reference):
     found = made(reference["in.visual"], reference["in.cls"], reference["in.text"])
     logits = F.interpolate(found.scores, size=(32, 32), mode="bilinear", align_corners=False)
     labels = reference["in.gt"].long()
-    assert (labels == UNSEEN).any()
-    guessed = pseudo_labels(logits, labels, torch.tensor([5, 6]), UNSEEN)
+    assert (labels == UNLISTED).any()
+    guessed = pseudo_labels(logits, labels, torch.tensor([5, 6]), UNLISTED)
     assert torch.equal(guessed, reference["out.pseudo_label_gt"].long())
 
 
@@ -143,7 +141,7 @@ def test_tables_with_counts_are_read_and_blocks_held_out(tmp_path):
     assert [path.stem for path in held.paths] == ["08", "09", "18", "19"]
     assert len(train.paths) == 16
     assert not {*train.paths} & {*held.paths}
-    assert train.sample(0, unseen=UNSEEN).labels[30, 60] == 1
+    assert train.sample(0, unseen=UNLISTED).labels[30, 60] == 1
 
 
 @pytest.mark.parametrize(
@@ -176,7 +174,7 @@ def test_kept_crops_are_made_once(tmp_path, photos):
     batch = crops.batch([(3, 0), (0, 9)])
     assert batch.patches.shape == (2, 32, 4, 4)
     assert batch.labels.shape == (2, 16, 16)
-    assert set(batch.labels.unique().tolist()) <= {IGNORE, UNSEEN, 0, 1}
+    assert set(batch.labels.unique().tolist()) <= {IGNORE, UNLISTED, 0, 1}
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").iterdir()}
     again = Crops(vision, photos, CROPS, *RGB, tmp_path / "kept").batch([(3, 1), (0, 2)])
     assert torch.equal(batch.patches, again.patches)

@@ -18,14 +18,15 @@ from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training import mask_tuning
-from ovs_core.training.data import IGNORE, OTHER, CamVid, Pets, Sample
+from ovs_core.training.data import CamVid, Pets, Sample
 from ovs_core.training.fc_clip import MaskSources, _rays, train_fc_clip
-from ovs_core.training.losses import UNKNOWN, Target, class_loss, on_unclear_ground
+from ovs_core.training.losses import Target, class_loss, on_unclear_ground
 from ovs_core.training.mask_crops import MOST_MASKS, NO_MASK, NOTHING, UNCLEAR, kept_labels
 from ovs_core.training.mask_photos import CocoInstances, camvid_sample, paste, pet_sample
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.matcher import MatchWeights, match
+from ovs_core.types import IGNORE, UNLISTED
 
 
 @pytest.fixture
@@ -40,13 +41,13 @@ def test_objects_in_front_and_what_is_not_known(coco):
     assert front.groups == (("person",), ("dog",))
     assert front.labels[5, 5] == 0  # the person, as the larger one, behind
     assert front.labels[20, 20] == 1
-    assert front.labels[63, 95] == OTHER
+    assert front.labels[63, 95] == UNLISTED
     hidden = photos.read(1)
     assert hidden.groups == ()
     assert (hidden.labels[:, :2] == IGNORE).all()  # the crowd
     assert hidden.labels[20, 50] == IGNORE  # the zebra
-    assert hidden.labels[20, 20] == OTHER
-    assert (photos.read(2).labels == OTHER).all()
+    assert hidden.labels[20, 20] == UNLISTED
+    assert (photos.read(2).labels == UNLISTED).all()
 
 
 def test_nothing_hidden_is_everything_seen(coco):
@@ -78,7 +79,7 @@ def test_a_street_has_a_mask_per_material_and_no_classes(tmp_path):
 
 
 def test_a_pasted_object_is_in_front_and_in_the_crop():
-    donor = np.full((100, 120), OTHER, np.int16)
+    donor = np.full((100, 120), UNLISTED, np.int16)
     donor[20:80, 30:90] = 0
     red = np.zeros((100, 120, 3), np.uint8)
     red[20:80, 30:90, 0] = 255
@@ -95,13 +96,13 @@ def test_a_pasted_object_is_in_front_and_in_the_crop():
 
 
 def test_nothing_large_enough_is_pasted():
-    onto = Sample(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), OTHER, np.int16), ())
+    onto = Sample(np.zeros((8, 8, 3), np.uint8), np.full((8, 8), UNLISTED, np.int16), ())
     donor = Sample(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.int16), (("dog",),))
     assert paste(onto, donor, np.random.default_rng(0)) is onto
 
 
 def test_small_masks_do_not_count():
-    labels = np.full((64, 64), OTHER, np.int16)
+    labels = np.full((64, 64), UNLISTED, np.int16)
     labels[:32, :32], labels[40:44, 40:44], labels[:, 60:] = 0, 1, IGNORE
     labels[48:, :32] = 2
     kept = kept_labels(Sample(np.zeros((64, 64, 3), np.uint8), labels, (("dog",), ("cat",), ())), {"dog": 5})
@@ -111,14 +112,14 @@ def test_small_masks_do_not_count():
     assert (kept.labels[:, 30:] == UNCLEAR).all()
     assert kept.labels[17, 17] == NOTHING
     assert (kept.labels[24:, :16] == 1).all()  # nobody asks for its class
-    assert kept.classes.tolist() == [5, UNKNOWN, *[NO_MASK] * (MOST_MASKS - 2)]
+    assert kept.classes.tolist() == [5, UNLISTED, *[NO_MASK] * (MOST_MASKS - 2)]
 
 
 def test_unclear_queries_and_unknown_classes_do_not_count():
     logits = torch.zeros(1, 3, 3)
     logits[0, 2] = torch.tensor([9.0, 0.0, 0.0])  # would cost dearly as "no object"
     left = torch.tensor([False, False, True])
-    assigned = [(torch.tensor([0]), torch.tensor([UNKNOWN]))]
+    assigned = [(torch.tensor([0]), torch.tensor([UNLISTED]))]
     found = class_loss(logits, assigned, 0.1, [left])
     assert found.item() == pytest.approx(np.log(3))  # query 1 alone
     nothing = class_loss(logits, assigned, 0.1, [torch.tensor([False, True, True])])
@@ -138,7 +139,7 @@ def test_a_mask_of_unknown_class_is_matched_by_its_shape():
     masks = torch.full((2, 4, 4), -9.0)
     masks[1, :2] = 9.0
     logits = torch.tensor([[0.0, 9.0], [0.0, 0.0]])
-    target = Target(torch.tensor([UNKNOWN]), masks[1:] > 0)
+    target = Target(torch.tensor([UNLISTED]), masks[1:] > 0)
     queries, _ = match(logits, masks, target, torch.rand(1, 64, 2), MatchWeights(100, 5, 5))
     assert queries.tolist() == [1]
 

@@ -16,15 +16,16 @@ from benchmarks.mask_segments import true_classes, true_segments
 from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.towers import EncoderSpec
-from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+from ovs_core.types import IGNORE, UNLISTED
 
 NAMES = ("person", "dog", "zebra")
 
 
 def test_truth_of_objects():
-    labels = np.array([[0, 1, OTHER, IGNORE]], np.int16)
+    labels = np.array([[0, 1, UNLISTED, IGNORE]], np.int16)
     sample = Sample(np.zeros((1, 4, 3), np.uint8), labels, (("dog",), ("person",)))
     assert classes_of(true_segments(sample)) == [[1, 2, 0, None]]
     assert classes_of(true_classes(sample, NAMES)) == [[2, 1, None, None]]

@@ -21,8 +21,7 @@ from ovs_core.methods.mvp_seg.contexts import Contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
 from ovs_core.training import mvp_seg_plus
-from ovs_core.training.data import IGNORE
-from ovs_core.training.mvp_seg_data import UNSEEN, open_photos
+from ovs_core.training.mvp_seg_data import open_photos
 from ovs_core.training.mvp_seg_plus import (
     DeepLabV2Head,
     PlusPlan,
@@ -38,7 +37,7 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
-from ovs_core.types import Vocabulary
+from ovs_core.types import IGNORE, UNLISTED, Vocabulary
 
 DATA = Path(__file__).parent / "data" / "mvp_seg_plus_head.safetensors"
 CPU = torch.device("cpu")
@@ -88,7 +87,7 @@ def test_labels_of_both_phases_equal_the_official_ones(official):
 
 
 def test_only_marked_pixels_are_guessed_and_unsure_ones_left_out():
-    labels = torch.tensor([[[UNSEEN, 0, IGNORE, UNSEEN]]])
+    labels = torch.tensor([[[UNLISTED, 0, IGNORE, UNLISTED]]])
     logits = torch.tensor([[[[2.0, 9, 9, 0.0]], [[0.0, 0, 0, 0.1]]]])
     assert fill_unseen(labels, logits, 3).tolist() == [[[3, 0, IGNORE, 4]]]
     assert fill_unseen(labels, logits, 3, confidence=0.6).tolist() == [[[3, 0, IGNORE, IGNORE]]]
@@ -140,7 +139,7 @@ def test_student_learns_unseen_classes_from_its_teacher(tmp_path, photos):
     assert asked == [2] * 40  # the second half guesses by itself
     assert torch.equal(embeddings, before)
     assert not student.training
-    sample = photos.sample(0, unseen=UNSEEN)
+    sample = photos.sample(0, unseen=UNLISTED)
     pixels = torch.from_numpy(sample.pixels.copy()).permute(2, 0, 1)[None] / 255
     with torch.no_grad():
         logits = classify(student(pixels), embeddings)
@@ -160,7 +159,7 @@ def test_loss_by_hand():
     """A seen pixel of class 0, an unseen one that looks like class 2 most, one that does not count."""
     student, embeddings = nn.Identity(), torch.eye(3)
     pixels = torch.tensor([[[[2.0, 0, 5]], [[0.0, 1, 5]], [[1.0, 3, 5]]]])
-    labels = torch.tensor([[[0, UNSEEN, IGNORE]]])
+    labels = torch.tensor([[[0, UNLISTED, IGNORE]]])
     seen = cross_entropy([2.0, 0, 1], 0)
     own = student_loss(student, embeddings, pixels, labels, 1, None)
     torch.testing.assert_close(own, (seen + cross_entropy([0.0, 1, 3], 2)) / 2)

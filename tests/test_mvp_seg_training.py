@@ -18,7 +18,6 @@ from ovs_core.encoders.text import text_tower
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.formulas import orthogonality
 from ovs_core.training import mvp_seg, mvp_seg_data
-from ovs_core.training.data import IGNORE
 from ovs_core.training.loop import Schedule
 from ovs_core.training.mvp_seg import (
     MvpSegPlan,
@@ -32,7 +31,6 @@ from ovs_core.training.mvp_seg import (
 )
 from ovs_core.training.mvp_seg_data import (
     SPLITS,
-    UNSEEN,
     CachedCrops,
     CropPlan,
     cache_crops,
@@ -40,6 +38,7 @@ from ovs_core.training.mvp_seg_data import (
     open_photos,
     spoken_name,
 )
+from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import BENCHMARKS
 
 FORMULAS = Path(__file__).parent / "data" / "mvp_seg_formulas.npz"
@@ -125,11 +124,11 @@ def photos(tmp_path):
 def test_photos_know_seen_from_unseen(photos):
     assert photos.seen == ("cat", "dog")
     assert photos.unseen == ("zebra",)
-    left_out, marked = (photos.sample(0, unseen=value).labels for value in (IGNORE, UNSEEN))
+    left_out, marked = (photos.sample(0, unseen=value).labels for value in (IGNORE, UNLISTED))
     assert np.unique(left_out).tolist() == [IGNORE, 0, 1]
     assert marked[30, 10] == 0
     assert marked[30, 60] == 1
-    assert marked[70, 10] == UNSEEN
+    assert marked[70, 10] == UNLISTED
     assert left_out[70, 10] == marked[0, 0] == marked[30, 95] == IGNORE
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from ovs_core.checkpoints import read_state, read_training_state
 from ovs_core.cli import train
 from ovs_core.training.losses import BatchPart, draw_points
-from ovs_core.training.processes import ALONE, Mean, Processes, add_up, parts_of, started
+from ovs_core.training.processes import SINGLE_PROCESS, Mean, Processes, all_reduce, parts_of, started
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = 100  # seconds
@@ -30,11 +30,11 @@ def other(*said):
 
 
 def test_each_sample_has_one_process():
-    shares = [Processes(rank, 3).own(range(8)) for rank in range(3)]
-    assert [list(share) for share in shares] == [[0, 3, 6], [1, 4, 7], [2, 5]]
-    assert ALONE.own("abc") == "abc"
+    shards = [Processes(rank, 3).shard(range(8)) for rank in range(3)]
+    assert [list(shard) for shard in shards] == [[0, 3, 6], [1, 4, 7], [2, 5]]
+    assert SINGLE_PROCESS.shard("abc") == "abc"
     with pytest.raises(ValueError, match="a step of 2 crops cannot be shared by 3 processes"):
-        Processes(0, 3).own([1, 2])
+        Processes(0, 3).shard([1, 2])
 
 
 def test_parts_weigh_what_is_in_them():
@@ -42,7 +42,7 @@ def test_parts_weigh_what_is_in_them():
     here = Processes(0, 2, other([1.0, 0.0]))
     means = {"a": Mean(torch.tensor(4.0), torch.tensor(3)), "b": Mean(torch.tensor(0.0), torch.tensor(0))}
     assert {name: float(part) for name, part in parts_of(means, here).items()} == {"a": 3.0, "b": 0.0}
-    assert parts_of(means, ALONE)["a"] is means["a"].value
+    assert parts_of(means, SINGLE_PROCESS)["a"] is means["a"].value
 
 
 def test_gradients_and_losses_are_added_up():
@@ -50,7 +50,7 @@ def test_gradients_and_losses_are_added_up():
     first.grad = torch.tensor([1.0, 2.0])
     # The other process has a gradient for the second tensor alone; nobody has one for the third.
     said = [0.0, 0.0, 5.0, 6.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.25]
-    losses = add_up([first, second, third], {"loss": torch.tensor(0.5)}, Processes(0, 2, other(said)))
+    losses = all_reduce([first, second, third], {"loss": torch.tensor(0.5)}, Processes(0, 2, other(said)))
     assert first.grad.tolist() == [1.0, 2.0]
     assert second.grad.tolist() == [5.0, 6.0]
     assert third.grad is None
@@ -76,7 +76,7 @@ def test_points_of_a_picture_do_not_depend_on_who_has_it():
 def test_one_process_needs_no_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with started("cpu", {}) as (processes, device):
-        assert processes == ALONE
+        assert processes == SINGLE_PROCESS
         assert device == torch.device("cpu")
     with (
         pytest.raises(ModuleNotFoundError, match="several processes need accelerate"),

@@ -4,17 +4,8 @@ import numpy as np
 import pytest
 from training_toys import make_camvid, make_pets
 
-from ovs_core.training.data import (
-    CAMVID_NAMES,
-    IGNORE,
-    MID_GREY,
-    OTHER,
-    CamVid,
-    Pets,
-    Sample,
-    crop_sample,
-    start_of_crop,
-)
+from ovs_core.training.data import CAMVID_NAMES, MID_GREY, CamVid, Pets, Sample, crop_sample, start_of_crop
+from ovs_core.types import IGNORE, UNLISTED
 
 
 def rng(seed=0):
@@ -69,14 +60,14 @@ def test_pets_go_by_kind_or_breed(tmp_path, stem, words, absent):
     assert samples[0].absent == absent
     assert (samples[0].labels[:10] == 0).all()
     assert (samples[0].labels[10:12] == IGNORE).all()
-    assert (samples[0].labels[12:] == OTHER).all()
+    assert (samples[0].labels[12:] == UNLISTED).all()
 
 
 def picture(height, width, placed=True):
-    """Left half label 0, right half OTHER; red rises with the column."""
+    """Left half label 0, right half UNLISTED; red rises with the column."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., 0] = np.linspace(0, 250, width).astype(np.uint8)
-    labels = np.full((height, width), OTHER, np.int16)
+    labels = np.full((height, width), UNLISTED, np.int16)
     labels[:, : width // 2] = 0
     return Sample(pixels, labels, (("dog",),), ("cat",), ("sky",), placed)
 
@@ -113,7 +104,7 @@ def test_pixels_and_labels_are_flipped_together():
 
 def test_a_tile_without_place_is_not_resized():
     crop = crop_sample(picture(48, 48, placed=False), 48, (500, 500), rng())
-    assert sorted(np.unique(crop.labels)) == [OTHER, 0]
+    assert sorted(np.unique(crop.labels)) == [UNLISTED, 0]
     assert (crop.labels == 0).sum() == 48 * 24
 
 

@@ -7,7 +7,7 @@ from training_toys import CONFIG
 
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.upsampling import NeighbourShares, bilinear_shares, neighbours, sharpen
+from ovs_core.encoders.upsampling import NeighbourShares, bilinear_weights, neighbours, sharpen
 from ovs_core.options import Preset
 
 
@@ -19,32 +19,34 @@ def test_neighbours_by_hand():
     assert near[0, :, 0, 0].tolist() == [1, 1, 2, 1, 1, 2, 4, 4, 5]
 
 
-def test_bilinear_shares_by_hand():
-    shares = bilinear_shares()
-    torch.testing.assert_close(shares.sum(dim=0), torch.ones(4, 4))
+def test_bilinear_weights_by_hand():
+    weights = bilinear_weights()
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(4, 4))
     # The first of four positions lies 3/8 of a token up and left of the middle: 3/8 x 3/8 of that corner.
     exact = torch.tensor([9, 15, 0, 15, 25, 0, 0, 0, 0]) / 64
-    torch.testing.assert_close(shares[:, 0, 0], (exact + 0.02) / 1.18)
+    torch.testing.assert_close(weights[:, 0, 0], (exact + 0.02) / 1.18)
 
 
-def test_bilinear_shares_without_the_far_ones_are_torchs_interpolation():
+def test_bilinear_weights_without_the_far_ones_are_torchs_interpolation():
     evidence = torch.randn(3, 4, 5)
-    exact = bilinear_shares() * 1.18 - 0.02
+    exact = bilinear_weights() * 1.18 - 0.02
     found = sharpen(evidence, exact.repeat(1, 4, 5))
     expected = F.interpolate(evidence[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
-def test_one_share_picks_one_neighbour():
-    shares = torch.zeros(9, 8, 12)
-    shares[3] = 1  # the token to the left
+def test_one_weight_picks_one_neighbour():
+    weights = torch.zeros(9, 8, 12)
+    weights[3] = 1  # the token to the left
     evidence = torch.arange(6.0).reshape(1, 2, 3)
-    found = sharpen(evidence, shares)
+    found = sharpen(evidence, weights)
     assert found[0, ::4, ::4].tolist() == [[0, 0, 1], [3, 3, 4]]
 
 
-def test_shares_of_another_grid_are_refused():
-    with pytest.raises(ValueError, match=r"shares must be \(9, 8, 12\) for a grid of 2 x 3, got \(9, 8, 8\)"):
+def test_weights_of_another_grid_are_refused():
+    with pytest.raises(
+        ValueError, match=r"upsampling weights must be \(9, 8, 12\) for a grid of 2 x 3, got \(9, 8, 8\)"
+    ):
         sharpen(torch.zeros(1, 2, 3), torch.zeros(9, 8, 8))
 
 
@@ -64,12 +66,12 @@ def test_learns_to_put_an_edge_inside_a_token():
         loss.backward()
         optimizer.step()
     assert (evidence[0] > evidence[1]).tolist() == (dark > 0).expand(12, 12).tolist()
-    blurred = sharpen(4 * tokens[0], bilinear_shares().repeat(1, 3, 3))
+    blurred = sharpen(4 * tokens[0], bilinear_weights().repeat(1, 3, 3))
     sharp, soft = (found[0, 0, 5] - found[0, 0, 6] for found in (evidence, blurred))
     assert sharp > 2 * soft
 
 
-def test_windows_are_put_together_to_whole_shares():
+def test_windows_are_put_together_to_whole_weights():
     visual, middle = build_mini(CONFIG).visual, (0.5, 0.5, 0.5)
     cpu = torch.device("cpu")
     encoder = VisionEncoder("mini", "mini:0:float32", visual, middle, middle, 16, cpu, torch.float32)

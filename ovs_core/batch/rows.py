@@ -28,7 +28,7 @@ class ClassArea:
         label: value in the label map; 0 = other.
         name: the first name, as typed; "other" for 0.
         area: pixels.
-        mean_score: mean winning share over these pixels, in [0, 1].
+        mean_score: mean probability of the class over these pixels, in [0, 1].
     """
 
     label: int

@@ -90,10 +90,10 @@ def _gather(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: Tens
     picture = torch.arange(batch, dtype=torch.int32, device=rows.device).view(-1, 1, 1, 1, 1, 1)
     indices.mul_(heads).add_(head).add_(picture * (length * heads))  # (B, Lq, T, 4, levels, points)
     above, below = weights * down[0], weights * down[1]
-    shares = torch.stack([above * across[0], above * across[1], below * across[0], below * across[1]], dim=3)
+    corners = torch.stack([above * across[0], above * across[1], below * across[0], below * across[1]], dim=3)
     bags = (batch * queries * heads, -1)
     table = rows.reshape(-1, channels)
-    gathered = F.embedding_bag(indices.view(bags), table, mode="sum", per_sample_weights=shares.view(bags))
+    gathered = F.embedding_bag(indices.view(bags), table, mode="sum", per_sample_weights=corners.view(bags))
     return gathered.view(batch, queries, heads * channels)
 
 
@@ -101,13 +101,13 @@ def _neighbours(place: Tensor, cells: Tensor) -> tuple[Tensor, Tensor, tuple[Ten
     """Cells below and above places in [0, 1] of an axis, int32, and their weights, 0 outside the map."""
     position = place * cells - 0.5
     low = position.floor()
-    high_share = position - low
+    fraction = position - low
     first = low.int()
     second = first + 1
     inside = ((first >= 0) & (first < cells), (second >= 0) & (second < cells))
-    shares = ((1 - high_share) * inside[0], high_share * inside[1])
+    pair = ((1 - fraction) * inside[0], fraction * inside[1])
     last = cells - 1
-    return first.clamp_(min=0).minimum(last), second.clamp_(min=0).minimum(last), shares
+    return first.clamp_(min=0).minimum(last), second.clamp_(min=0).minimum(last), pair
 
 
 def sample_maps(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: Tensor) -> Tensor:
@@ -116,11 +116,11 @@ def sample_maps(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: 
     queries = places.shape[1]
     grids = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # (B*T, Lq, levels, points, 2)
     total = rows.new_zeros(batch * heads, channels, queries)
-    shares = weights.transpose(1, 2).flatten(0, 1)  # (B*T, Lq, levels, points)
+    by_level = weights.transpose(1, 2).flatten(0, 1)  # (B*T, Lq, levels, points)
     for level, (part, (h, w)) in enumerate(
         zip(torch.split(rows, [h * w for h, w in shapes], dim=1), shapes, strict=True)
     ):
         one = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, h, w)
         sampled = F.grid_sample(one, grids[:, :, level], align_corners=False)  # (B*T, c, Lq, points)
-        total = total + (sampled * shares[:, None, :, level]).sum(dim=-1)
+        total = total + (sampled * by_level[:, None, :, level]).sum(dim=-1)
     return total.view(batch, heads * channels, queries).transpose(1, 2)

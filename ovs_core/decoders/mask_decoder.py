@@ -100,8 +100,8 @@ class DecoderLayer(nn.Module):
         self, x: Tensor, query_positions: Tensor, keys: Tensor, values: Tensor, blocked: Tensor, weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Queries (B, N, C) after `look` and `mix`, and if asked the weights of `look`."""
-        x, share = self.look(x, query_positions, keys, values, blocked, weights)
-        return self.mix(x, query_positions), share
+        x, attended = self.look(x, query_positions, keys, values, blocked, weights)
+        return self.mix(x, query_positions), attended
 
     def look(
         self, x: Tensor, query_positions: Tensor, keys: Tensor, values: Tensor, blocked: Tensor, weights: bool
@@ -120,10 +120,10 @@ class DecoderLayer(nn.Module):
         every_head = blocked[:, None].expand(-1, heads, -1, -1).flatten(0, 1)  # (B*T, N, L)
         asking = x + query_positions
         looked, _ = self.cross_attn(asking, keys, values, attn_mask=every_head, need_weights=False)
-        share = None
+        attended = None
         if weights:  # another kernel, which rounds otherwise: looking twice, views change no answer
-            share = self.cross_attn(asking, keys, values, attn_mask=every_head)[1]
-        return self.cross_norm(x + looked), share
+            attended = self.cross_attn(asking, keys, values, attn_mask=every_head)[1]
+        return self.cross_norm(x + looked), attended
 
     def mix(self, x: Tensor, query_positions: Tensor) -> Tensor:
         """Queries (B, N, C) after looking at each other and thinking on their own."""
@@ -171,9 +171,9 @@ class MaskDecoder(nn.Module):
         for number, layer in enumerate(self.layers):
             grid, keys, values = memory[number % LEVELS]
             blocked = blocked_cells(predictions[-1].masks, grid)
-            x, share = layer(x, positions, keys, values, blocked, attention)
-            if share is not None:
-                maps.append(share.unflatten(2, grid))
+            x, attended = layer(x, positions, keys, values, blocked, attention)
+            if attended is not None:
+                maps.append(attended.unflatten(2, grid))
             if not every_layer:
                 predictions.clear()
             predictions.append(self.predict(x, pixels.mask_features))

@@ -18,8 +18,8 @@ def mask_pooling(features: Tensor, masks: Tensor) -> Tensor:
         masks: logits, (B, N, h', w').
     """
     inside = (resize_masks(masks.detach(), features.shape[2:]) > 0).to(features.dtype)  # (B, N, h, w)
-    share = inside / (inside.sum(dim=(2, 3), keepdim=True) + _NO_DIVISION_BY_ZERO)
-    return share.flatten(2) @ features.flatten(2).transpose(1, 2)
+    weights = inside / (inside.sum(dim=(2, 3), keepdim=True) + _NO_DIVISION_BY_ZERO)
+    return weights.flatten(2) @ features.flatten(2).transpose(1, 2)
 
 
 def resize_masks(masks: Tensor, size: tuple[int, ...]) -> Tensor:

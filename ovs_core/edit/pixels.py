@@ -139,7 +139,7 @@ def apply_threshold(
     Args:
         label_map: what to edit.
         label: id of the class.
-        scores: (H, W) share of the best class at every pixel, in [0, 1].
+        scores: (H, W) probability of the best class at every pixel, in [0, 1].
         threshold: in [0, 1].
 
     Raises:

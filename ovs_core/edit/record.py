@@ -15,7 +15,7 @@ from ovs_core.edit import classes, pixels
 from ovs_core.types import OTHER, LabelMap
 
 Scores = NDArray[np.floating] | None
-"""(H, W) share of the best class at every pixel, in [0, 1]; only thresholds need it."""
+"""(H, W) probability of the best class at every pixel, in [0, 1]; only thresholds need it."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class AddClass:
 
 @dataclass(frozen=True)
 class Threshold:
-    """A class keeps only pixels whose share reaches a threshold of its own."""
+    """A class keeps only pixels whose probability reaches a threshold of its own."""
 
     label: int
     threshold: float

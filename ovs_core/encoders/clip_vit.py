@@ -93,14 +93,14 @@ class VisionEncoder:
         grid = (frame_height // self.patch, frame_width // self.patch)
         boxes = self.boxes(grid, preset)
         windows: list[Window] = []
-        shares: list[Tensor] = []
+        weights: list[Tensor] = []
         advance(0, len(boxes), progress, cancel)
         for batch in _batches(boxes):
             found, finer = self._encode_windows(frame, batch)
             windows += found
-            shares += finer
+            weights += finer
             advance(len(windows), len(boxes), progress, cancel)
-        whole = _whole_shares(windows, shares, grid) if shares else None
+        whole = _whole_weights(windows, weights, grid) if weights else None
         return Features(self.features_identity(preset), (height, width), grid, tuple(windows), whole)
 
     def boxes(self, grid: tuple[int, int], preset: Preset) -> tuple[Box, ...]:
@@ -127,9 +127,9 @@ class VisionEncoder:
 
     @torch.no_grad()
     def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> tuple[list[Window], list[Tensor]]:
-        """Windows, and the shares (9, 4h, 4w) of each where the stem gives them."""
+        """Windows, and the weights (9, 4h, 4w) of each where the stem gives them."""
         crops = torch.stack([self._crop(frame, box) for box in boxes])  # (B, 3, Hw, Ww)
-        patches, shares = patches_and_shares(self.visual, crops)
+        patches, weights = patches_and_upsampling(self.visual, crops)
         tokens, tapped = tokens_and_taps(
             self.visual,
             patches,
@@ -142,7 +142,7 @@ class VisionEncoder:
             Window(*boxes[i][:2], boxes[i][2:], tokens[i].clone(), tuple(one[i].clone() for one in tapped))
             for i in range(len(boxes))
         ]
-        return windows, [] if shares is None else [one.clone() for one in shares]
+        return windows, [] if weights is None else [one.clone() for one in weights]
 
     def _crop(self, frame: Tensor, box: Box) -> Tensor:
         top, left, height, width = (side * self.patch for side in box)
@@ -179,10 +179,10 @@ def tokens_before_last_block(
     return tokens_of_patches(visual, patches, mode=mode, naclip_scale_factor=naclip_scale_factor)
 
 
-def patches_and_shares(visual: VisionTransformer, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What the stem makes of normalised pixels (B, 3, Hf, Wf): patches (B, C, h, w), and shares or None.
+def patches_and_upsampling(visual: VisionTransformer, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What the stem makes of normalised pixels (B, 3, Hf, Wf): patches (B, C, h, w), and weights or None.
 
-    Shares (B, 9, 4h, 4w) say how evidence is upsampled (`ovs_core.encoders.upsampling`); plain CLIP has none.
+    Weights (B, 9, 4h, 4w) say how evidence is upsampled (`ovs_core.encoders.upsampling`); CLIP has none.
     """
     if isinstance(visual.conv1, ConvStem):
         return visual.conv1.with_shares(pixels)
@@ -323,12 +323,12 @@ def resize_positions(
     return torch.cat([positions[:1], patches[0].flatten(1).T.to(positions.dtype)])  # (1 + h*w, C)
 
 
-def _whole_shares(windows: Sequence[Window], shares: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
-    """Shares (9, 4h, 4w) of a frame from those of its windows; means of shares still sum to 1."""
-    if len(shares) == 1:
-        return shares[0]
+def _whole_weights(windows: Sequence[Window], weights: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Weights (9, 4h, 4w) of a frame from those of its windows; means of weights still sum to 1."""
+    if len(weights) == 1:
+        return weights[0]
     boxes = [tuple(FINER * side for side in (one.top, one.left, *one.grid)) for one in windows]
-    parts = [((top, left, h, w), part) for (top, left, h, w), part in zip(boxes, shares, strict=True)]
+    parts = [((top, left, h, w), part) for (top, left, h, w), part in zip(boxes, weights, strict=True)]
     return accumulate(parts, (FINER * grid[0], FINER * grid[1]))
 
 

@@ -3,8 +3,9 @@
 Evidence on a token grid is usually interpolated, which draws every border as wide as a token. Here each of
 the 4 x 4 positions of a token instead mixes the evidence of the 3 x 3 tokens around it. How much of each, an
 attention says, between what the stem sees at the position and what it sees at the tokens: convex upsampling
-(RAFT, arXiv 2003.12039, section 3.3) with shares from queries and keys instead of a plain convolution. Shares
-depend on the photo alone: one set serves every word and every method, and evidence stays a mean of evidence.
+(RAFT, arXiv 2003.12039, section 3.3) with weights from queries and keys instead of a plain convolution.
+They depend on the photo alone: one set serves every word and every method, and evidence stays a mean of
+evidence.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 FINER = 4  # fine positions per token, both ways
 NEIGHBOURS = 9  # 3 x 3 tokens, row-major, the own one in the middle
-FAR_SHARE = 0.02  # of neighbours that bilinear interpolation would leave out, when training starts
+FAR_WEIGHT = 0.02  # of neighbours that bilinear interpolation would leave out, when training starts
 
 
 class NeighbourShares(nn.Module):
@@ -35,10 +36,10 @@ class NeighbourShares(nn.Module):
         self.local = nn.Conv2d(width, width, 3, padding=1)
         self.query = nn.Conv2d(width, width, 1)
         self.key, self.token_key = nn.Conv2d(width, width, 1), nn.Conv2d(tokens, width, 1)
-        self.place = nn.Parameter(bilinear_shares().log())  # (9, 4, 4)
+        self.place = nn.Parameter(bilinear_weights().log())  # (9, 4, 4)
 
     def forward(self, quarter: Tensor, eighth: Tensor, tokens: Tensor) -> Tensor:
-        """Shares (B, 9, 4h, 4w), which sum to 1 over the neighbours, float32.
+        """Weights (B, 9, 4h, 4w), which sum to 1 over the neighbours, float32.
 
         Args:
             quarter: (B, C, 4h, 4w).
@@ -53,11 +54,11 @@ class NeighbourShares(nn.Module):
         query = self.query(fine).float().reshape(batch, width, h, FINER, w, FINER)
         near = neighbours(key.float().flatten(0, 1)).reshape(batch, width, NEIGHBOURS, h, w)
         alike = torch.einsum("behrwc,benhw->bnhrwc", query, near) / math.sqrt(width)
-        shares = (alike + self.place[None, :, None, :, None, :]).softmax(dim=1)
-        return shares.reshape(batch, NEIGHBOURS, h * FINER, w * FINER)
+        weights = (alike + self.place[None, :, None, :, None, :]).softmax(dim=1)
+        return weights.reshape(batch, NEIGHBOURS, h * FINER, w * FINER)
 
 
-def bilinear_shares() -> Tensor:
+def bilinear_weights() -> Tensor:
     """What bilinear interpolation takes from 3 x 3 tokens at each fine position of one, (9, 4, 4).
 
     Neighbours that it would not look at get a little, so that training can raise it.
@@ -65,8 +66,8 @@ def bilinear_shares() -> Tensor:
     offset = (torch.arange(FINER) + 0.5) / FINER - 0.5  # of a fine position from its token's middle
     steps = torch.tensor([-1.0, 0.0, 1.0])
     axis = (1 - (steps[:, None] - offset).abs()).clamp(min=0)  # (3, 4)
-    shares = torch.einsum("ar,bc->abrc", axis, axis).reshape(NEIGHBOURS, FINER, FINER) + FAR_SHARE
-    return shares / shares.sum(dim=0)
+    weights = torch.einsum("ar,bc->abrc", axis, axis).reshape(NEIGHBOURS, FINER, FINER) + FAR_WEIGHT
+    return weights / weights.sum(dim=0)
 
 
 def neighbours(rows: Tensor) -> Tensor:
@@ -80,18 +81,20 @@ def _around(rows: Tensor) -> Tensor:
     return wide.unfold(1, 3, 1).unfold(2, 3, 1)
 
 
-def sharpen(evidence: Tensor, shares: Tensor) -> Tensor:
-    """Evidence (S, h, w) at fine positions, (S, 4h, 4w), by shares (9, 4h, 4w) of one photo.
+def sharpen(evidence: Tensor, weights: Tensor) -> Tensor:
+    """Evidence (S, h, w) at fine positions, (S, 4h, 4w), by weights (9, 4h, 4w) of one photo.
 
     Raises:
-        ValueError: if the shares belong to another grid.
+        ValueError: if the weights belong to another grid.
     """
     rows, h, w = evidence.shape
-    if shares.shape != (NEIGHBOURS, h * FINER, w * FINER):
+    if weights.shape != (NEIGHBOURS, h * FINER, w * FINER):
         expected = (NEIGHBOURS, h * FINER, w * FINER)
-        raise ValueError(f"shares must be {expected} for a grid of {h} x {w}, got {tuple(shares.shape)}")
+        raise ValueError(
+            f"upsampling weights must be {expected} for a grid of {h} x {w}, got {tuple(weights.shape)}"
+        )
     # One small product for each token, its neighbours side by side: five times faster than an einsum.
-    of_token = shares.to(evidence).reshape(NEIGHBOURS, h, FINER, w, FINER)
+    of_token = weights.to(evidence).reshape(NEIGHBOURS, h, FINER, w, FINER)
     of_token = of_token.permute(1, 3, 0, 2, 4).reshape(h * w, NEIGHBOURS, FINER * FINER)
     near = _around(evidence).permute(1, 2, 0, 3, 4).reshape(h * w, rows, NEIGHBOURS)
     fine = torch.bmm(near, of_token).reshape(h, w, rows, FINER, FINER)

@@ -134,8 +134,8 @@ def instances(
     columns = proposals.scores.shape[1]
     best, pair = proposals.scores.flatten().topk(min(limit, proposals.scores.numel()))
     chosen = [
-        (index // columns, proposals.labels[index % columns], share)
-        for index, share in zip(pair.tolist(), best.tolist(), strict=True)
+        (index // columns, proposals.labels[index % columns], score)
+        for index, score in zip(pair.tolist(), best.tolist(), strict=True)
     ]
     chosen = [entry for entry in chosen if entry[1] in things]
     needed = sorted({mask for mask, _, _ in chosen})
@@ -143,8 +143,8 @@ def instances(
         return ()
     area, chance = (dict(zip(needed, values.tolist(), strict=True)) for values in _inside(proposals, needed))
     found = [
-        Instance(mask, label, share * chance[mask] / (area[mask] + _NO_DIVISION_BY_ZERO), int(area[mask]))
-        for mask, label, share in chosen
+        Instance(mask, label, score * chance[mask] / (area[mask] + _NO_DIVISION_BY_ZERO), int(area[mask]))
+        for mask, label, score in chosen
     ]
     return tuple(sorted(found, key=lambda one: -one.score))
 

@@ -22,8 +22,8 @@ def yolo_lines(result: Labelled, tolerance: float = TOLERANCE) -> str:
     for k in np.unique(result.labels).tolist():
         if k:
             for ring in outlines(result.labels == k, tolerance):
-                shares = (ring / (width, height)).ravel()
-                lines.append(" ".join([str(indices[k]), *(f"{share:.6f}" for share in shares.tolist())]))
+                points = (ring / (width, height)).ravel()
+                lines.append(" ".join([str(indices[k]), *(f"{value:.6f}" for value in points.tolist())]))
     return "".join(f"{line}\n" for line in lines)
 
 

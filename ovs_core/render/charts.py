@@ -48,17 +48,17 @@ def scale_ends(low: float, high: float) -> tuple[str, str]:
 def bars(
     names: Sequence[str],
     values: Sequence[float],
-    shares: Sequence[float],
+    lengths: Sequence[float],
     colors: Sequence[Color],
     width: int = 640,
 ) -> Picture:
-    """One bar per name with its number behind it; `shares` are the filled parts of the bars, in [0, 1]."""
+    """One bar per name with its number behind it; `lengths` are the filled parts of the bars, in [0, 1]."""
     left = GAP + _names_width(names, max(1, width - 2 * GAP) * _LABEL_PART) + GAP
     inside = (left, GAP // 2, max(left + 1, width - GAP - _NUMBERS), GAP // 2 + _BAR * len(names))
     figure, axes = _axes((width, _BAR * len(names) + GAP), inside)
     rows = np.arange(len(names))
     axes.barh(rows, np.ones(len(names)), height=0.64, color="none", edgecolor=_unit(FAINT))
-    axes.barh(rows, shares, height=0.64, color=[_unit(color) for color in colors])
+    axes.barh(rows, lengths, height=0.64, color=[_unit(color) for color in colors])
     for row, value in enumerate(values):
         axes.annotate(
             f"{value:.3f}",

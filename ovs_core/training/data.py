@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ovs_core.labelled import mask_values as mask_file
-
-IGNORE, OTHER = -2, -1
+from ovs_core.types import IGNORE, UNLISTED
 
 CAMVID_NAMES = (
     ("sky",),
@@ -68,13 +67,13 @@ class Sample:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        labels: (H, W) int16: i = one of the names in `groups[i]`, OTHER = none of the typed names, IGNORE.
+        labels: (H, W) int16: i = one of the names in `groups[i]`, UNLISTED = none of those names, or IGNORE.
         groups: names that would each be right for label i; the first is what a person would type.
         absent: names known not to be in the picture, for distractors.
-        hints: names said to be somewhere among the OTHER pixels (captions).
+        hints: names said to be somewhere among the UNLISTED pixels (captions).
         placed: True where labels are drawn masks; False where label i only says "somewhere in this tile".
         focus: (row, column) in [0, 1] that a crop must hold, or None.
-        maybe: names that OTHER pixels may show and others do not; nobody said that they are there.
+        maybe: names that UNLISTED pixels may show and others do not; nobody said that they are there.
     """
 
     pixels: NDArray[np.uint8]
@@ -133,7 +132,7 @@ class Pets:
         path = self.photos[rng.integers(len(self.photos))]
         mask = read_mask(self.masks / f"{path.stem}.png")
         labels = np.full(mask.shape, IGNORE, np.int16)
-        labels[mask == PET], labels[mask == PET_GROUND] = 0, OTHER
+        labels[mask == PET], labels[mask == PET_GROUND] = 0, UNLISTED
         breed = path.stem.rsplit("_", 1)[0].replace("_", " ")
         kind = "cat" if breed[0].isupper() else "dog"
         name = (kind, kind, breed.lower(), f"{breed.lower()} {kind}", "pet")[rng.integers(5)]

@@ -38,7 +38,7 @@ from ovs_core.training.maft_plus import MaftPlan, head_losses, optimiser_groups
 from ovs_core.training.mask_crops import MaskCrops, cache_mask_crops, mask_sampler
 from ovs_core.training.mask_photos import CocoInstances, SegmentSource
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan
-from ovs_core.training.processes import ALONE, Processes, parts_of
+from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES
 
@@ -102,7 +102,7 @@ def train_fc_clip(
     out: Path,
     *,
     start: Path | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Path:
     """Train a head on the frozen tower.
 
@@ -122,14 +122,14 @@ def train_fc_clip(
         FileExistsError: if `out` holds a run of another recipe.
         ValueError, OSError: if a folder does not hold what it should, or a step cannot be shared.
     """
-    processes.own(range(plan.batch))  # or a sentence now
+    processes.shard(range(plan.batch))  # or a sentence now
     before = None if start is None else load_mask_head(start, None, method="fc_clip")
     origin = None if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
-    with processes.first_alone():
+    with processes.main_process_first():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "start": origin}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
     seen = seen_names(coco, sources.more, tower.text, plan.templates)
-    with processes.first_alone():
+    with processes.main_process_first():
         crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     head = MaskHead(head_config(plan, pyramid_channels(tower.visual), seen.rows.shape[1]))
@@ -145,10 +145,10 @@ def train_fc_clip(
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(len(crops), size=plan.batch, replace=False).tolist()
-        own = processes.own(rows)
-        maps = [one.to(device) for one in crops.maps(own)]
-        targets = [one.to(device) for one in crops.targets(own)]
-        part = BatchPart(crops.mask_counts(rows), processes.own(range(len(rows))))
+        shard = processes.shard(rows)
+        maps = [one.to(device) for one in crops.maps(shard)]
+        targets = [one.to(device) for one in crops.targets(shard)]
+        part = BatchPart(crops.mask_counts(rows), processes.shard(range(len(rows))))
         losses = head_losses(head, maps, seen.rows, counts, targets, recipe, draw, part=part).losses
         return summed(parts_of(losses, processes))
 
@@ -171,7 +171,7 @@ def train_fc_clip(
 
 def save_first(trained: TrainedHead, path: Path, processes: Processes) -> Path:
     """Let the first process write a head; all return its path when it is there."""
-    with processes.first_alone():
+    with processes.main_process_first():
         return save_mask_head(trained, path) if processes.first else path
 
 

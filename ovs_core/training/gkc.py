@@ -43,7 +43,7 @@ from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import HELD_OUT, MaskCropPlan
-from ovs_core.training.processes import ALONE, Processes, parts_of
+from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
 from ovs_core.vocabulary import TEMPLATES
 
 log = logging.getLogger(__name__)
@@ -85,21 +85,21 @@ class GkcPlan:
 
 
 def train_gkc(
-    tower: MaskTower, sources: MaskSources, plan: GkcPlan, out: Path, *, processes: Processes = ALONE
+    tower: MaskTower, sources: MaskSources, plan: GkcPlan, out: Path, *, processes: Processes = SINGLE_PROCESS
 ) -> Path:
     """Train a head on the frozen tower; arguments and errors as in `ovs_core.training.fc_clip.train_fc_clip`.
 
     Returns:
         Path of the head's file, `gkc.safetensors` in `out`.
     """
-    processes.own(range(plan.batch))  # or a sentence now
-    with processes.first_alone():
+    processes.shard(range(plan.batch))  # or a sentence now
+    with processes.main_process_first():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
     seen = seen_names(coco, sources.more, tower.text, plan.templates)
     table = read_synonyms()
     words = learn_words(coco.seen, table, tower.text, TEMPLATES[plan.templates], tower.log_scale)
-    with processes.first_alone():
+    with processes.main_process_first():
         crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     model = StudentModel(head_config(plan, pyramid_channels(tower.visual), words.plain.shape[1]))
@@ -110,13 +110,13 @@ def train_gkc(
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(len(crops), size=plan.batch, replace=False).tolist()
-        own = processes.own(rows)
-        maps = [level.to(device) for level in crops.maps(own)]
-        targets = [target.to(device) for target in crops.targets(own)]
+        shard = processes.shard(rows)
+        maps = [level.to(device) for level in crops.maps(shard)]
+        targets = [target.to(device) for target in crops.targets(shard)]
         regions = region_embeddings(tower.visual, maps[2], targets)
         every = plan.losses.pooling is not None
         lesson = make_lesson(words, targets, regions, plan.losses.sampling, rng, every_name=every)
-        part = BatchPart(crops.mask_counts(rows), processes.own(range(len(rows))))
+        part = BatchPart(crops.mask_counts(rows), processes.shard(range(len(rows))))
         losses = batch_losses(model.head, model.projections, maps, lesson, plan.losses, draw, part=part)
         return summed_by_kind(parts_of(losses, processes))
 
@@ -127,7 +127,7 @@ def train_gkc(
     fit(model, [], step_loss, schedule, out / "gkc", groups=groups, processes=processes)
     training = {"plan": dataclasses.asdict(plan), "photos": len(coco.photos)}
     trained = TrainedGkc(model.head.eval(), tower.sha256, said_names(words, plan.losses), training=training)
-    with processes.first_alone():
+    with processes.main_process_first():
         return save_gkc_head(trained, out / FILE) if processes.first else out / FILE
 
 

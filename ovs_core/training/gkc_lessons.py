@@ -25,8 +25,8 @@ from ovs_core.training.gkc_words import (
     synonym_probabilities,
     synonyms_of,
 )
-from ovs_core.training.losses import UNKNOWN, Target
-from ovs_core.types import Vocabulary
+from ovs_core.training.losses import Target
+from ovs_core.types import UNLISTED, Vocabulary
 from ovs_core.vocabulary import singulars
 
 NOUN_DROPPED = 0.25  # how often a caption's noun is left out
@@ -117,14 +117,14 @@ def make_lesson(
     plain_names = tuple(names[0] for names in words.synonyms)
     lists, labels, rows = [], [], []
     for target, seen in zip(targets, regions, strict=True):
-        known = (target.classes != UNKNOWN).nonzero()[:, 0].tolist()
+        known = (target.classes != UNLISTED).nonzero()[:, 0].tolist()
         segments = []
         for place in known:
             label = int(target.classes[place])
             segments.append((label, _word(words, label, seen[place], sampling, rng)))
         found = class_list(plain_names, segments)
         lists.append(torch.stack([words.rows[name] for name in found.names]))
-        own = torch.full_like(target.classes, UNKNOWN)
+        own = torch.full_like(target.classes, UNLISTED)
         own[known] = torch.tensor(found.labels, dtype=own.dtype, device=own.device)
         labels.append(own)
         said = lists[-1].new_zeros(len(own), lists[-1].shape[1])

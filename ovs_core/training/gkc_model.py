@@ -27,7 +27,6 @@ from ovs_core.training.gkc_losses import (
 )
 from ovs_core.training.gkc_words import Pooling, Sampling, pooled_logits
 from ovs_core.training.losses import (
-    UNKNOWN,
     BatchPart,
     Draw,
     Points,
@@ -42,6 +41,7 @@ from ovs_core.training.losses import (
 )
 from ovs_core.training.matcher import MatchWeights, match
 from ovs_core.training.processes import Mean
+from ovs_core.types import UNLISTED
 
 
 @dataclass(frozen=True)
@@ -256,11 +256,11 @@ def _class_loss(
     unclear: Sequence[Tensor],
     plan: GkcLossPlan,
 ) -> Mean:
-    """Weighted cross-entropy; `labels` are columns of `logits` of each picture's true masks, or UNKNOWN."""
+    """Weighted cross-entropy; `labels` are columns of `logits` of each picture's true masks, or UNLISTED."""
     assigned = []
     for (queries, true), own, left in zip(matched, labels, dropped, strict=True):
         wanted = own[true].clone()
-        wanted[left.to(wanted.device)] = UNKNOWN
+        wanted[left.to(wanted.device)] = UNLISTED
         assigned.append((queries, wanted))
     entropy = weight * class_loss(logits, assigned, plan.no_object, unclear)
     return Mean(entropy, class_weight(logits, assigned, plan.no_object, unclear))
@@ -279,7 +279,7 @@ def _distilled(
     for own, (queries, true), target, seen, words in zip(
         said.distilled, matched, lesson.targets, lesson.teacher or (), lesson.words, strict=True
     ):
-        known = target.classes[true] != UNKNOWN  # the others have no word
+        known = target.classes[true] != UNLISTED  # the others have no word
         student.append(own[queries[known]])
         teacher.append(seen[true[known]])
         text.append(words[true[known]])

@@ -41,7 +41,7 @@ from ovs_core.encoders.region_crops import CROP_SIDE, region_crops
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
 from ovs_core.methods.gkc.student import GkcHeadConfig
-from ovs_core.training.data import OTHER, Sample, crop_sample
+from ovs_core.training.data import Sample, crop_sample
 from ovs_core.training.fc_clip import PART, keep_recipe
 from ovs_core.training.gkc import FILE, StudentModel, said_names, summed_by_kind, with_values
 from ovs_core.training.gkc_lessons import (
@@ -55,10 +55,11 @@ from ovs_core.training.gkc_lessons import (
 from ovs_core.training.gkc_model import GkcLossPlan, batch_losses
 from ovs_core.training.gkc_words import read_synonyms
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.losses import UNKNOWN, BatchPart, Target, draw_from
+from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
 from ovs_core.training.mask_photos import CocoInstances
-from ovs_core.training.processes import ALONE, Processes, parts_of
+from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
+from ovs_core.types import UNLISTED
 from ovs_core.vocabulary import TEMPLATES
 
 LEAST_PIXELS = 16  # of a mask that counts
@@ -139,7 +140,7 @@ class _Learning(nn.Module):
 
 
 def train_gkc_photos(
-    tower: ResNetTower, coco: Path, plan: GkcPhotoPlan, out: Path, *, processes: Processes = ALONE
+    tower: ResNetTower, coco: Path, plan: GkcPhotoPlan, out: Path, *, processes: Processes = SINGLE_PROCESS
 ) -> Path:
     """Train student and head on annotated photos, with captions where the folder has `captions.json`.
 
@@ -157,8 +158,8 @@ def train_gkc_photos(
         FileExistsError: if `out` holds a run of another recipe.
         ValueError, OSError: if the folder does not hold what it should, or a step cannot be shared.
     """
-    processes.own(range(plan.batch))
-    with processes.first_alone():
+    processes.shard(range(plan.batch))
+    with processes.main_process_first():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256}, out)
     photos = CocoInstances(coco, PART, frozenset(plan.hold_out))
     table = read_synonyms()
@@ -180,18 +181,18 @@ def train_gkc_photos(
         # Crops of all are cut everywhere: their masks must be counted, and cutting is cheap beside learning.
         samples = [_crop(photos.read(n), plan, s) for n, s in zip(numbers, seeds, strict=True)]
         targets = [target_of(sample, place).to(device) for sample in samples]
-        own = processes.own(range(plan.batch))
-        maps = pyramid(learning.tower, _pixels([samples[i].pixels for i in own], device))
-        mine = [targets[i] for i in own]
-        regions = [teach(teacher, samples[i].pixels, targets[i], plan) for i in own]
+        shard = processes.shard(range(plan.batch))
+        maps = pyramid(learning.tower, _pixels([samples[i].pixels for i in shard], device))
+        mine = [targets[i] for i in shard]
+        regions = [teach(teacher, samples[i].pixels, targets[i], plan) for i in shard]
         nouns = None
         if extra:
-            nouns = [_nouns(captions, photos.photos[numbers[i]], known, rng) for i in own]
+            nouns = [_nouns(captions, photos.photos[numbers[i]], known, rng) for i in shard]
         every = plan.losses.pooling is not None
         lesson = make_lesson(
             words, mine, regions, plan.losses.sampling, rng, every_name=every, captions=nouns
         )
-        part = BatchPart([len(target.masks) for target in targets], own)
+        part = BatchPart([len(target.masks) for target in targets], shard)
         student = learning.student
         losses = batch_losses(student.head, student.projections, maps, lesson, plan.losses, draw, part=part)
         return summed_by_kind(parts_of(losses, processes))
@@ -210,7 +211,7 @@ def train_gkc_photos(
     tuned = {n: v for n, v in learning.tower.state_dict().items() if not n.startswith("attnpool.")}
     training: Mapping[str, Any] = {"plan": dataclasses.asdict(plan), "photos": len(photos.photos)}
     trained = TrainedGkc(learning.student.head, tower.sha256, said_names(words, plan.losses), tuned, training)
-    with processes.first_alone():
+    with processes.main_process_first():
         return save_gkc_head(trained, out / FILE) if processes.first else out / FILE
 
 
@@ -239,9 +240,9 @@ def target_of(sample: Sample, seen: Mapping[str, int]) -> Target:
     labels = torch.from_numpy(sample.labels.astype(np.int64))
     areas = torch.bincount(labels[labels >= 0], minlength=len(sample.groups))
     kept = [index for index in range(len(sample.groups)) if areas[index] >= LEAST_PIXELS]
-    classes = [seen[sample.groups[i][0]] if sample.groups[i] else UNKNOWN for i in kept]
+    classes = [seen[sample.groups[i][0]] if sample.groups[i] else UNLISTED for i in kept]
     masks = labels[None] == torch.tensor(kept, dtype=torch.long)[:, None, None]
-    ignored = (labels < 0) & (labels != OTHER)
+    ignored = (labels < 0) & (labels != UNLISTED)
     return Target(torch.tensor(classes, dtype=torch.long), masks, ignored)
 
 

@@ -48,8 +48,9 @@ from ovs_core.training.ldvc_data import Batch, CropPlan, Crops
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.mask_plans import plan_from_json
-from ovs_core.training.mvp_seg_data import UNSEEN, Photos
-from ovs_core.training.processes import ALONE, Processes
+from ovs_core.training.mvp_seg_data import Photos
+from ovs_core.training.processes import SINGLE_PROCESS, Processes
+from ovs_core.types import UNLISTED
 from ovs_core.vocabulary.splits import spoken_name
 
 log = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ class Learner(nn.Module):
 
 
 def step_losses(
-    learner: Learner, decoded: Decoded, batch: Batch, unseen: int, processes: Processes = ALONE
+    learner: Learner, decoded: Decoded, batch: Batch, unseen: int, processes: Processes = SINGLE_PROCESS
 ) -> dict[str, Tensor]:
     """Weighted losses of this process's part of a batch; over processes they add up to those of the batch.
 
@@ -265,7 +266,7 @@ def step_losses(
     labels = batch.labels
     if unseen:
         rows = torch.arange(logits.shape[1] - unseen, logits.shape[1])
-        labels = pseudo_labels(logits, labels, rows, UNSEEN)
+        labels = pseudo_labels(logits, labels, rows, UNLISTED)
     losses = mask_losses(logits, labels)
     return weighted(losses, processes.add(losses.pairs.float()))
 
@@ -286,7 +287,7 @@ class Towers:
 
 
 def train_prompted(
-    towers: Towers, photos: Photos, plan: PromptedPlan, out: Path, *, processes: Processes = ALONE
+    towers: Towers, photos: Photos, plan: PromptedPlan, out: Path, *, processes: Processes = SINGLE_PROCESS
 ) -> Path:
     """Train a head on the seen classes of `photos`; skipped where the result is there.
 
@@ -302,7 +303,7 @@ def train_prompted(
     """
     training = dataclasses.asdict(plan) | {"seen": list(photos.seen), "photos": len(photos.paths)}
     path = out / f"{plan.method}.safetensors"
-    with processes.first_alone():
+    with processes.main_process_first():
         out.mkdir(parents=True, exist_ok=True)
         _keep_recipe({**training, "tower": towers.sha256}, out / "recipe.json")
     if path.exists():
@@ -311,7 +312,7 @@ def train_prompted(
     tokenize = clip_tokenizer(towers.text.context_length)
     visual, device = towers.vision.visual, towers.vision.device
     learner = Learner(plan, visual, towers.text, tokenize).to(device).train()
-    with processes.first_alone():
+    with processes.main_process_first():
         own = plan.colours == "tower"
         mean, std = (towers.vision.mean, towers.vision.std) if own else (IMAGENET_MEAN, IMAGENET_STD)
         crops = Crops(towers.vision, photos, plan.crops, mean, std, out)
@@ -321,7 +322,7 @@ def train_prompted(
     fixed = None if plan.learns_language else learner.text(towers.text, ids)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch = crops.batch(processes.own(crops.choose(plan.batch, rng)))
+        batch = crops.batch(processes.shard(crops.choose(plan.batch, rng)))
         unseen = len(photos.unseen) if plan.self_training and step >= plan.steps // 2 else 0
         entering = len(photos.seen) + unseen
         text = learner.text(towers.text, ids[:entering]) if fixed is None else fixed[:entering]
@@ -342,7 +343,7 @@ def train_prompted(
     ]
     fit(learner, [], step_loss, schedule, out, groups=groups, processes=processes)
     trained = learner.eval().trained(towers.sha256, seen_names(photos.seen), training)
-    with processes.first_alone():
+    with processes.main_process_first():
         return save_prompted_head(trained, path) if processes.first else path
 
 

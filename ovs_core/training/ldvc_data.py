@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.training.data import IGNORE, crop_sample
-from ovs_core.training.mvp_seg_data import UNSEEN, Photos
+from ovs_core.training.data import crop_sample
+from ovs_core.training.mvp_seg_data import Photos
+from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary.splits import Split
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class Batch(NamedTuple):
 
     Attributes:
         patches: what the stem makes of them, (B, C, h, w).
-        labels: index of a seen class, UNSEEN or IGNORE, (B, H', W') int64.
+        labels: index of a seen class, UNLISTED or IGNORE, (B, H', W') int64.
     """
 
     patches: Tensor
@@ -177,7 +178,7 @@ class Crops:
 
     def _draw(self, photo: int, rng: np.random.Generator) -> tuple[Tensor, NDArray[np.int16]]:
         """A crop of a photo as a normalised frame (3, side, side), and its labels (H', W')."""
-        sample = self._photos.sample(photo, unseen=UNSEEN)
+        sample = self._photos.sample(photo, unseen=UNLISTED)
         for _ in range(_TRIES):
             crop = crop_sample(sample, self._plan.side, self._plan.short_side, rng)
             known = crop.labels[crop.labels >= 0]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ovs_core.checkpoints import read_training_state
-from ovs_core.training.processes import ALONE, Processes, add_up
+from ovs_core.training.processes import SINGLE_PROCESS, Processes, all_reduce
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def fit(
     out: Path,
     *,
     groups: list[dict[str, object]] | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> None:
     """Train `model` in place; with `plan.ema` its weights end as the running average.
 
@@ -107,7 +107,7 @@ def fit(
         total = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        losses = add_up(trained, losses, processes)
+        losses = all_reduce(trained, losses, processes)
         norm = nn.utils.clip_grad_norm_(trained, plan.clip)
         optimizer.step()
         factor.step()

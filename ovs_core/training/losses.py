@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovs_core.types import UNLISTED
+
 OVERSAMPLE = 3  # points looked at per point kept
 UNSURE_PART = 0.75  # of the points are where the mask is least sure, the others are random
 COMPENSATED_SCALES = (1, 2, 4)  # cells per side that representation compensation averages over
 _NO_DIVISION_BY_ZERO = 1e-7
 _NO_EMPTY_RANGE = 1e-8
-UNKNOWN = -1  # instead of a class
 
 Draw = Callable[[tuple[int, ...]], Tensor]  # shape to uniform numbers in [0, 1)
 
@@ -29,7 +30,7 @@ class Target:
     """What is known of one picture.
 
     Attributes:
-        classes: (n,) class of each mask, from 0; UNKNOWN where only the mask is to be learnt.
+        classes: (n,) class of each mask, from 0; UNLISTED where only the mask is to be learnt.
         masks: (n, Hp, Wp) bool or float, on the padded frame's pixels.
         unclear: (Hp, Wp) True where there may be an object that nobody drew; None if there is no such place.
     """
@@ -131,17 +132,17 @@ def class_loss(
 
     Args:
         logits: of the class head.
-        assigned: per picture the queries that were matched, (n,), and the class of each; a query of UNKNOWN
+        assigned: per picture the queries that were matched, (n,), and the class of each; a query of UNLISTED
             class does not count.
         no_object: weight of queries that were not matched; the others weigh 1.
         left_out: per picture, (N,) True for queries that do not count unless they were matched.
     """
     wanted = _wanted_classes(logits, assigned, left_out)
-    if not (wanted != UNKNOWN).any():
+    if not (wanted != UNLISTED).any():
         return logits.sum() * 0
     weight = logits.new_ones(logits.shape[2])
     weight[-1] = no_object
-    return F.cross_entropy(logits.transpose(1, 2), wanted, weight, ignore_index=UNKNOWN)
+    return F.cross_entropy(logits.transpose(1, 2), wanted, weight, ignore_index=UNLISTED)
 
 
 def class_weight(
@@ -153,17 +154,17 @@ def class_weight(
     """Sum of the weights that `class_loss` is a mean over, a scalar; arguments as there."""
     wanted = _wanted_classes(logits, assigned, left_out)
     background = logits.shape[2] - 1
-    return ((wanted != UNKNOWN) & (wanted != background)).sum() + no_object * (wanted == background).sum()
+    return ((wanted != UNLISTED) & (wanted != background)).sum() + no_object * (wanted == background).sum()
 
 
 def _wanted_classes(
     logits: Tensor, assigned: Sequence[tuple[Tensor, Tensor]], left_out: Sequence[Tensor]
 ) -> Tensor:
-    """Class that each query should have, (B, N), UNKNOWN where it does not count."""
+    """Class that each query should have, (B, N), UNLISTED where it does not count."""
     background = logits.shape[2] - 1
     wanted = torch.full(logits.shape[:2], background, dtype=torch.long, device=logits.device)
     for row, left in zip(wanted, left_out, strict=False):
-        row[left] = UNKNOWN
+        row[left] = UNLISTED
     for row, (queries, classes) in zip(wanted, assigned, strict=True):
         row[queries] = classes
     return wanted
@@ -196,20 +197,20 @@ def mask_losses(logits: Tensor, truth: Tensor, total: float) -> tuple[Tensor, Te
 
 
 def mask_aware_loss(logits: Tensor, masks: Tensor, targets: Sequence[Target]) -> Tensor:
-    """Make the share of a class in every mask follow how well that mask covers the class.
+    """Make the probability of a class in every mask follow how well that mask covers the class.
 
-    For each true mask, soft IoU with all N masks, stretched to [0, 1], is what the shares of its class should
-    be. No gradient goes through masks.
+    For each true mask, soft IoU with all N masks, stretched to [0, 1], is what the probabilities of its class
+    should be. No gradient goes through masks.
 
     Args:
         logits: classes of the tower's pooled features without "no object", (B, N, K).
         masks: logits, (B, N, h, w).
         targets: one per picture.
     """
-    shares = logits.softmax(dim=2)
+    probabilities = logits.softmax(dim=2)
     said, wanted = [], []
-    for share, mask, target in zip(shares, masks.detach(), targets, strict=True):
-        said.append(share[:, target.classes].T)  # (n, N)
+    for chances, mask, target in zip(probabilities, masks.detach(), targets, strict=True):
+        said.append(chances[:, target.classes].T)  # (n, N)
         wanted.append(_stretched_iou(mask, target.masks.to(mask)))
     if not any(len(one) for one in said):
         return logits.sum() * 0

@@ -2,7 +2,8 @@
 
 Papers: FC-CLIP (arXiv 2308.02487), MAFT+ (2408.00744); numbers as in the configurations of
 jiaosiyu1999/MAFT-Plus fd12806. The head sees the tower's maps without gradient. The tower and the transfer
-learn from two losses of their own: shares follow masks, and features stay near those of the tower as it was.
+learn from two losses of their own: class probabilities follow masks, and features stay near those of the
+tower as it was.
 
 Deviations: both towers are in evaluation mode (the official teacher's stochastic depth is never turned off,
 which makes its features noisy); the tower runs once a step, not twice, which is the same without stochastic
@@ -37,7 +38,7 @@ from ovs_core.training.losses import (
     unsure_points,
 )
 from ovs_core.training.matcher import MatchWeights, match
-from ovs_core.training.processes import ALONE, Mean, Processes, parts_of
+from ovs_core.training.processes import SINGLE_PROCESS, Mean, Processes, parts_of
 
 ToMaps = Callable[[Tensor], tuple[tuple[Tensor, ...], Tensor]]  # pixels to four maps and a dense one
 
@@ -109,7 +110,7 @@ def training_losses(
     draw: Draw,
     *,
     part: BatchPart | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> dict[str, Tensor]:
     """Every weighted loss of a batch under its official name; their sum is minimised.
 

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from ovs_core.devices import quick_bfloat16
 from ovs_core.encoders.mini_pyramid import coarsest, stem_maps
-from ovs_core.training.data import OTHER, CamVid, Pets, Sample, Sampler, crop_sample
-from ovs_core.training.losses import UNKNOWN, Target
+from ovs_core.training.data import CamVid, Pets, Sample, Sampler, crop_sample
+from ovs_core.training.losses import Target
 from ovs_core.training.mask_photos import CocoInstances, SegmentSource, camvid_sample, paste, pet_sample
 from ovs_core.training.mask_plans import MaskCropPlan
+from ovs_core.types import UNLISTED
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class MaskCrops:
     Attributes:
         quarter, eighth, sixteenth: the tower's maps (n, C, h, w) float16 at strides 4, 8 and 16.
         labels: number of the mask, NOTHING or UNCLEAR, (n, side / 2, side / 2) uint8.
-        classes: class of each mask in the list of seen names, UNKNOWN or NO_MASK, (n, MOST_MASKS) int16.
+        classes: class of each mask in the list of seen names, UNLISTED or NO_MASK, (n, MOST_MASKS) int16.
     """
 
     quarter: NDArray[np.float16]
@@ -98,11 +99,11 @@ def mask_sampler(
     if camvid is not None:
         sources["camvid"] = lambda rng: camvid_sample(camvid, rng)
     sources |= {name: source.sample for name, source in more.items()}
-    shares = [(name, share) for name, share in plan.shares if name in sources]
-    chances = np.array([share for _, share in shares])
+    weights = [(name, weight) for name, weight in plan.shares if name in sources]
+    chances = np.array([weight for _, weight in weights])
 
     def sample(rng: np.random.Generator) -> Sample:
-        return sources[shares[rng.choice(len(shares), p=chances / chances.sum())][0]](rng)
+        return sources[weights[rng.choice(len(weights), p=chances / chances.sum())][0]](rng)
 
     return sample
 
@@ -126,14 +127,14 @@ def kept_labels(sample: Sample, seen: Mapping[str, int]) -> Kept:
     start = LABEL_STRIDE // 2
     given = sample.labels[start::LABEL_STRIDE, start::LABEL_STRIDE]
     labels = np.full(given.shape, UNCLEAR, np.uint8)
-    labels[given == OTHER] = NOTHING
+    labels[given == UNLISTED] = NOTHING
     classes = np.full(MOST_MASKS, NO_MASK, np.int16)
-    areas = np.bincount(given[given > OTHER], minlength=len(sample.groups))
+    areas = np.bincount(given[given > UNLISTED], minlength=len(sample.groups))
     order = np.argsort(-areas, kind="stable")[:MOST_MASKS]
     for slot, index in enumerate(i for i in order.tolist() if areas[i] >= LEAST_CELLS):
         names = sample.groups[index]
         labels[given == index] = slot
-        classes[slot] = seen[names[0]] if names else UNKNOWN
+        classes[slot] = seen[names[0]] if names else UNLISTED
     return Kept(labels, classes)
 
 

@@ -2,7 +2,7 @@
 
 A `Sample`'s label is an object here, not a class: label i has the class `groups[i]`, or, where that is empty,
 a mask that counts but whose class nobody asks about. IGNORE covers what may be an object and is not known:
-held-out classes, crowds, what nobody drew. OTHER is known to hold no object of the known classes.
+held-out classes, crowds, what nobody drew. UNLISTED is known to hold no object of the known classes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.training.data import (
     CAMVID_VOID,
-    IGNORE,
     LARGEST_PASTE_GAIN,
-    OTHER,
     PASTE_SIDES,
     PET,
     CamVid,
@@ -34,6 +32,7 @@ from ovs_core.training.data import (
     read_mask,
     read_rgb,
 )
+from ovs_core.types import IGNORE, UNLISTED
 
 LEAST_PASTED = 1000  # pixels of an object that may be pasted elsewhere
 LEAST_PART = 200  # pixels of a part of CamVid's things that is a mask of its own
@@ -94,7 +93,7 @@ class CocoInstances:
         """Photo `index`; where objects overlap, the smaller one is in front."""
         path = self.photos[index]
         pixels = read_rgb(path)
-        labels = np.full(pixels.shape[:2], OTHER, np.int16)
+        labels = np.full(pixels.shape[:2], UNLISTED, np.int16)
         groups: list[tuple[str, ...]] = []
         for annotation in sorted(self._found.get(int(path.stem), []), key=lambda one: -one["area"]):
             inside = drawn(annotation["segmentation"], pixels.shape[:2])

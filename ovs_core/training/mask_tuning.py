@@ -41,7 +41,7 @@ from ovs_core.training.fc_clip import (
     seen_names,
 )
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.losses import UNKNOWN, Target
+from ovs_core.training.losses import Target
 from ovs_core.training.maft_plus import (
     TrainingTower,
     tower_logits,
@@ -51,7 +51,8 @@ from ovs_core.training.maft_plus import (
 from ovs_core.training.mask_crops import MaskCrops
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
-from ovs_core.training.processes import ALONE, Processes, parts_of
+from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
+from ovs_core.types import UNLISTED
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def train_maft_plus(
     out: Path,
     *,
     cache: Path | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Path:
     """Tune the tower for the masks of a trained head, and train the transfer of names.
 
@@ -105,13 +106,13 @@ def train_maft_plus(
     given = load_mask_head(start, tower.sha256, method="fc_clip")
     before = _first_plan(given, start)
     digest = hashlib.sha256(start.read_bytes()).hexdigest()
-    with processes.first_alone():
+    with processes.main_process_first():
         keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256, "head": digest}, out)
     coco = CocoInstances(sources.coco, PART, frozenset(before.hold_out))
     seen = seen_names(coco, sources.more, tower.text, before.templates)
     cache = cache or out / "crops"
     device = tower.log_scale.device
-    with processes.first_alone():
+    with processes.main_process_first():
         crops = open_crops(tower, sources, coco, seen, before.crops, cache)
         number = min(plan.count, len(crops))
         views = _frozen_views(given.head.to(device), tower, crops, number, digest, cache)
@@ -121,10 +122,10 @@ def train_maft_plus(
     if not asked:
         raise ValueError(f"{sources.coco} shows no object of a class that is learnt.")
     batch = min(plan.batch, len(asked))
-    processes.own(range(batch))  # or a sentence now
+    processes.shard(range(batch))  # or a sentence now
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        rows = processes.own(rng.choice(asked, size=batch, replace=False).tolist())
+        rows = processes.shard(rng.choice(asked, size=batch, replace=False).tolist())
         masks = torch.from_numpy(views.masks[rows]).to(device).float()
         with quick_bfloat16(device):  # on a CPU nearly twice as fast
             dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).to(device).float())
@@ -209,7 +210,7 @@ def _no_maps(pixels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
 
 def _with_class(target: Target) -> Target:
     """Masks whose class is known."""
-    kept = target.classes != UNKNOWN
+    kept = target.classes != UNLISTED
     return Target(target.classes[kept], target.masks[kept])
 
 

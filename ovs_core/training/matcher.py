@@ -1,7 +1,7 @@
 """Which query is responsible for which true mask: the assignment of least cost (DETR, arXiv 2005.12872).
 
-Costs are Mask2Former's (arXiv 2112.01527, section 3.3): the class's share, and cross-entropy and dice between
-masks at random points that all masks of a picture share.
+Costs are Mask2Former's (arXiv 2112.01527, section 3.3): the class's probability, and cross-entropy and dice
+between masks at random points that all masks of a picture share.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 from torch import Tensor
 
-from ovs_core.training.losses import UNKNOWN, Target, sample_points
+from ovs_core.training.losses import Target, sample_points
+from ovs_core.types import UNLISTED
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ def match(
     true = sample_points(target.masks.to(said), places)  # (n, P)
     cost = weights.mask * entropy_costs(said, true)
     # A mask of unknown class goes by its shape alone.
-    known = (target.classes != UNKNOWN).to(said)  # (n,)
-    shares = logits.float().softmax(dim=1)[:, target.classes.clamp(min=0)]
-    cost = cost - weights.classes * shares * known
+    known = (target.classes != UNLISTED).to(said)  # (n,)
+    probabilities = logits.float().softmax(dim=1)[:, target.classes.clamp(min=0)]
+    cost = cost - weights.classes * probabilities * known
     cost = cost + weights.dice * dice_costs(said, true)
     queries, true_masks = linear_sum_assignment(cost.cpu().numpy())
     device = logits.device

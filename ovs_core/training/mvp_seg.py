@@ -37,7 +37,6 @@ from ovs_core.encoders.prompts import ClassPosition, clip_tokenizer, context_pro
 from ovs_core.encoders.text import TextTower, text_tower
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_probabilities, orthogonality
-from ovs_core.training.data import IGNORE
 from ovs_core.training.loop import Schedule, fit, seed_torch
 from ovs_core.training.mvp_seg_data import (
     CachedCrops,
@@ -47,6 +46,7 @@ from ovs_core.training.mvp_seg_data import (
     draw_classes,
     spoken_name,
 )
+from ovs_core.types import IGNORE
 
 log = logging.getLogger(__name__)
 

@@ -25,14 +25,13 @@ from ovs_core.labelled.files import MASK_ENDS, PHOTO_ENDS, file_of, keyed_files
 from ovs_core.labelled.mask_values import LARGEST_VALUE
 from ovs_core.methods.mvp_seg.model import dense_features
 from ovs_core.options import Preset
-from ovs_core.training.data import IGNORE, Sample, crop_sample, read_mask, read_rgb
+from ovs_core.training.data import Sample, crop_sample, read_mask, read_rgb
+from ovs_core.types import IGNORE
 from ovs_core.vocabulary.splits import SPLITS as SPLITS
 from ovs_core.vocabulary.splits import Split as Split
 from ovs_core.vocabulary.splits import spoken_name as spoken_name
 
 log = logging.getLogger(__name__)
-
-UNSEEN = -1  # in labels: a pixel of an unseen class, to be left out or guessed
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Recipe of MVP-SEG+ (arXiv 2304.06957, after MaskCLIP+, arXiv 2112.01071, section 3.4): a student network.
 
 Transductive: names of unseen classes are known while training, their masks are not. Pixels of seen classes
-keep their labels; pixels of unseen classes are marked UNSEEN and get, in the first part of the run, the
+keep their labels; pixels of unseen classes are marked UNLISTED and get, in the first part of the run, the
 teacher's best unseen class (pseudo labels), and afterwards the student's own best one (self-training). The
 student is a DeepLabv2: a trunk, four dilated convolutions that are summed, and fixed text embeddings as
 classifier: T_c = sum_i t_i^c, the summed prompts of the views, so that any name can be asked later.
@@ -37,10 +37,10 @@ from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg
 from ovs_core.options import Preset
-from ovs_core.training.data import IGNORE, Sample, crop_sample
+from ovs_core.training.data import Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit, seed_torch
-from ovs_core.training.mvp_seg_data import UNSEEN, Photos, spoken_name
-from ovs_core.types import Vocabulary
+from ovs_core.training.mvp_seg_data import Photos, spoken_name
+from ovs_core.types import IGNORE, UNLISTED, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class PlusPlan:
         batch: crops a step (16).
         rate: peak learning rate of the head; the trunk's is `trunk_factor` times that.
         trunk_factor: see `rate`.
-        confidence: a guess below this share among the unseen classes is left out; 0 keeps all (0).
+        confidence: a guess below this probability among the unseen classes is left out; 0 keeps all (0).
         seed: of everything that is drawn.
     """
 
@@ -196,10 +196,10 @@ def classify(features: Tensor, embeddings: Tensor) -> Tensor:
 
 
 def fill_unseen(labels: Tensor, logits: Tensor, first_unseen: int, confidence: float = 0.0) -> Tensor:
-    """Labels whose UNSEEN pixels have the best unseen class, (B, H, W).
+    """Labels whose UNLISTED pixels have the best unseen class, (B, H, W).
 
     Args:
-        labels: class, UNSEEN or IGNORE, (B, H, W).
+        labels: class, UNLISTED or IGNORE, (B, H, W).
         logits: of the unseen classes, (B, U, h, w), upsampled here (bilinear, half-pixel centres).
         first_unseen: class number of the first of them.
         confidence: guesses whose soft-max over the U classes is below this become IGNORE.
@@ -208,7 +208,7 @@ def fill_unseen(labels: Tensor, logits: Tensor, first_unseen: int, confidence: f
     guess = fine.argmax(dim=1) + first_unseen
     if confidence:
         guess = guess.masked_fill(fine.softmax(dim=1).amax(dim=1) < confidence, IGNORE)
-    return torch.where(labels == UNSEEN, guess, labels)
+    return torch.where(labels == UNLISTED, guess, labels)
 
 
 def student_loss(
@@ -226,7 +226,7 @@ def student_loss(
         student: in training mode.
         embeddings: T of seen, then unseen classes, (C, D).
         pixels: (B, 3, H, W) in [0, 1].
-        labels: class, UNSEEN or IGNORE, (B, H', W').
+        labels: class, UNLISTED or IGNORE, (B, H', W').
         first_unseen: class number of the first unseen class.
         teacher: logits of the unseen classes, (B, U, h, w); None guesses by the student itself.
         confidence: see `fill_unseen`.
@@ -291,7 +291,7 @@ def fit_student(
 
 
 def _draw(photos: Photos, plan: PlusPlan, rng: np.random.Generator) -> Sample:
-    sample = photos.sample(int(rng.integers(len(photos.paths))), unseen=UNSEEN)
+    sample = photos.sample(int(rng.integers(len(photos.paths))), unseen=UNLISTED)
     return crop_sample(sample, plan.side, plan.short_side, rng)
 
 

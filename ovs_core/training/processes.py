@@ -53,7 +53,7 @@ class Processes:
         """Whether this is the process that logs and saves."""
         return self.rank == 0
 
-    def own(self, batch: Sequence[T]) -> Sequence[T]:
+    def shard(self, batch: Sequence[T]) -> Sequence[T]:
         """Samples of a batch that this process takes.
 
         Raises:
@@ -67,7 +67,7 @@ class Processes:
         return batch[self.rank :: self.count]
 
     @contextmanager
-    def first_alone(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """Let the first process do the block before the others do, who then find its files."""
         if not self.first:
             self.wait()
@@ -76,7 +76,7 @@ class Processes:
             self.wait()
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def started(device: str, environment: Mapping[str, str]) -> Iterator[tuple[Proce
     """
     chosen = choose_compute(device, "fp32").device
     if int(environment.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE, chosen
+        yield SINGLE_PROCESS, chosen
         return
     if chosen.type == "mps":
         raise ValueError("several processes need a CUDA device each, or --device cpu.")
@@ -127,12 +127,12 @@ def parts_of(means: Mapping[str, Mean], processes: Processes) -> dict[str, Tenso
     if processes.count == 1:
         return {name: mean.value for name, mean in means.items()}
     weights = torch.stack([mean.weight.float() for mean in means.values()])
-    shares = weights / processes.add(weights).clamp(min=_LEAST_WEIGHT)
-    return {name: mean.value * share for (name, mean), share in zip(means.items(), shares, strict=True)}
+    parts = weights / processes.add(weights).clamp(min=_LEAST_WEIGHT)
+    return {name: mean.value * part for (name, mean), part in zip(means.items(), parts, strict=True)}
 
 
 @torch.no_grad()
-def add_up(
+def all_reduce(
     parameters: Sequence[nn.Parameter], losses: Mapping[str, Tensor], processes: Processes
 ) -> Mapping[str, Tensor]:
     """Add gradients, in place, and losses up over processes; gives the losses of the whole batch.

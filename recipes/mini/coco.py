@@ -12,16 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.training.data import (
-    IGNORE,
-    LARGEST_PASTE_GAIN,
-    OTHER,
-    PASTE_SIDES,
-    SYNONYMS,
-    Sample,
-    read_mask,
-    read_rgb,
-)
+from ovs_core.training.data import LARGEST_PASTE_GAIN, PASTE_SIDES, SYNONYMS, Sample, read_mask, read_rgb
+from ovs_core.types import IGNORE, UNLISTED
 
 SKY, PLANTS = 1, 2  # values of a teacher's map; 0 is unsure
 PLANT_NAMES = ("tree", "grass", "plants", "bush", "hill", "mountain")
@@ -119,7 +111,7 @@ class Coco:
             pixels, mask, wanted = self._paste(pixels, mask, rng)
         present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names) and k not in self.hidden]
         groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
-        labels = np.where(mask == 0, OTHER, IGNORE).astype(np.int16)
+        labels = np.where(mask == 0, UNLISTED, IGNORE).astype(np.int16)
         for i, k in enumerate(present):
             labels[mask == k] = i
         hints = self._hints(path)
@@ -183,7 +175,7 @@ def mark_materials(
     size = (labels.shape[1], labels.shape[0])
     wide = np.asarray(Image.fromarray(seen.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
     for value, words in names.items():
-        where = (labels == OTHER) & (wide == value)
+        where = (labels == UNLISTED) & (wide == value)
         if where.mean() <= LEAST_OUTDOOR:
             continue
         if drawn & set(words):

@@ -16,7 +16,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_core.training.data import IGNORE, OTHER, Sample, read_mask, read_rgb
+from ovs_core.training.data import Sample, read_mask, read_rgb
+from ovs_core.types import IGNORE, UNLISTED
 from recipes.mini.coco import mark_materials
 
 FIRST_WORD_CHANCE = 0.5  # of a label's first word; the others share the rest
@@ -95,7 +96,7 @@ class Labelled:
         mask = self.mask(path)
         merged, words = self._spoken(mask, rng)
         labels = np.full(mask.shape, IGNORE, np.int16)
-        labels[np.isin(mask, sorted(self.names.negative))] = OTHER
+        labels[np.isin(mask, sorted(self.names.negative))] = UNLISTED
         groups: list[tuple[str, ...]] = []
         for value, group in words.items():
             labels[merged == value] = len(groups)

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ovs_core.encoders.mini import STRIDE
 from ovs_core.encoders.upsampling import FINER
-from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.training.data import Sample
+from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import parse_vocabulary
 
 LABEL_STRIDE = STRIDE // FINER  # pixels per label that the loss sees
@@ -78,7 +79,7 @@ def sample_loss(logits: Tensor, row_label: Tensor, hints: int, sample: Sample, m
     groups = len(sample.groups)
     if not sample.placed:
         return _tile_loss(logp, row_label, labels, groups)
-    hint_loss = _hint_loss(logp, row_label, groups, hints, labels == OTHER)
+    hint_loss = _hint_loss(logp, row_label, groups, hints, labels == UNLISTED)
     return _placed_loss(logp, row_label, labels, groups, hints + maybe) + HINT_WEIGHT * hint_loss
 
 
@@ -86,10 +87,10 @@ def _placed_loss(logp: Tensor, row_label: Tensor, labels: Tensor, groups: int, f
     """Every labelled pixel shows one of the names of its label; unclaimed ones may show a `free` one too."""
     unclaimed = (row_label == 0) | ((row_label > groups) & (row_label <= groups + free))
     parts, shares = [], []
-    for label in range(OTHER, groups):
+    for label in range(UNLISTED, groups):
         where = labels == label
         if where.any():
-            rows = unclaimed if label == OTHER else row_label == label + 1
+            rows = unclaimed if label == UNLISTED else row_label == label + 1
             parts.append(-logp[rows][:, where].logsumexp(dim=0).mean())
             shares.append(float(where.float().mean()))
     if not parts:
@@ -147,7 +148,7 @@ def belief_loss(
     start = STRIDE // 2
     said = torch.from_numpy(np.stack([sample.labels[start::STRIDE, start::STRIDE] for sample in samples]))
     placed = torch.tensor([sample.placed for sample in samples])
-    known = (said.flatten(1) > OTHER) & placed[:, None]
+    known = (said.flatten(1) > UNLISTED) & placed[:, None]
     counts = ~(known & (target.argmax(dim=-1) == 0))
     divergence = (target * (target.clamp(min=1e-8).log() - logp)).sum(dim=-1)
     return (divergence * counts).sum() / counts.sum().clamp(min=1)

@@ -14,8 +14,9 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ovs_core.training.data import IGNORE, SYNONYMS, Sample, read_mask, read_rgb
+from ovs_core.training.data import SYNONYMS, Sample, read_mask, read_rgb
 from ovs_core.training.mask_photos import SegmentSource, connected_parts
+from ovs_core.types import IGNORE
 from recipes.mini.labelled import LabelledNames
 from recipes.mini.labelled_sets import DECLARED, split_photos
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.training.data import IGNORE, OTHER, Sample, read_rgb
+from ovs_core.training.data import Sample, read_rgb
+from ovs_core.types import IGNORE, UNLISTED
 from recipes.mini.coco import box_and_size, random_box
 
 KIND_CHANCE = 0.35
@@ -138,10 +139,10 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 
 def _placed(salience: NDArray[np.uint8], size: tuple[int, int], label: int) -> NDArray[np.int16]:
-    """Labels of a salience map at another size (width, height): `label`, OTHER, or IGNORE between."""
+    """Labels of a salience map at another size (width, height): `label`, UNLISTED, or IGNORE between."""
     found = _resized(salience, size)
     labels = np.full(found.shape, IGNORE, np.int16)
-    labels[found >= SALIENT * 255], labels[found <= FAINT * 255] = label, OTHER
+    labels[found >= SALIENT * 255], labels[found <= FAINT * 255] = label, UNLISTED
     return labels
 
 

@@ -15,9 +15,10 @@ from training_toys import CONFIG, JOINT_WIDTH, make_teachers, save_photo
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.clip_vit import tokens_before_last_block
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.upsampling import bilinear_shares
-from ovs_core.training.data import IGNORE, OTHER, Sample
+from ovs_core.encoders.upsampling import bilinear_weights
+from ovs_core.training.data import Sample
 from ovs_core.training.loop import Schedule
+from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import parse_vocabulary
 from recipes.mini.coco import PLANTS, SKY
 from recipes.mini.image import VOC_TRUST, Batches, dense_embeddings, start_image_tower, train_image
@@ -39,7 +40,7 @@ def log_probabilities(rows):
 
 def test_placed_loss_by_hand():
     """Four pixels: dog, dog, other, unknown; rows dog, puppy, other."""
-    sample = sample_of([[0, 0, OTHER, IGNORE]], (("dog", "puppy"),))
+    sample = sample_of([[0, 0, UNLISTED, IGNORE]], (("dog", "puppy"),))
     logits = log_probabilities([[0.5, 0.2, 0.3, 0.1], [0.3, 0.2, 0.3, 0.1], [0.2, 0.6, 0.4, 0.8]])
     dog = -(math.log(0.8) + math.log(0.4)) / 2  # either name will do
     other = -math.log(0.4)
@@ -51,7 +52,7 @@ def test_placed_loss_by_hand():
 
 def test_a_hint_may_explain_what_no_mask_claims():
     """One pixel of other; rows dog, grass (hint), hat (distractor), other: grass or other is right."""
-    sample = sample_of([[OTHER]], (("dog",),), hints=("grass",))
+    sample = sample_of([[UNLISTED]], (("dog",),), hints=("grass",))
     logits = log_probabilities([[0.1], [0.3], [0.4], [0.2]])
     loss = sample_loss(logits, torch.tensor([1, 2, 3, 0]), 1, sample)
     assert loss.item() == pytest.approx(-math.log(0.5), abs=1e-6)
@@ -64,7 +65,7 @@ def test_hint_loss_by_hand():
     shares = np.full((4, 25), 0.1)  # dog, grass, sky, other
     shares[1, :3], shares[2, 10:13] = 0.6, 0.4
     shares[3] = 1 - shares[:3].sum(axis=0)
-    sample = sample_of([[OTHER] * 25], (("dog",),), hints=("grass", "sky"))
+    sample = sample_of([[UNLISTED] * 25], (("dog",),), hints=("grass", "sky"))
     loss = sample_loss(log_probabilities(shares.tolist()), torch.tensor([1, 2, 3, 0]), 2, sample)
     placed = -math.log(0.9)  # grass, sky and other together, everywhere
     hints = -(math.log(0.6) + math.log(0.4)) / 2
@@ -72,7 +73,7 @@ def test_hint_loss_by_hand():
 
 
 def test_few_free_pixels_teach_no_hint():
-    sample = sample_of([[OTHER] * 19], (("dog",),), hints=("grass",))
+    sample = sample_of([[UNLISTED] * 19], (("dog",),), hints=("grass",))
     shares = [[0.1] * 19, [0.3] * 19, [0.6] * 19]
     loss = sample_loss(log_probabilities(shares), torch.tensor([1, 2, 0]), 1, sample)
     assert loss.item() == pytest.approx(-math.log(0.9), abs=1e-6)
@@ -113,7 +114,7 @@ def test_typed_rows_stand_in_order():
 
 
 def test_a_picture_without_names_is_asked_for_everything_else():
-    rows, row_label, hints, _ = typed_rows(sample_of([[OTHER]], ()), np.random.default_rng(0))
+    rows, row_label, hints, _ = typed_rows(sample_of([[UNLISTED]], ()), np.random.default_rng(0))
     assert (rows[0], row_label[0], hints) == ("nothing", 1, 0)
     assert set(row_label[1:]) == {0}
 
@@ -217,7 +218,7 @@ def test_before_training_finer_positions_interpolate(teachers, model):
     start_image_tower(model, teachers[0], word_rows(1), word_rows(2))
     with torch.no_grad():
         _, shares = model.visual.conv1.with_shares(torch.rand(1, 3, 32, 48) * 2 - 1)
-    expected = bilinear_shares().repeat(1, 2, 3)
+    expected = bilinear_weights().repeat(1, 2, 3)
     torch.testing.assert_close(shares[0], expected)
 
 
@@ -248,7 +249,7 @@ def test_first_blocks_learn_at_every_whole_step_only(teachers, model, tmp_path):
 def test_training_moves_the_image_side_alone(teachers, model, tmp_path, trunk_rate):
     start_image_tower(model, teachers[0], word_rows(1), word_rows(2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    labels = np.full((24, 32), OTHER)
+    labels = np.full((24, 32), UNLISTED)
     labels[:, :16] = 0
     sources = {
         "masks": lambda rng: sample_of(labels, (("dog",),), absent=("hat",)),

@@ -9,7 +9,8 @@ import pytest
 import torch
 from training_toys import save_mask, save_photo
 
-from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample
+from ovs_core.training.data import Sample, crop_sample
+from ovs_core.types import IGNORE, UNLISTED
 from recipes.mini.coco import coco_names, mark_materials
 from recipes.mini.labelled import Labelled, LabelledNames, in_blocks
 from recipes.mini.labelled_sets import DECLARED, MSRC, NYU, NYU_FINE, VOC, split_photos
@@ -52,7 +53,7 @@ def test_where_a_set_says_so_an_unlabelled_pixel_is_none_of_its_names(tmp_path):
     photos = Labelled([photo_with(tmp_path, columns(1, 0, 255))], names)
     samples = [photos.sample(rng(seed)) for seed in range(20)]
     for sample in samples:
-        assert (sample.labels[:, 10:20] == OTHER).all()
+        assert (sample.labels[:, 10:20] == UNLISTED).all()
         assert (sample.labels[:, 20:] == IGNORE).all()
         assert set(sample.absent) == {"sofa", "lamp"}
     assert {name for sample in samples for name in sample.maybe} == {"sky", "grass"}
@@ -120,21 +121,21 @@ def test_teachers_speak_where_a_set_labels_nothing(tmp_path):
     sample = photos.sample(rng())
     assert sample.groups[1] == ("grass", "lawn")
     assert (sample.labels[:, 30:] == 1).all()
-    assert (sample.labels[:, 10:20] == OTHER).all()  # the teacher is not sure there
+    assert (sample.labels[:, 10:20] == UNLISTED).all()  # the teacher is not sure there
     assert (sample.labels[:, 20:30] == IGNORE).all()  # what is not known stays so
 
 
 def test_materials_that_share_a_word_are_one_class():
-    labels, groups = np.full((8, 8), OTHER, np.int16), []
+    labels, groups = np.full((8, 8), UNLISTED, np.int16), []
     seen = np.repeat([[22, 22, 27, 0]], 4, axis=0)
     mark_materials(seen, {22: ("water",), 27: ("sea", "water")}, labels, groups)
     assert groups == [("water", "sea")]
     assert (labels[:, :6] == 0).all()
-    assert (labels[:, 6:] == OTHER).all()
+    assert (labels[:, 6:] == UNLISTED).all()
 
 
 def test_a_material_that_goes_by_a_drawn_word_does_not_count():
-    labels = np.full((8, 8), OTHER, np.int16)
+    labels = np.full((8, 8), UNLISTED, np.int16)
     labels[:, :2] = 0
     groups = [("plant",)]
     mark_materials(np.full((4, 4), 18), {18: ("plant", "bush")}, labels, groups)
@@ -145,7 +146,7 @@ def test_a_material_that_goes_by_a_drawn_word_does_not_count():
 
 def test_an_unlabelled_pixel_may_show_what_its_set_does_not_label():
     """Four pixels: dog, other, other, not known. Rows: dog, grass (may be there), cat (declared), other."""
-    labels = np.array([[0, OTHER, OTHER, IGNORE]], np.int16).repeat(4, axis=0).repeat(4, axis=1)
+    labels = np.array([[0, UNLISTED, UNLISTED, IGNORE]], np.int16).repeat(4, axis=0).repeat(4, axis=1)
     sample = Sample(np.zeros((4, 16, 3), np.uint8), labels, (("dog",),), ("cat",), maybe=("grass",))
     chances = torch.tensor(
         [[0.4, 0.1, 0.2, 0.7], [0.3, 0.5, 0.1, 0.1], [0.2, 0.1, 0.3, 0.1], [0.1, 0.3, 0.4, 0.1]]
@@ -162,7 +163,8 @@ def test_an_unlabelled_pixel_may_show_what_its_set_does_not_label():
 
 def test_a_name_that_may_be_there_moves_no_pixel_to_it():
     """Unlike a caption's hint: the loss of a picture with it alone is least when everything is "other"."""
-    sample = Sample(np.zeros((4, 16, 3), np.uint8), np.full((4, 16), OTHER, np.int16), (), maybe=("grass",))
+    labels = np.full((4, 16), UNLISTED, np.int16)
+    sample = Sample(np.zeros((4, 16, 3), np.uint8), labels, (), maybe=("grass",))
     even = torch.tensor([[0.5], [0.5]]).log()[:, None, :].expand(2, 1, 4)
     loss = sample_loss(even, torch.tensor([1, 0]), 0, sample, maybe=1)
     assert loss.item() == pytest.approx(0, abs=1e-6)

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 from training_toys import make_caltech, make_coco, save_photo
 
-from ovs_core.training.data import IGNORE, OTHER, Sample, crop_sample, read_rgb
+from ovs_core.training.data import Sample, crop_sample, read_rgb
+from ovs_core.types import IGNORE, UNLISTED
 from recipes.mini.coco import Coco
 from recipes.mini.things import Mosaic, Named, Thing, depicts, paste_things, salience_key, segmentable
 
@@ -26,7 +27,7 @@ def test_coco_masks_captions_and_absent_names(tmp_path):
     assert sample.pixels.shape == (40, 56, 3)
     assert sample.labels.shape == (40, 56)
     assert (sample.labels[:, :28] == 0).all()
-    assert (sample.labels[:, 28:] == OTHER).all()
+    assert (sample.labels[:, 28:] == UNLISTED).all()
     assert sample.groups[0][0] in ("dog", "puppy")
     assert sample.absent == ("person", "cell phone")
     assert sample.hints == ("grass", "tree")  # lawn, trees
@@ -49,7 +50,7 @@ def test_held_out_classes_are_neither_labelled_nor_named(tmp_path):
         sample = coco.sample(rng(seed))
         assert sample.groups == ()
         assert sample.absent == ("person", "cell phone")
-        assert set(np.unique(sample.labels)) <= {IGNORE, OTHER}
+        assert set(np.unique(sample.labels)) <= {IGNORE, UNLISTED}
     assert coco.found == ()
 
 
@@ -68,7 +69,7 @@ def test_coco_pastes_a_thing_from_another_photo(tmp_path):
     for seed in range(30):
         sample = coco.sample(rng(seed), paste_share=1.0)
         rows, columns = np.nonzero(sample.labels == 0)
-        if not np.array_equal(sample.pixels[sample.labels == OTHER], own[sample.labels == OTHER]):
+        if not np.array_equal(sample.pixels[sample.labels == UNLISTED], own[sample.labels == UNLISTED]):
             continue  # drawn onto the dog's own photo
         pasted += 1
         height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
@@ -105,7 +106,7 @@ def test_coco_teacher_is_not_heard_on_a_speck(tmp_path):
     teacher[:1, 28:] = 1  # 28 of 2,240 pixels, less than 2 %
     sample = draw(Coco(make_coco(tmp_path), {"000000000007": teacher}), lambda s: s.groups)
     assert len(sample.groups) == 1
-    assert (sample.labels[:, 28:] == OTHER).all()
+    assert (sample.labels[:, 28:] == UNLISTED).all()
 
 
 def named(tmp_path):
@@ -177,9 +178,9 @@ def test_tiles_of_a_mosaic_with_maps_say_where_their_thing_is(tmp_path):
     assert sample.placed
     for i, (top, left) in enumerate(((0, 0), (0, 16), (16, 0), (16, 16))):
         tile = sample.labels[top : top + 16, left : left + 16]
-        assert set(np.unique(tile)) <= {i, OTHER, IGNORE}
+        assert set(np.unique(tile)) <= {i, UNLISTED, IGNORE}
         order = [int(label) for label in tile[8]]
-        assert order == sorted(order, key=[i, IGNORE, OTHER].index)  # thing, edge, background
+        assert order == sorted(order, key=[i, IGNORE, UNLISTED].index)  # thing, edge, background
         assert i in order
     crop = crop_sample(sample, 32, (64, 65), rng())
     assert {tuple(row) for row in crop.labels} <= {
@@ -192,7 +193,10 @@ def test_pasted_things_cover_what_was_there(tmp_path):
     Image.new("RGB", (20, 20), (250, 0, 0)).save(thing.photo.path, quality=95)
     thing.salience[5:15, 5:10], thing.salience[5:15, 10:12] = 255, 100
     ground = Sample(
-        np.zeros((100, 120, 3), np.uint8), np.full((100, 120), OTHER, np.int16), (("dog",),), ("cat", "lamp")
+        np.zeros((100, 120, 3), np.uint8),
+        np.full((100, 120), UNLISTED, np.int16),
+        (("dog",),),
+        ("cat", "lamp"),
     )
     for seed in range(8):
         sample = paste_things(ground, [thing], rng(seed))
@@ -200,7 +204,7 @@ def test_pasted_things_cover_what_was_there(tmp_path):
         assert sample.absent == ("cat",)
         where = sample.labels == 1
         assert (sample.pixels[where][:, 0] > 170).all()  # red, blended where the map is not quite sure
-        assert (sample.pixels[sample.labels == OTHER] == 0).all()
+        assert (sample.pixels[sample.labels == UNLISTED] == 0).all()
         assert (sample.labels == IGNORE).any()
         row, column = sample.focus
         assert where[int(row * 100), int(column * 120)]
@@ -212,7 +216,7 @@ def test_a_thing_that_goes_by_a_word_already_said_is_not_pasted(tmp_path):
     salience = np.full((20, 20), 255, np.uint8)
     save_photo(tmp_path / "beagle.jpg", 20, 20)
     beagle = Thing(Named(tmp_path / "beagle.jpg", ("beagle",), ("hound", "dog")), salience)
-    labels = np.full((60, 60), OTHER, np.int16)
+    labels = np.full((60, 60), UNLISTED, np.int16)
     labels[:, 30:] = 0
     ground = Sample(np.zeros((60, 60, 3), np.uint8), labels, (("dog",),))
     for seed in range(5):

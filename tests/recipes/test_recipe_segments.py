@@ -9,9 +9,9 @@ from recipe_toys import make_msrc
 from training_toys import save_mask, save_photo
 
 from ovs_core.methods.mask_classification.head_file import load_mask_head
-from ovs_core.training.data import IGNORE
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+from ovs_core.types import IGNORE
 from recipes.mini.labelled import LabelledNames
 from recipes.mini.segments import Segments, segment_sources
 

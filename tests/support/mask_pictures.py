@@ -8,9 +8,7 @@ from mask_toys import (
 )
 
 from ovs_core.encoders.clip_conv import pyramid
-from ovs_core.training.losses import (
-    Target,
-)
+from ovs_core.training.losses import Target
 from ovs_core.training.maft_plus import (
     TrainingTower,
 )

@@ -3,9 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from ovs_core.training.mvp_seg_data import (
-    Split,
-)
+from ovs_core.training.mvp_seg_data import Split
 
 TOWER = "ab" * 32
 TOY = Split(("zebra",), 3)

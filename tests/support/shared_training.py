@@ -20,7 +20,7 @@ from ovs_core.training import mask_tuning
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
-from ovs_core.training.processes import ALONE, Mean, Processes, parts_of, started
+from ovs_core.training.processes import SINGLE_PROCESS, Mean, Processes, parts_of, started
 
 STEPS, SAVED = 9, 4
 CROPS = {"count": 8, "side": 64, "short_side": [64, 72], "pastes": 2}
@@ -37,7 +37,7 @@ def make_sources(root: Path) -> MaskSources:
     return MaskSources(make_instances(root / "coco"), make_pets(root / "pets"), make_camvid(root / "camvid"))
 
 
-def line(out: Path, processes: Processes = ALONE, stop_at: int | None = None) -> nn.Module:
+def line(out: Path, processes: Processes = SINGLE_PROCESS, stop_at: int | None = None) -> nn.Module:
     """Fit five points a step, of which only those with a positive first number count for the second loss."""
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
@@ -46,8 +46,8 @@ def line(out: Path, processes: Processes = ALONE, stop_at: int | None = None) ->
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         if step == stop_at:
             raise PowerCutError
-        rows = processes.own(torch.from_numpy(rng.standard_normal((5, 4)).astype(np.float32)))
-        noise = processes.own(0.01 * torch.randn(5, 2))
+        rows = processes.shard(torch.from_numpy(rng.standard_normal((5, 4)).astype(np.float32)))
+        noise = processes.shard(0.01 * torch.randn(5, 2))
         wrong = (model(rows) + noise - rows[:, :2]) ** 2
         counted = rows[:, 0] > 0
         second = (wrong[:, 1] * counted).sum() / counted.sum().clamp(min=1)
@@ -68,7 +68,9 @@ def make_start(sources: MaskSources, out: Path) -> Path:
     return train_fc_clip(toy_tower(), sources, plan, out)
 
 
-def heads(sources: MaskSources, start: Path, out: Path, processes: Processes = ALONE) -> tuple[Path, Path]:
+def heads(
+    sources: MaskSources, start: Path, out: Path, processes: Processes = SINGLE_PROCESS
+) -> tuple[Path, Path]:
     """A head for FC-CLIP, and the toy tower tuned for the head `start`.
 
     In single precision and with a large eps: where a gradient is no more than rounding, AdamW goes by its

@@ -49,8 +49,8 @@ def log_probabilities(fused: Tensor, tau1: float | Tensor, log_gates: Tensor | N
         tau1: temperature.
         log_gates: log g_c, (..., S), or None.
     """
-    shares = (tau1 * fused).log_softmax(dim=-3)
-    return shares if log_gates is None else shares + log_gates[..., None, None]
+    logs = (tau1 * fused).log_softmax(dim=-3)
+    return logs if log_gates is None else logs + log_gates[..., None, None]
 
 
 def context_cosines(contexts: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """What each training-free method does in the last block of a frozen CLIP tower: data and pure functions.
 
 All five methods run blocks 1..L-1 of the tower unchanged and differ only here: which projections of a token
-are compared to make the attention maps, whether a bump favours near patches, and whether the residual and
+are compared to make the attention maps, whether a Gaussian favours near patches, and whether the residual and
 the MLP of the block are kept. `Rule` says exactly that and nothing else.
 
     clip       the block as it was trained                          Radford et al., arXiv 2103.00020
     maskclip   every token keeps its own value: no mixing at all    Zhou et al., arXiv 2112.01071
     sclip      softmax(s q q^T) + softmax(s k k^T), summed          Wang et al., arXiv 2312.01597
     clearclip  softmax(s q q^T), no residual, no MLP                Lan et al., arXiv 2407.12442
-    naclip     softmax(s k k^T + bump), no residual, no MLP         Hajimiri et al., arXiv 2404.08181
+    naclip     softmax(s k k^T + Gaussian), no residual, no MLP         Hajimiri et al., arXiv 2404.08181
 
 with s = head width ** -0.5. Written from the formulas. Deviation: papers disagree about MaskCLIP on a ViT;
 the rule here drops residual and MLP (the form later papers compare with), `maskclip_value_path` keeps both
@@ -45,18 +45,18 @@ class Rule:
         description: one line for people.
         comparisons: one attention map each, summed and not averaged; none means every token keeps its own
             value.
-        bump_std: standard deviation, in patches, of the bump added before the softmax; None adds nothing.
+        kernel_std: standard deviation in patches of a Gaussian added before the softmax; None adds none.
         keep_residual_and_mlp: residual connection and MLP of the block stay.
     """
 
     description: str
     comparisons: tuple[Comparison, ...]
-    bump_std: float | None = None
+    kernel_std: float | None = None
     keep_residual_and_mlp: bool = False
 
     def __post_init__(self) -> None:
-        if self.bump_std is not None and not self.bump_std > 0:
-            raise ValueError(f"bump_std must be above 0 patches, got {self.bump_std}")
+        if self.kernel_std is not None and not self.kernel_std > 0:
+            raise ValueError(f"kernel_std must be above 0 patches, got {self.kernel_std}")
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -69,7 +69,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             keep_residual_and_mlp=True,
         ),
         "clearclip": Rule("patches with like queries share their values; residual and MLP dropped", ("qq",)),
-        "naclip": Rule("patches with like keys share their values, near ones most", ("kk",), bump_std=5.0),
+        "naclip": Rule("patches with like keys share their values, near ones most", ("kk",), kernel_std=5.0),
         "kk_reduced": Rule("NACLIP without its preference for near patches", ("kk",)),
     }
 )
@@ -79,8 +79,8 @@ def leave_last_block(rule: Rule, block: ResidualAttentionBlock, x: Tensor, grid:
     """What leaves the last block, (B, L, C), when `rule` decides how its tokens x (B, L, C) are mixed."""
     q, k, v = project_qkv(block, x)
     bias = None
-    if rule.bump_std is not None:
-        bias = gaussian_bump(grid, rule.bump_std, like=q)
+    if rule.kernel_std is not None:
+        bias = gaussian_kernel(grid, rule.kernel_std, like=q)
     mixed = v if not rule.comparisons else torch.zeros_like(v)
     for comparison in rule.comparisons:
         left, right = _sides(comparison, q, k)
@@ -106,7 +106,7 @@ def attention_weights(
     if not rule.comparisons:
         return F.one_hot(rows, len(x)).float()
     q, k, _ = (heads.float() for heads in project_qkv(block, x[None]))
-    bias = 0.0 if rule.bump_std is None else gaussian_bump(grid, rule.bump_std, like=q)[rows]
+    bias = 0.0 if rule.kernel_std is None else gaussian_kernel(grid, rule.kernel_std, like=q)[rows]
     total = q.new_zeros(len(rows), len(x))
     for comparison in rule.comparisons:
         left, right = _sides(comparison, q[0], k[0])
@@ -135,7 +135,7 @@ def finish_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def gaussian_bump(grid: tuple[int, int], std: float, *, like: Tensor) -> Tensor:
+def gaussian_kernel(grid: tuple[int, int], std: float, *, like: Tensor) -> Tensor:
     """NACLIP's preference for near patches, (1 + h*w, 1 + h*w), in the dtype and on the device of `like`.
 
     exp(-distance^2 / (2 std^2)) between patches, distance in patches, peak 1; the class token's row and
@@ -148,7 +148,7 @@ def gaussian_bump(grid: tuple[int, int], std: float, *, like: Tensor) -> Tensor:
 
 
 def _falloff(n: int, std: float) -> Tensor:
-    """One axis of the bump, (n, n): a Gaussian of the distance in the plane is a product over its axes."""
+    """One axis of the kernel, (n, n): a Gaussian of the distance in the plane is a product over its axes."""
     place = torch.arange(n, dtype=torch.float32)
     return torch.exp(-((place[:, None] - place) ** 2) / (2 * std**2))
 
@@ -201,8 +201,8 @@ def key_smoothing(scores: Tensor, keys: Tensor, ceiling: float) -> Tensor:
         keys: one key per patch of the same grid, (h*w, C), class token left out.
         ceiling: probability from which a patch is sure enough to be left alone.
     """
-    share = (TEMPERATURE * scores).softmax(dim=0).flatten(1)  # (S, h*w)
-    keys = F.normalize(keys.to(share.dtype), dim=0)
-    gathered = (share @ keys) @ keys.T  # (S, h*w), without the h*w x h*w similarities
-    unsure = share.amax(dim=0) < ceiling
-    return torch.where(unsure, gathered, share).reshape(scores.shape)
+    probabilities = (TEMPERATURE * scores).softmax(dim=0).flatten(1)  # (S, h*w)
+    keys = F.normalize(keys.to(probabilities.dtype), dim=0)
+    gathered = (probabilities @ keys) @ keys.T  # (S, h*w), without the h*w x h*w similarities
+    unsure = probabilities.amax(dim=0) < ceiling
+    return torch.where(unsure, gathered, probabilities).reshape(scores.shape)
