@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import time
@@ -78,18 +79,32 @@ def rows_of(
     def work(source: Source) -> tuple[Row, bool]:
         answerer = free.get()
         try:
-            if not answerer.on_gpu:
-                torch.set_num_threads(threads)  # of this thread's own work
             return _row(source, answerer)
         finally:
             free.put(answerer)
 
     surprises = 0
-    for row, surprise in in_parallel(work, sources, len(ready)):
-        surprises = surprises + 1 if surprise else 0
-        if surprises == MOST_SURPRISES:
-            raise ValueError(f"{surprises} photos after each other failed, the last one so: {row.error}")
-        yield row
+    with contextlib.nullcontext() if ready[0].on_gpu else threads_each(threads):
+        for row, surprise in in_parallel(work, sources, len(ready)):
+            surprises = surprises + 1 if surprise else 0
+            if surprises == MOST_SURPRISES:
+                raise ValueError(f"{surprises} photos after each other failed, the last one so: {row.error}")
+            yield row
+
+
+@contextlib.contextmanager
+def threads_each(count: int) -> Iterator[None]:
+    """Threads that start inside compute with so many threads each; afterwards all is as it was.
+
+    Set from the outside: a thread that set it for itself would set it for MKL in the whole process and for
+    good, and the same question would be answered by sums in another order.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def write_in_files(

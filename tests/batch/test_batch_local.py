@@ -1,11 +1,13 @@
 """A run on one machine: sources, order, errors as rows, stopping and going on."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from batch_toys import PLAN, answer_by_brightness, make_photos, same_rows, sources_in
 from PIL import Image
 
@@ -102,6 +104,25 @@ def test_every_photo_has_a_row(photos, tmp_path):
     assert np.array_equal(np.flatnonzero(labels_of(rows[2]) == 1), [0, 1, 2])
     assert len(row_files(str(tmp_path / "out"))) == 3
     assert sorted(read_rows(str(tmp_path / "out")), key=lambda row: row.id) == rows
+
+
+def threads_of_a_new_thread() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_cores_are_divided_and_given_back(photos):
+    """What a run sets for its own threads must not last: it would change sums of later answers."""
+    before, seen = torch.get_num_threads(), set()
+
+    def noting(photo, id, path):
+        seen.add(torch.get_num_threads())
+        return ready(1)[0].row(photo, id, path)
+
+    noters = tuple(replace(one, row=noting) for one in ready(2))
+    assert len(list(rows_of(sources_in(photos), noters, cores=2 * (before + 2)))) == 10
+    assert seen == {before + 2}
+    assert (torch.get_num_threads(), threads_of_a_new_thread()) == (before, before)
 
 
 def test_threads_change_nothing(photos):
