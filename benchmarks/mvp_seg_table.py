@@ -52,7 +52,6 @@ from ovs_core.metrics.confusion import label_margins, seen_unseen
 from ovs_core.metrics.resampling import interval
 from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
-from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos, spoken_name
 from ovs_core.training.mvp_seg_plus import (
     PlusPlan,
     Student,
@@ -61,8 +60,10 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
+from ovs_core.training.split_photos import Photos, open_photos
 from ovs_core.types import Features, TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
+from ovs_core.vocabulary.splits import SPLITS, spoken_name
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.prompted_table --data voc=DIR --head ldvc=FILE --head zegclip=FILE --head plain=FILE
 
-Photos are those that `ovs_core.training.ldvc_data.open_split` holds out of training. Every name of the data
+Photos are those that `ovs_core.training.split_photos` holds out of training. Every name of the data
 set enters, pixels without a class do not count, as in the papers. The first head is what the others are
 compared with: paired differences with 95 % intervals over photos.
 
@@ -40,8 +40,7 @@ from ovs_core.metrics.parts import connected_parts
 from ovs_core.metrics.resampling import interval, paired_difference
 from ovs_core.options import Preset
 from ovs_core.training.data import read_mask, read_rgb
-from ovs_core.training.ldvc_data import open_split
-from ovs_core.training.mvp_seg_data import Photos
+from ovs_core.training.split_photos import Photos, open_photos
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary.splits import SPLITS, spoken_name
 
@@ -76,7 +75,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="photos at most; 0 takes all")
     options = parser.parse_args()
     name, _, folder = options.data.partition("=")
-    photos = open_split(Path(folder), SPLITS[name], "val2017", held_out=True)
+    photos = open_photos(Path(folder), SPLITS[name], "val2017", held_out=True)
     spec = ENCODERS[options.encoder]
     loaded = spec.load(WeightStore(offline=True))
     tower = build_tower(spec, loaded, choose_compute(options.device, "fp32"), None)

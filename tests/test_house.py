@@ -46,7 +46,7 @@ MAY_SEE = {
     "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette
     "engine": MODELS | {"render", "edit", "export"},  # a class has one colour everywhere; Result.save
     "evaluation": ANSWERS | MEASURING,
-    "video": ANSWERS,
+    "video": ANSWERS | MEASURING,  # VIPSeg
     "batch": ANSWERS,
     "training": MODELS | {"labelled"},
     "ui": ANSWERS | MEASURING | {"video"},

@@ -6,7 +6,8 @@ from hashlib import sha256
 from types import MappingProxyType
 
 import pytest
-from ldvc_toys import TOY_SPLIT, make_head, make_model, make_world
+from ldvc_toys import make_head, make_model
+from split_world import TOY, make_world
 from towers import random_photo, tiny_spec
 from zegclip_files import official_file, official_state
 
@@ -39,7 +40,7 @@ REQUEST = Request(random_photo(40, 72), WORDS, "ldvc", "vit_b16_openai")
 def tiny_world(tmp_path, monkeypatch):
     """Tiny towers for the registry's, three classes for VOC's twenty."""
     monkeypatch.setattr(train, "ENCODERS", MappingProxyType({"mini": tiny_spec("mini")}))
-    monkeypatch.setattr(train, "SPLITS", MappingProxyType({**SPLITS, "voc": TOY_SPLIT}))
+    monkeypatch.setattr(train, "SPLITS", MappingProxyType({**SPLITS, "voc": TOY}))
     make_world(tmp_path / "data")
 
 

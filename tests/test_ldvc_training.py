@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from ldvc_toys import TOKENIZE, TOWER, TOY_SPLIT, make_model, make_text, make_vision, make_world
+from ldvc_toys import TOKENIZE, TOWER, make_model, make_text, make_vision
 from safetensors.torch import load_file
+from split_world import TOY, make_world
 from zegclip_tensors import DATA, close, weights
 
 from ovs_core.decoders.semantic_decoder import SemanticDecoder, SemanticDecoderConfig
@@ -26,10 +27,11 @@ from ovs_core.training.ldvc import (
     towers_of,
     train_prompted,
 )
-from ovs_core.training.ldvc_data import Batch, CropPlan, Crops, open_split
+from ovs_core.training.ldvc_data import Batch, CropPlan, Crops
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, _rate
 from ovs_core.training.processes import Processes
+from ovs_core.training.split_photos import open_photos
 from ovs_core.types import IGNORE, UNLISTED, Vocabulary, Window
 from ovs_core.vocabulary import BENCHMARKS
 from ovs_core.vocabulary.splits import SPLITS
@@ -135,8 +137,8 @@ def test_tables_with_counts_are_read_and_blocks_held_out(tmp_path):
     lines = ["# id\tname\tphotos", "0\tbackground\t9", "1\tcat\t9", "2\tzebra\t9", "5\tdog\t9"]
     lines += ["7\totherfurniture\t3", "255\t(ignore)\t9"]
     (root / "classes.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    train = open_split(root, TOY_SPLIT, "train2017")
-    held = open_split(root, TOY_SPLIT, "train2017", held_out=True)
+    train = open_photos(root, TOY, "train2017")
+    held = open_photos(root, TOY, "train2017", held_out=True)
     assert (train.seen, train.unseen) == (("cat", "dog"), ("zebra",))
     assert [path.stem for path in held.paths] == ["08", "09", "18", "19"]
     assert len(train.paths) == 16
@@ -156,12 +158,12 @@ def test_other_class_lists_are_refused(tmp_path, classes, message):
     root = make_world(tmp_path)
     (root / "classes.txt").write_text(classes, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
-        open_split(root, TOY_SPLIT, "train2017")
+        open_photos(root, TOY, "train2017")
 
 
 @pytest.fixture
 def photos(tmp_path):
-    return open_split(make_world(tmp_path / "data"), TOY_SPLIT, "train2017")
+    return open_photos(make_world(tmp_path / "data"), TOY, "train2017")
 
 
 RGB = ((0.5,) * 3, (0.25,) * 3)

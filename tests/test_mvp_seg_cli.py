@@ -4,12 +4,12 @@ import json
 from types import MappingProxyType
 
 import pytest
-from mvp_seg_world import TOY, make_world
+from split_world import TOY, make_world
 from towers import tiny_spec
 
 from ovs_core.cli import train
 from ovs_core.methods.mvp_seg.contexts import load_contexts
-from ovs_core.training import mvp_seg_data
+from ovs_core.vocabulary.splits import SPLITS
 
 RECIPE = {"k": 2, "length": 3, "steps": 2, "batch": 2, "crops": {"side": 64, "short_side": [64, 80]}}
 PLUS = {"trunk": "test_resnet", "steps": 2, "batch": 2, "side": 64, "short_side": [64, 80]}
@@ -21,7 +21,7 @@ def tiny_world(tmp_path, monkeypatch):
     monkeypatch.setattr(
         train, "ENCODERS", MappingProxyType({"mini": tiny_spec("mini"), "two": tiny_spec("two", 1)})
     )
-    monkeypatch.setattr(train, "SPLITS", MappingProxyType({**mvp_seg_data.SPLITS, "coco_mini": TOY}))
+    monkeypatch.setattr(train, "SPLITS", MappingProxyType({**SPLITS, "coco_mini": TOY}))
     make_world(tmp_path / "data")
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mvp_seg_world import TOWER, TOY, make_world
 from safetensors.torch import load_file
+from split_world import TOWER, TOY, make_world
 from tiny_clip import make_model
 from torch import nn
 
@@ -21,7 +21,6 @@ from ovs_core.methods.mvp_seg.contexts import Contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
 from ovs_core.training import mvp_seg_plus
-from ovs_core.training.mvp_seg_data import open_photos
 from ovs_core.training.mvp_seg_plus import (
     DeepLabV2Head,
     PlusPlan,
@@ -37,6 +36,7 @@ from ovs_core.training.mvp_seg_plus import (
     summed_embeddings,
     train_mvp_seg_plus,
 )
+from ovs_core.training.split_photos import open_photos
 from ovs_core.types import IGNORE, UNLISTED, Vocabulary
 
 DATA = Path(__file__).parent / "data" / "mvp_seg_plus_head.safetensors"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from mvp_seg_world import TOY, make_world
+from split_world import TOY, make_world
 from towers import tiny_spec
 
 from benchmarks import mvp_seg_table

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mvp_seg_world import TOWER, TOY, make_world
+from split_world import TOWER, TOY, make_world
 from tiny_clip import make_model
 
 from ovs_core.checkpoints import CheckpointError
@@ -29,17 +29,11 @@ from ovs_core.training.mvp_seg import (
     train_contexts,
     train_mvp_seg,
 )
-from ovs_core.training.mvp_seg_data import (
-    SPLITS,
-    CachedCrops,
-    CropPlan,
-    cache_crops,
-    draw_classes,
-    open_photos,
-    spoken_name,
-)
+from ovs_core.training.mvp_seg_data import CachedCrops, CropPlan, cache_crops, draw_classes
+from ovs_core.training.split_photos import open_photos
 from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import BENCHMARKS
+from ovs_core.vocabulary.splits import SPLITS, spoken_name
 
 FORMULAS = Path(__file__).parent / "data" / "mvp_seg_formulas.npz"
 CROPS = CropPlan(side=64, short_side=(64, 80), per_photo=2, label_stride=8)
@@ -149,7 +143,7 @@ def test_another_class_list_is_refused(tmp_path, classes, said):
 
 
 def test_a_folder_without_photos_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"val2017 holds no photo"):
+    with pytest.raises(ValueError, match=r"images holds no photo and no folder val2017"):
         open_photos(make_world(tmp_path), TOY, "val2017")
 
 

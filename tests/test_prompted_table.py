@@ -2,23 +2,14 @@
 
 import numpy as np
 import torch
-from ldvc_toys import (
-    CPU,
-    TOWER,
-    TOY_SPLIT,
-    make_head,
-    make_model,
-    make_preset,
-    make_text,
-    make_vision,
-    make_world,
-)
+from ldvc_toys import CPU, TOWER, make_head, make_model, make_preset, make_text, make_vision
+from split_world import TOY, make_world
 
 from benchmarks.prompted_decoder import least_seconds
 from benchmarks.prompted_table import Measured, bound_head, measure, parts_of_present, row_text
 from ovs_core.encoders.towers import Tower
 from ovs_core.methods.ldvc.heads import save_prompted_head
-from ovs_core.training.ldvc_data import open_split
+from ovs_core.training.split_photos import open_photos
 
 
 def test_parts_by_hand():
@@ -41,7 +32,7 @@ def test_a_row_says_what_was_measured():
 def test_a_head_is_measured_from_its_file(tmp_path):
     model = make_model()
     tower = Tower(make_text(model), {"t": TOWER}, model, CPU, "openai", make_vision(model.visual))
-    photos = open_split(make_world(tmp_path / "data"), TOY_SPLIT, "train2017")
+    photos = open_photos(make_world(tmp_path / "data"), TOY, "train2017")
     bound = bound_head(tower, save_prompted_head(make_head(), tmp_path / "ldvc.safetensors"))
     found = measure(bound, photos, make_preset(48), 0.1, 2)
     assert found.margins.shape == (2, 3, 3)

@@ -19,9 +19,9 @@ from ovs_core.evidence.decide import class_probabilities, decide
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import Photo
-from ovs_core.types import Vocabulary
+from ovs_core.types import LabelMap, Vocabulary
 from ovs_core.video.clips import VideoError
-from ovs_core.video.consistency import Consistency, FlickerCount, harmonic_mean, mean_over
+from ovs_core.video.consistency import Consistency, FlickerCount
 from ovs_core.video.motion import optical_flow, warped
 from ovs_core.video.segment import VideoProgress, VideoSettings, last_result, segment_video
 from ovs_core.video.smoothing import Smoothing, as_evidence, remember
@@ -222,19 +222,12 @@ def test_flicker_counts_labels_that_change_where_the_frame_does_not():
 
 def test_consistency_is_the_share_that_is_always_right():
     found = Consistency(length=2)
-    truth = np.array([[1, 1, 2, -1]])
-    found.add(truth, np.array([[True, True, True, True]]))
-    found.add(np.array([[1, 1, 1, -1]]), np.array([[True, False, True, True]]))
+    known = np.array([[True, True, True, False]])
+    found.add(LabelMap(np.array([[1, 1, 2, 0]]), (), known), np.array([[True, True, True, True]]))
+    found.add(LabelMap(np.array([[1, 1, 1, 0]]), (), known), np.array([[True, False, True, True]]))
     assert found.scores == [0.5]  # two pixels keep their class, one of them is right in both frames
     assert found.mean == 0.5
     assert Consistency(length=3).mean is None
-
-
-def test_seen_and_unseen_meet_in_the_harmonic_mean():
-    assert harmonic_mean(0.4, 0.1) == pytest.approx(0.16)
-    assert harmonic_mean(0.4, 0.0) == 0
-    assert mean_over([0.2, float("nan"), 0.4], [0, 1, 2]) == pytest.approx(0.3)
-    assert np.isnan(mean_over([0.2, float("nan")], [1]))
 
 
 def test_command_line(engine, clip, tmp_path, capsys):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ovs_core.video.clips import VideoError
 from ovs_core.video.segment import VideoSettings
-from ovs_core.video.vipseg import UNKNOWN, UNSEEN, measure_vipseg, open_vipseg, read_truth
+from ovs_core.video.vipseg import UNSEEN_NAMES, measure_vipseg, open_vipseg, read_truth
 
 NAMES = (("wall", 0), ("fan", 1), ("person", 1))
 
@@ -35,9 +35,11 @@ def test_values_are_classes_instances_and_void(root):
     data = open_vipseg(root)
     values = np.array([[0, 1, 2, 3, 200, 301, 399, 100, 9900, 124]], np.uint16)
     Image.fromarray(values).save(root / "mask.png")
-    found = read_truth(root / "mask.png", data.classes)
+    found = read_truth(root / "mask.png", data)
     # 100 to 124 are numbers of classes that this toy does not have; 9900 is one too.
-    assert found[0].tolist() == [UNKNOWN, 0, 1, 2, 1, 2, 2, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert found.labels[0].tolist() == [0, 1, 2, 3, 2, 3, 3, 0, 0, 0]
+    assert found.known[0].tolist() == [False, *[True] * 6, False, False, False]
+    assert [entry.names for entry in found.classes] == [("wall",), ("fan",), ("person",)]
 
 
 def test_an_instance_of_a_material_is_a_known_mistake(root):
@@ -45,14 +47,21 @@ def test_an_instance_of_a_material_is_a_known_mistake(root):
     entries = json.loads(path.read_text())
     path.write_text(json.dumps([{**entry, "isthing": 0} for entry in entries]))
     Image.fromarray(np.array([[200, 2]], np.uint16)).save(root / "mask.png")
-    assert read_truth(root / "mask.png", open_vipseg(root).classes)[0].tolist() == [UNKNOWN, 1]
+    truth = read_truth(root / "mask.png", open_vipseg(root))
+    assert (truth.labels[0].tolist(), truth.known[0].tolist()) == ([0, 2], [False, True])
+
+
+def test_a_mask_of_another_size_is_named(root):
+    Image.fromarray(np.zeros((4, 5), np.uint16)).save(root / "panomasks" / "clip" / "00000000.png")
+    with pytest.raises(ValueError, match=r"the mask 00000000\.png must be .* of \(4, 6\) pixels"):
+        measure_vipseg(None, open_vipseg(root), VideoSettings())
 
 
 def test_classes_come_in_the_order_of_their_numbers(root):
     data = open_vipseg(root)
     assert [entry.name for entry in data.classes] == ["wall", "fan", "person"]
     assert data.vocabulary.names == ("wall", "fan", "person")
-    assert len(UNSEEN) == 12
+    assert len(UNSEEN_NAMES) == 12
 
 
 @pytest.mark.parametrize(

@@ -31,13 +31,13 @@ from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.gkc import gkc_plan, train_gkc
 from ovs_core.training.gkc_photos import ResNetTower, gkc_photo_plan, train_gkc_photos
 from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
-from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
-from ovs_core.training.mvp_seg_data import SPLITS, Photos, open_photos
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
 from ovs_core.training.processes import Processes, started
+from ovs_core.training.split_photos import Photos, open_photos
+from ovs_core.vocabulary.splits import SPLITS
 
 _PART = "train2017"  # sub-folder of images and masks that is trained on
 
@@ -163,7 +163,7 @@ def _prepare_prompted(
 ) -> Callable[[Path], Path]:
     plan = prompted_plan(values, method)
     (name,) = folders
-    photos = open_split(folders[name], SPLITS[name], _PART)
+    photos = open_photos(folders[name], SPLITS[name], _PART)
     tower, loaded = _tower(plan.encoder, place)
     towers = towers_of(tower.vision, loaded.model, _sha256(tower))
     return lambda out: train_prompted(towers, photos, plan, out, processes=place.processes)

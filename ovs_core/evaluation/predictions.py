@@ -25,12 +25,11 @@ from ovs_core.evaluation.questions import Question
 from ovs_core.evaluation.run import Answer, AnswerError, Subject
 from ovs_core.image import Photo
 from ovs_core.labelled.class_lists import read_classes
-from ovs_core.labelled.datasets import Dataset
+from ovs_core.labelled.datasets import CLASS_LIST, Dataset
 from ovs_core.labelled.files import MASK_ENDS, Example, keyed_files
 from ovs_core.labelled.mask_values import MaskValues, mask_values, read_mask
 
 _OURS = ".labels"
-_CLASS_LIST = "classes.txt"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +68,12 @@ def prediction_subject(name: str, folder: Path, dataset: Dataset) -> Subject:
     """
     if not folder.is_dir():
         raise ValueError(f'--predictions: there is no folder "{folder}".')
-    class_list = folder / _CLASS_LIST
+    class_list = folder / CLASS_LIST
     values, meaning = dataset.values, "as in the masks of the dataset"
     if class_list.is_file():
         listed = read_classes(class_list)
         names = {value: listed.classes[label - 1] for value, label in listed.values.pairs() if label}
-        values, meaning = _by_name(names.items(), dataset), _CLASS_LIST
+        values, meaning = _by_name(names.items(), dataset), CLASS_LIST
     maps = _Folder(name, folder, keyed_files(folder, MASK_ENDS), values)
     if not any(maps.map_of(example) for example in dataset.examples):
         example = dataset.examples[0].key

@@ -39,7 +39,7 @@ def read_classes(path: Path) -> ClassList:
 
     A line is "VALUE NAME", synonyms separated by `|`, or "VALUE:NAME,NAME"; what follows a tab after the
     names is left out, and so are lines that begin with `#`. "background" is class 0 and may name what stands
-    for it; "void" and values without a line are not known.
+    for it; "void", names that stand in parentheses, like "(ignore)", and values without a line are not known.
 
     Raises:
         ValueError: if the file is missing, a line cannot be read or a value stands twice.
@@ -49,7 +49,7 @@ def read_classes(path: Path) -> ClassList:
     background = ""
     for value, names in sorted(_entries(path).items()):
         first = names[0].casefold()
-        if first.split("(")[0].strip() in _NO_CLASS:
+        if first.split("(")[0].strip() in ("", *_NO_CLASS):
             continue
         if first == "background":
             background = ";".join(names) if len(names) > 1 else "default"

@@ -83,14 +83,17 @@ def pixel_accuracy(total: NDArray[np.number]) -> NDArray[np.float64]:
     return ratio(total[..., :2, :].sum(axis=-1))
 
 
-def seen_unseen(total: NDArray[np.number], unseen: Collection[int]) -> NDArray[np.float64]:
-    """Mean IoU of seen classes, of unseen ones, and their harmonic mean, (3, ...), over classes in the truth.
+def seen_unseen(
+    total: NDArray[np.number], unseen: Collection[int], divisor: Divisor = "truth"
+) -> NDArray[np.float64]:
+    """Mean IoU of seen classes, of unseen ones, and their harmonic mean, (3, ...).
 
     Args:
         total: margins (..., 3, classes).
         unseen: classes that no training saw; the others are seen, the background too.
+        divisor: classes that means are over.
     """
-    iou = class_iou(total)
+    iou = class_iou(total, divisor)
     hidden = np.isin(np.arange(iou.shape[-1]), list(unseen))
     seen, new = (mean_without_nan(np.where(group, iou, np.nan)) for group in (~hidden, hidden))
     both = seen + new

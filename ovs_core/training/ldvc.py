@@ -48,8 +48,8 @@ from ovs_core.training.ldvc_data import Batch, CropPlan, Crops
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.mask_plans import plan_from_json
-from ovs_core.training.mvp_seg_data import Photos
 from ovs_core.training.processes import SINGLE_PROCESS, Processes
+from ovs_core.training.split_photos import Photos
 from ovs_core.types import UNLISTED
 from ovs_core.vocabulary.splits import spoken_name
 

@@ -1,4 +1,4 @@
-"""What LDVC and ZegCLIP are trained on: labelled photos with a split, as crops behind a frozen stem."""
+"""What LDVC and ZegCLIP are trained on: crops of labelled photos behind a frozen stem."""
 
 from __future__ import annotations
 
@@ -19,71 +19,12 @@ from torch import Tensor
 from ovs_core.encoders.base import Channels, normalised
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.training.data import crop_sample
-from ovs_core.training.mvp_seg_data import Photos
-from ovs_core.types import IGNORE, UNLISTED
-from ovs_core.vocabulary.splits import Split
+from ovs_core.training.split_photos import Photos
+from ovs_core.types import UNLISTED
 
 log = logging.getLogger(__name__)
 
-_NO_CLASS = ("background", "void", "(ignore)", "other")  # names that begin so are no words
-_MOST_VALUES = 256
-_BLOCKS, _HELD_OUT = 10, (4, 9)  # of photos in order: neighbours often show one place
 _TRIES = 10  # for a crop in which one class does not fill nearly everything (mmsegmentation)
-
-
-def open_split(root: Path, split: Split, part: str, *, held_out: bool = False) -> Photos:
-    """Find labelled photos with seen and unseen classes.
-
-    Args:
-        root: folder with `classes.txt` (lines "VALUE NAME", or VALUE, NAME and counts with tabs between),
-            `images` and `masks`, each with a sub-folder `part` or without. Names that are no words
-            ("background", "void", "other...") do not count.
-        split: seen and unseen.
-        part: e.g. "train2017"; where there is no such sub-folder, the photos in order are cut into ten,
-            and two parts are held out.
-        held_out: give those two.
-
-    Raises:
-        ValueError: if the classes are not the split's, a line cannot be read or there is no photo.
-        OSError: if there is no classes.txt.
-    """
-    named = _named_values(root / "classes.txt")
-    missing = set(split.unseen) - set(named.values())
-    if missing or len(named) != split.classes:
-        expected = f"{split.classes} classes, {', '.join(sorted(missing)) or 'all unseen ones'} among them"
-        raise ValueError(f"{root / 'classes.txt'} must name {expected}; it names {len(named)}.")
-    seen = tuple(name for name in named.values() if name not in split.unseen)
-    unseen = tuple(name for name in named.values() if name in split.unseen)
-    place = {name: index for index, name in enumerate((*seen, *unseen))}
-    becomes = np.full(_MOST_VALUES, IGNORE, np.int16)
-    becomes[list(named)] = [place[name] for name in named.values()]
-    whole = not (root / "images" / part).is_dir()
-    folder, masks = (root / kind if whole else root / kind / part for kind in ("images", "masks"))
-    paths = tuple(sorted(folder.glob("*.jpg")))
-    if whole:
-        paths = tuple(path for i, path in enumerate(paths) if _is_held_out(i, len(paths)) == held_out)
-    if not paths:
-        raise ValueError(f"{folder} holds no .jpg photo.")
-    return Photos(seen, unseen, becomes, paths, masks)
-
-
-def _is_held_out(index: int, count: int) -> bool:
-    return index * _BLOCKS // count in _HELD_OUT
-
-
-def _named_values(path: Path) -> dict[int, str]:
-    """Value -> name of the classes in a list."""
-    named: dict[int, str] = {}
-    for line in filter(str.strip, path.read_text(encoding="utf-8").splitlines()):
-        if line.startswith("#"):
-            continue
-        value, _, rest = line.strip().partition("\t" if "\t" in line else " ")
-        name = rest.split("\t")[0].strip()
-        if not value.isdecimal() or int(value) >= _MOST_VALUES or not name:
-            raise ValueError(f'{path} must hold lines like "1 person"; got {line!r}.')
-        if not name.startswith(_NO_CLASS):
-            named[int(value)] = name
-    return named
 
 
 @dataclass(frozen=True)

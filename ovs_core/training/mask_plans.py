@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ovs_core.training.mvp_seg_data import SPLITS
+from ovs_core.vocabulary.splits import SPLITS
 
 HELD_OUT = SPLITS["coco_mini"].unseen
 

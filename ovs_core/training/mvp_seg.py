@@ -38,15 +38,10 @@ from ovs_core.encoders.text import TextTower, text_tower
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_probabilities, orthogonality
 from ovs_core.training.loop import Schedule, fit, seed_torch
-from ovs_core.training.mvp_seg_data import (
-    CachedCrops,
-    CropPlan,
-    Photos,
-    cache_crops,
-    draw_classes,
-    spoken_name,
-)
+from ovs_core.training.mvp_seg_data import CachedCrops, CropPlan, cache_crops, draw_classes
+from ovs_core.training.split_photos import Photos
 from ovs_core.types import IGNORE
+from ovs_core.vocabulary.splits import spoken_name
 
 log = logging.getLogger(__name__)
 

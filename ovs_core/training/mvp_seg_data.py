@@ -1,4 +1,4 @@
-"""Photos with seen and unseen classes, and frozen features of a fixed set of crops, made once and kept."""
+"""Frozen features of a fixed set of crops, made once and kept."""
 
 from __future__ import annotations
 
@@ -19,74 +19,13 @@ from open_clip.transformer import VisionTransformer
 
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
-from ovs_core.labelled.class_lists import read_classes
-from ovs_core.labelled.datasets import CLASS_LIST
-from ovs_core.labelled.files import MASK_ENDS, PHOTO_ENDS, file_of, keyed_files
-from ovs_core.labelled.mask_values import LARGEST_VALUE
 from ovs_core.methods.mvp_seg.model import dense_features
 from ovs_core.options import Preset
-from ovs_core.training.data import Sample, crop_sample, read_mask, read_rgb
+from ovs_core.training.data import crop_sample
+from ovs_core.training.split_photos import Photos
 from ovs_core.types import IGNORE
-from ovs_core.vocabulary.splits import SPLITS as SPLITS
-from ovs_core.vocabulary.splits import Split as Split
-from ovs_core.vocabulary.splits import spoken_name as spoken_name
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Photos:
-    """Labelled photos of a data set with its split.
-
-    Attributes:
-        seen, unseen: names, in the data set's order.
-        becomes: mask value -> index into `seen`, or len(seen) + index into `unseen`, or IGNORE, (65536,).
-        paths: the photos.
-        masks: folder of their masks.
-    """
-
-    seen: tuple[str, ...]
-    unseen: tuple[str, ...]
-    becomes: NDArray[np.int16]
-    paths: tuple[Path, ...]
-    masks: Path
-
-    def sample(self, index: int, *, unseen: int) -> Sample:
-        """Photo `index` whole; pixels of unseen classes are labelled `unseen`, the others by their class."""
-        path = self.paths[index]
-        labels = self.becomes[read_mask(file_of(self.masks, path.stem, MASK_ENDS))]
-        labels = np.where(labels >= len(self.seen), unseen, labels).astype(np.int16)
-        return Sample(read_rgb(path), labels, ())
-
-
-def open_photos(root: Path, split: Split, part: str) -> Photos:
-    """Find labelled photos.
-
-    Args:
-        root: folder with `images/PART/`, `masks/PART/` and `classes.txt`, as `ovs_core.labelled` reads them;
-            the background and what is not known do not count.
-        split: seen and unseen.
-        part: e.g. "train2017".
-
-    Raises:
-        ValueError: if the classes are not the split's, their list cannot be read or there is no photo.
-    """
-    listed = read_classes(root / CLASS_LIST)
-    named = {value: listed.names[label - 1] for value, label in listed.values.pairs() if label}
-    missing = set(split.unseen) - set(named.values())
-    if missing or len(named) != split.classes:
-        expected = f"{split.classes} classes, {', '.join(sorted(missing)) or 'all unseen ones'} among them"
-        raise ValueError(f"{root / CLASS_LIST} must name {expected}; it names {len(named)}.")
-    seen = tuple(name for name in named.values() if name not in split.unseen)
-    unseen = tuple(name for name in named.values() if name in split.unseen)
-    place = {name: index for index, name in enumerate((*seen, *unseen))}
-    becomes = np.full(LARGEST_VALUE + 1, IGNORE, np.int16)
-    becomes[list(named)] = [place[name] for name in named.values()]
-    photos = keyed_files(root / "images" / part, PHOTO_ENDS)
-    if not photos:
-        raise ValueError(f"{root / 'images' / part} holds no photo.")
-    paths = tuple(files[0] for _, files in sorted(photos.items()))
-    return Photos(seen, unseen, becomes, paths, root / "masks" / part)
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg
 from ovs_core.options import Preset
 from ovs_core.training.data import Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit, seed_torch
-from ovs_core.training.mvp_seg_data import Photos, spoken_name
+from ovs_core.training.split_photos import Photos
 from ovs_core.types import IGNORE, UNLISTED, Vocabulary
+from ovs_core.vocabulary.splits import spoken_name
 
 log = logging.getLogger(__name__)
 

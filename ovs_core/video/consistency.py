@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ovs_core.labelled.mask_values import known_pixels
+from ovs_core.types import LabelMap
 
 STILL = 10
 """Largest change of a colour channel, in 0..255, of a pixel that counts as unmoved: above a codec's noise."""
@@ -68,16 +70,18 @@ class Consistency:
 
     length: int = 8
     scores: list[float] = field(default_factory=list)
-    _window: deque[tuple[NDArray[np.integer], NDArray[np.bool_]]] = field(default_factory=deque, repr=False)
+    _window: deque[tuple[LabelMap, NDArray[np.bool_]]] = field(default_factory=deque, repr=False)
 
-    def add(self, truth: NDArray[np.integer], right: NDArray[np.bool_]) -> None:
-        """Take the next frame: true labels (H, W), negative where unknown, and where the answer is right."""
+    def add(self, truth: LabelMap, right: NDArray[np.bool_]) -> None:
+        """Take the next frame: its truth, and where the answer is right, (H, W)."""
         self._window.append((truth, right))
         if len(self._window) > self.length:
             self._window.popleft()
         if len(self._window) == self.length:
-            first = self._window[0][0]
-            constant = np.logical_and.reduce([first >= 0, *(first == other for other, _ in self._window)])
+            first = self._window[0][0].labels
+            constant = np.logical_and.reduce(
+                [known_pixels(other) & (first == other.labels) for other, _ in self._window]
+            )
             if constant.any():
                 always = np.logical_and.reduce([one for _, one in self._window])
                 self.scores.append(float((always & constant).sum() / constant.sum()))
@@ -86,14 +90,3 @@ class Consistency:
     def mean(self) -> float | None:
         """mVC_n: mean over windows; None where no window had a lasting pixel."""
         return float(np.mean(self.scores)) if self.scores else None
-
-
-def harmonic_mean(seen: float, unseen: float) -> float:
-    """Of two shares in [0, 1]; 0 where one of them is."""
-    return 2 * seen * unseen / (seen + unseen) if seen > 0 and unseen > 0 else 0.0
-
-
-def mean_over(values: Sequence[float], places: Sequence[int]) -> float:
-    """Mean of some of the values, NaN left out; NaN where nothing is left."""
-    kept = np.array([values[place] for place in places], dtype=float)
-    return float(np.nanmean(kept)) if np.isfinite(kept).any() else float("nan")

@@ -13,26 +13,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ovs_core.engine import Engine
 from ovs_core.image import read_photo
-from ovs_core.types import Vocabulary
+from ovs_core.labelled.mask_values import MaskValues, mask_values, read_mask
+from ovs_core.metrics.confusion import class_iou, label_margins, mean_without_nan, seen_unseen
+from ovs_core.render.palette import colors_for
+from ovs_core.types import LabelClass, LabelMap, Vocabulary
 from ovs_core.video.clips import VideoError
-from ovs_core.video.consistency import Consistency, FlickerCount, harmonic_mean, mean_over
+from ovs_core.video.consistency import Consistency, FlickerCount
 from ovs_core.video.segment import VideoSettings
 
-UNSEEN = frozenset(
+UNSEEN_NAMES = frozenset(
     {
         *("pillar", "ice", "grandstand", "tyre", "box", "basket"),
         *("trash_can", "bathtub", "fan", "blackboard", "printer", "instrument"),
     }
 )
-UNKNOWN = -1  # in truth: void
 LARGEST_CLASS = 124
 CONSISTENCY_LENGTHS = (8, 16)
 
@@ -65,6 +67,22 @@ class VipSeg:
     def vocabulary(self) -> Vocabulary:
         """All classes, as words; nothing else competes."""
         return Vocabulary(tuple((entry.name.replace("_", " "),) for entry in self.classes))
+
+    @cached_property
+    def values(self) -> MaskValues:
+        """What the numbers in masks mean; void is not known."""
+        numbers = range(1, min(len(self.classes), LARGEST_CLASS) + 1)
+        things = [number for number, entry in enumerate(self.classes, start=1) if entry.thing]
+        objects = ((100 * number + instance, number) for number in things for instance in range(100))
+        pairs = [(number, number) for number in numbers]
+        return mask_values([*pairs, *((value, number) for value, number in objects if value > LARGEST_CLASS)])
+
+    @cached_property
+    def label_classes(self) -> tuple[LabelClass, ...]:
+        """The classes as a label map has them."""
+        names = self.vocabulary.names
+        colors = colors_for(names)
+        return tuple(LabelClass(label, (name,), colors[label]) for label, name in enumerate(names, start=1))
 
 
 def open_vipseg(root: Path, part: str = "val") -> VipSeg:
@@ -100,15 +118,18 @@ def _clip(photos: Path, masks: Path, name: str) -> VipSegClip:
     return VipSegClip(name, frames, drawn)
 
 
-def read_truth(path: Path, classes: tuple[VipSegClass, ...]) -> NDArray[np.int16]:
-    """Place of each pixel's class in `classes`, (H, W), UNKNOWN where it is void."""
-    with Image.open(path) as picture:
-        values = np.asarray(picture, dtype=np.int32)
-    number = np.where(values > LARGEST_CLASS, values // 100, values) - 1
-    things = np.array([entry.thing for entry in classes])
-    void = (number < 0) | (number >= len(classes))
-    void |= (values > LARGEST_CLASS) & ~things[number.clip(0, len(classes) - 1)]
-    return np.where(void, UNKNOWN, number).astype(np.int16)
+def read_truth(path: Path, data: VipSeg, size: tuple[int, int] | None = None) -> LabelMap:
+    """Truth of a frame; void is not known.
+
+    Args:
+        path: a file of `panomasks`.
+        data: whose classes it has.
+        size: (H, W) of its frame; None takes any.
+
+    Raises:
+        ValueError: if the mask is missing, damaged or of another size.
+    """
+    return data.values.truth(read_mask(path, size), data.label_classes)
 
 
 @dataclass(frozen=True)
@@ -118,7 +139,7 @@ class VideoScores:
     Attributes:
         iou: of each class over all frames, NaN where it was neither there nor answered.
         seen, unseen: mean IoU of GKC's seen and unseen classes.
-        harmonic: of the two.
+        harmonic: of the two; as those NaN where there is no such class.
         consistency: frames -> mVC, the share of lasting pixels that are right all along; None without any.
         flicker: share of unmoved pixels whose label changed.
         frames: how many were asked.
@@ -135,7 +156,7 @@ class VideoScores:
     @property
     def mean(self) -> float:
         """Mean IoU over all classes that were there or answered."""
-        return mean_over(self.iou, range(len(self.iou)))
+        return float(mean_without_nan(np.array(self.iou)))
 
 
 def measure_vipseg(engine: Engine, data: VipSeg, settings: VideoSettings) -> VideoScores:
@@ -149,8 +170,8 @@ def measure_vipseg(engine: Engine, data: VipSeg, settings: VideoSettings) -> Vid
     Raises:
         ValueError: as `Engine.segment`.
     """
-    count = len(data.classes)
-    confusion = np.zeros((count, count + 1), np.int64)  # truth down; last column: nothing answered
+    count = len(data.classes) + 1  # "other" is a class of answers, never of the truth
+    total = np.zeros((3, count), np.int64)
     windows = {length: list[float]() for length in CONSISTENCY_LENGTHS}
     changed, still, frames = 0, 0, 0
     for clip in data.clips:
@@ -158,25 +179,22 @@ def measure_vipseg(engine: Engine, data: VipSeg, settings: VideoSettings) -> Vid
         flicker = FlickerCount()
         for pixels, truth, labels in _answers(engine, data, clip, settings):
             frames += 1
-            known = truth != UNKNOWN
-            answered = np.where(labels == 0, count, labels.astype(np.int64) - 1)
-            pairs = truth[known].astype(np.int64) * (count + 1) + answered[known]
-            confusion += np.bincount(pairs, minlength=confusion.size).reshape(confusion.shape)
+            total += label_margins(truth.labels, labels, count, truth.known)
             flicker.add(labels, pixels)
-            for own in quiet.values():
-                own.add(truth, answered == truth)
+            for windowed in quiet.values():
+                windowed.add(truth, labels == truth.labels)
         changed, still = changed + flicker.changed, still + flicker.still
-        for length, own in quiet.items():
-            windows[length] += own.scores
-    iou = _iou(confusion)
-    unseen = [place for place, entry in enumerate(data.classes) if entry.name in UNSEEN]
-    seen = [place for place in range(count) if place not in unseen]
-    means = mean_over(iou, seen), mean_over(iou, unseen)
+        for length, windowed in quiet.items():
+            windows[length] += windowed.scores
+    total = total[:, 1:]
+    unseen = [place for place, entry in enumerate(data.classes) if entry.name in UNSEEN_NAMES]
+    seen, new, harmonic = seen_unseen(total, unseen, "either").tolist()
     return VideoScores(
-        iou,
-        *means,
-        harmonic_mean(*(0.0 if np.isnan(mean) else mean for mean in means)),
-        {length: float(np.mean(own)) if own else None for length, own in windows.items()},
+        tuple(class_iou(total, "either").tolist()),
+        seen,
+        new,
+        harmonic,
+        {length: float(np.mean(scores)) if scores else None for length, scores in windows.items()},
         changed / still if still else None,
         frames,
     )
@@ -184,12 +202,11 @@ def measure_vipseg(engine: Engine, data: VipSeg, settings: VideoSettings) -> Vid
 
 def _answers(
     engine: Engine, data: VipSeg, clip: VipSegClip, settings: VideoSettings
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int16], NDArray[np.integer]]]:
+) -> Iterator[tuple[NDArray[np.uint8], LabelMap, NDArray[np.integer]]]:
     """Pixels, truth and labels of each frame."""
     for frame, mask in zip(clip.frames, clip.masks, strict=True):
-        photo, truth = read_photo(frame), read_truth(mask, data.classes)
-        if truth.shape != photo.size:
-            raise VideoError(f"{mask} has another size than {frame}.")
+        photo = read_photo(frame)
+        truth = read_truth(mask, data, photo.size)
         result = engine.segment(
             photo,
             data.vocabulary,
@@ -199,11 +216,3 @@ def _answers(
             options=settings.options,
         )
         yield photo.pixels, truth, result.labels
-
-
-def _iou(confusion: NDArray[np.int64]) -> tuple[float, ...]:
-    """IoU of each class, NaN where it was neither true nor answered."""
-    right = np.diag(confusion).astype(float)
-    union = confusion.sum(axis=1) + confusion[:, :-1].sum(axis=0) - right
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return tuple((right / union).tolist())

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovs_core.labelled.class_lists import read_classes
+from ovs_core.labelled.datasets import CLASS_LIST
 from ovs_core.training.data import LARGEST_PASTE_GAIN, PASTE_SIDES, SYNONYMS, Sample, read_mask, read_rgb
 from ovs_core.types import IGNORE, UNLISTED
 
@@ -50,14 +52,8 @@ CAPTION_STUFF: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def coco_names(root: Path) -> tuple[str, ...]:
-    """Names of a folder's classes, background and "(...)" left out.
-
-    A line of its `classes.txt` is a number, a space and the name, or columns between tabs that begin so.
-    """
-    lines = (root / "classes.txt").read_text(encoding="utf-8").splitlines()
-    entries = [line.split("\t" if "\t" in line else " ", 2 if "\t" in line else 1) for line in lines]
-    names = (entry[1].strip() for entry in entries if len(entry) > 1 and not entry[0].startswith("#"))
-    return tuple(name for name in names if name != "background" and not name.startswith("("))
+    """Names of a folder's classes, as `ovs_core.labelled` reads them."""
+    return read_classes(root / CLASS_LIST).names
 
 
 class Coco:

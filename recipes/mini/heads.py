@@ -19,12 +19,12 @@ from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.ldvc import PromptedPlan, towers_of, train_prompted
-from ovs_core.training.ldvc_data import open_split
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import MvpSegPlan, train_mvp_seg
-from ovs_core.training.mvp_seg_data import SPLITS, open_photos
 from ovs_core.training.mvp_seg_plus import PlusPlan, train_mvp_seg_plus
+from ovs_core.training.split_photos import open_photos
+from ovs_core.vocabulary.splits import SPLITS
 from recipes.mini.segments import segment_sources
 from recipes.mini.sources import Sources
 from recipes.mini.tower_file import tower_of_file
@@ -135,7 +135,7 @@ def _mask_sources(sources: Sources, plans: HeadPlans) -> MaskSources:
 def _prompted(method: MethodName, weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
     """ZegCLIP's or LDVC's decoder and prompts."""
     tower, loaded = tower_of_file(weights)
-    photos = open_split(sources.coco, SPLITS[SPLIT], PHOTOS)
+    photos = open_photos(sources.coco, SPLITS[SPLIT], PHOTOS)
     towers = towers_of(tower.vision, loaded.model, tower.sha256)
     plan = plans.ldvc if method == "ldvc" else plans.zegclip
     return train_prompted(towers, photos, plan, folder / method)

@@ -297,6 +297,14 @@ def test_class_lists_that_cannot_be_read(tmp_path, lines, message):
         read_classes(tmp_path / "classes.txt")
 
 
+def test_notes_in_parentheses_are_no_classes(tmp_path):
+    lines = "# id\tname\tphotos\n0\t(none)\t9\n1\tfire hydrant\t3\n2\tcup (blue)\t1\n255\t(ignore)\t1"
+    (tmp_path / "classes.txt").write_text(lines)
+    found = read_classes(tmp_path / "classes.txt")
+    assert found.names == ("fire hydrant", "cup (blue)")
+    assert found.values.pairs() == ((1, 1), (2, 2))
+
+
 def test_an_absent_class_list(tmp_path):
     with pytest.raises(ValueError, match=r"none\.txt cannot be read: No such file"):
         read_classes(tmp_path / "none.txt")

@@ -118,6 +118,9 @@ def test_seen_unseen_and_harmonic_by_hand():
     # IoU 1/2 and 1 of the seen classes 0 and 1, 1/4 of the unseen class 2, class 3 is not in the truth.
     total = np.array([[2, 3, 1, 0], [4, 3, 2, 0], [2, 3, 3, 0]])
     np.testing.assert_allclose(seen_unseen(total, {2, 3}), [0.75, 0.25, 2 * 0.75 * 0.25])
+    total[2, 3] = 5  # answered where it never is: 0 of 5
+    np.testing.assert_allclose(seen_unseen(total, {2, 3}), [0.75, 0.25, 2 * 0.75 * 0.25])
+    np.testing.assert_allclose(seen_unseen(total, {2, 3}, "either"), [0.75, 0.125, 1.5 * 0.125 / 0.875])
 
 
 def test_harmonic_mean_of_two_zeros_is_zero():

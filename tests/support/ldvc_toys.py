@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from open_clip.transformer import VisionTransformer
-from PIL import Image
 from tiny_clip import make_model, randomise
 
 from ovs_core.decoders.route_attention import RouteConfig
@@ -15,12 +14,10 @@ from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.ldvc.heads import Frame, PromptedHead
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead
 from ovs_core.options import Preset
-from ovs_core.vocabulary.splits import Split
 
 CPU = torch.device("cpu")
 TOWER = "ab" * 32
 TOKENIZE = clip_tokenizer(77)
-TOY_SPLIT = Split(("zebra",), 3)
 SEEN = frozenset({"cat", "dog"})
 
 
@@ -74,25 +71,6 @@ def make_head(method="ldvc", *, aux_block=None, language=True, seen=SEEN, traini
         seen,
         training or {"steps": 3},
     )
-
-
-def make_world(root, count=2, part="train2017"):
-    """Photos of 80 x 96: red cats left of green dogs, blue zebras below, value 0 and 200 at the rim."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "classes.txt").write_text("0 background\n1 cat\n2 zebra\n5 dog\n", encoding="utf-8")
-    mask = np.zeros((80, 96), np.uint8)
-    mask[2:60, 2:48], mask[2:60, 48:], mask[60:], mask[:, 95] = 1, 5, 2, 200
-    colors = {0: (90, 90, 90), 1: (220, 30, 30), 2: (30, 30, 220), 5: (30, 200, 30), 200: (0, 0, 0)}
-    for kind in ("images", "masks"):
-        (root / kind / part).mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        pixels = np.random.default_rng(number).integers(0, 30, (80, 96, 3))
-        for value, color in colors.items():
-            pixels[mask == value] += color
-        pixels = np.clip(pixels, 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(root / "images" / part / f"{number:02}.jpg", quality=95)
-        Image.fromarray(mask).save(root / "masks" / part / f"{number:02}.png")
-    return root
 
 
 def make_square_tower(width=32):
