@@ -30,6 +30,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "stuff": "default",
         "several_frames": False,
         "options": {},
+        "exemplars": [],
     },
     "compare": {
         "image": None,

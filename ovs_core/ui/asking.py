@@ -11,10 +11,12 @@ from ovs_core.engine import Cancelled, Engine, Progress, Request, Result
 from ovs_core.image import Photo, read_photo
 from ovs_core.options import Options
 from ovs_core.types import Vocabulary
+from ovs_core.ui.boxes import DrawnBox, exemplars_of
 from ovs_core.ui.option_fields import declared_only
 from ovs_core.ui.places import without_places
 from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary.exemplars import exemplar_vocabulary
 
 NO_PHOTO = "Choose a photo first: drop one on the photo field, paste one, or take an example."
 PHOTO_GONE = "This photo was not uploaded here by you, or is no longer kept: choose it again."
@@ -31,6 +33,7 @@ class Question:
         encoder: registry name of the image-text model.
         refiner: "none" or the refiner's registry name.
         options: values that were chosen for all methods; each takes those that it declares.
+        boxes: to be found besides the words; only `request` asks about them.
     """
 
     photo: str | None
@@ -39,18 +42,37 @@ class Question:
     encoder: str
     refiner: str
     options: Options = field(default_factory=dict)
+    boxes: tuple[DrawnBox, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither a word nor a box says what to look for."""
+        return not (self.classes or "").strip() and all(box.negative for box in self.boxes)
 
     def read(self) -> tuple[Photo, Vocabulary]:
         """Read photo and words.
 
         Raises:
-            ValueError: no photo, an unreadable one, or no words; one sentence.
+            ValueError: no photo, an unreadable one, or neither words nor boxes; one sentence.
+        """
+        photo = self.read_photo()
+        names = [box.name for box in self.boxes]
+        if not names:
+            return photo, parse_vocabulary(self.classes or "", self.background)
+        typed = parse_vocabulary(self.classes, self.background) if (self.classes or "").strip() else None
+        return photo, exemplar_vocabulary(typed, names, self.background)
+
+    def read_photo(self) -> Photo:
+        """Read the photo alone.
+
+        Raises:
+            ValueError: no photo, or an unreadable one; one sentence.
         """
         if self.photo is None:
             raise ValueError(NO_PHOTO)
         if not self.photo or not Path(self.photo).exists():  # uploads are deleted after a day
             raise ValueError(PHOTO_GONE)
-        return read_photo(self.photo), parse_vocabulary(self.classes or "", self.background)
+        return read_photo(self.photo)
 
     def request(self, engine: Engine, method: str, options: Options | None = None) -> Request:
         """Ask one method with what suits it, but the values that were chosen.
@@ -66,7 +88,13 @@ class Question:
         photo, vocabulary = self.read()
         shared = declared_only(engine, method, self.encoder, self.refiner, self.options)
         request = Request(
-            photo, vocabulary, method, self.encoder, self.refiner, {**shared, **(options or {})}
+            photo,
+            vocabulary,
+            method,
+            self.encoder,
+            self.refiner,
+            {**shared, **(options or {})},
+            exemplars=exemplars_of(self.boxes),
         )
         engine.check(request)
         return request

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from html import escape
 from typing import Any
@@ -20,6 +21,7 @@ from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.types import View
 from ovs_core.ui.arguments import as_sent, by_name, names, number, switch, text, whole_number
 from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.boxes import sent_boxes
 from ovs_core.ui.inspect_tab import insight, inspect_request
 from ovs_core.ui.offered import method_infos
 from ovs_core.ui.pictures import photo_field, store, store_png
@@ -210,6 +212,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         stuff = as_sent(gr.Textbox("default", label="stuff"))
         several = as_sent(gr.Checkbox(False, label="several_frames"))
         options = gr.JSON({}, label="options")  # by name; /methods lists what each method declares
+        exemplars = gr.JSON([], label="exemplars")
         across = as_sent(gr.Number(0.5, label="across"))
         down = as_sent(gr.Number(0.5, label="down"))
         views = gr.JSON([], label="views")
@@ -247,12 +250,14 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         stuff: str = "default",
         several_frames: bool = False,
         options: dict[str, Any] | None = None,
+        exemplars: list[dict[str, Any]] | None = None,
     ) -> tuple[str, Report]:
-        """Segment a photo from typed classes."""
+        """Segment a photo from typed classes and boxes."""
 
         def answer() -> tuple[str, Report]:
             shared = older_options(switch("several_frames", several_frames))
             asked = question(image, classes, encoder, background, refine, shared)
+            asked = replace(asked, boxes=sent_boxes(exemplars, image))
             own = {**dict.fromkeys(names("switches", switches), True), **by_name("options", options)}
             settings = {"scale": number("scale", scale), "threshold": number("threshold", threshold)}
             own |= {name: value for name, value in settings.items() if value is not None}
@@ -325,6 +330,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
             stuff,
             several,
             options,
+            exemplars,
         ],
         [file, report],
         api_name="segment",

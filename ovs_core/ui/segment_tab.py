@@ -15,6 +15,7 @@ from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options
 from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.boxes_panel import boxes_panel
 from ovs_core.ui.downloads import downloads
 from ovs_core.ui.edit_panel import edit_panel
 from ovs_core.ui.edit_steps import would_lose
@@ -121,6 +122,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         start, stop = run_bar("Segment", "segment")
     about = gr.HTML(note_html(_description(infos, first)), padding=False)
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="segment-missing")
+    boxes = boxes_panel(inputs.photo)
     status, token = status_line("segment")
     hint = gr.HTML(HINT, padding=False, elem_id="hint")
     with gr.Column(visible=False, elem_id="result") as area:
@@ -145,7 +147,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     outputs = [answer, hint, area, bar.row, formats, by_hand.area, *panel.components]
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *fields, method, picture, stuff, ticked, before = values
+        *fields, method, boxes, picture, stuff, ticked, before = values
         if lost := would_lose(before):
             told = replace(before, warned=True)
             yield Status(lost, "warning"), (told, *[gr.skip()] * (len(outputs) - 1))
@@ -153,7 +155,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         asked, quick = fields[: -len(sliders)], fields[-len(sliders) :]
         look = Look(picture, stuff)
         try:
-            question = inputs.question(asked)
+            question = replace(inputs.question(asked), boxes=boxes)
             options = quick_options(engine, method, question.encoder, sliders, quick)
         except ValueError as error:
             yield Status(str(error), "error"), None
@@ -170,7 +172,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, *sliders.values(), method, *bar.inputs, formats, answer],
+        [*inputs.components, *sliders.values(), method, boxes, *bar.inputs, formats, answer],
         outputs,
         triggers=[inputs.classes.submit],
         postprocess=False,  # see `overlay_update`
