@@ -40,7 +40,7 @@ MAY_SEE = {
     "decoders": VALUES | {"encoders"},
     "methods": VALUES | {"evidence", "encoders", "decoders"},
     "refine": VALUES | {"evidence"},
-    "render": EVIDENCE,
+    "render": EVIDENCE | {"metrics"},  # kinds of errors have one colour everywhere
     "edit": GROUND | {"vocabulary"},
     "export": EVIDENCE | {"vocabulary", "render", "edit"},
     "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette

@@ -19,11 +19,11 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from ovs_core.evaluation.pictures import ERROR_COLORS, ERROR_NAMES
 from ovs_core.evaluation.report import RESAMPLES, Gallery, Report
 from ovs_core.evaluation.summary import COSTS, MEANINGS, ClassNumbers, PhotoNumbers, Summary
 from ovs_core.metrics.error_types import ERROR_TYPES, REMEDIES
 from ovs_core.render.charts import Picture, curve
+from ovs_core.render.errors import ERROR_COLORS, ERROR_NAMES
 from ovs_core.render.palette import text_color
 from ovs_core.types import Color
 

@@ -44,7 +44,7 @@ def read_coco_truth(path: Path, size: Size, photo_name: str = "") -> LabelMap:
         return _drawn_all(annotations, size, label_of, names)
     except OSError as error:
         raise ValueError(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(
             f"{path.name} cannot be read as COCO annotations of this photo: {reason}."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ovs_core.types import LabelClass, LabelMap
 
@@ -95,6 +95,13 @@ def _coco_pairs() -> Iterable[tuple[int, int]]:
     return ((number - 1, label) for label, number in enumerate(used, start=1))
 
 
+def why_unreadable(error: Exception, path: Path) -> str:
+    """What went wrong with a picture, without the place where it lies."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture"
+    return str(error).replace(str(path), path.name).rstrip(".")
+
+
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint16]:
     """Mask values as they stand in the file, (H, W).
 
@@ -107,15 +114,16 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uin
     """
     try:
         with Image.open(path) as picture:
-            mode, packing = picture.mode, _packing(picture)
+            mode, packing, shape = picture.mode, _packing(picture), picture.size[::-1]
+            if mode not in _MASK_MODES or (size is not None and shape != size):  # before it fills the memory
+                expected = "any size" if size is None else f"{size} pixels"
+                raise ValueError(
+                    f"the mask {path.name} must be one 8- or 16-bit channel of {expected}, "
+                    f"got {mode} {shape}."
+                )
             mask = np.asarray(picture)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the mask {path.name} cannot be read: {error}.") from error
-    if mode not in _MASK_MODES or (size is not None and mask.shape != size):
-        expected = "any size" if size is None else f"{size} pixels"
-        raise ValueError(
-            f"the mask {path.name} must be one 8- or 16-bit channel of {expected}, got {mode} {mask.shape}."
-        )
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the mask {path.name} cannot be read: {why_unreadable(error, path)}.") from error
     if mask.dtype.kind == "i" and (mask.min() < 0 or mask.max() > LARGEST_VALUE):
         raise ValueError(f"the mask {path.name} must hold values in 0..{LARGEST_VALUE}.")
     return _unpacked(mask, mode, packing)

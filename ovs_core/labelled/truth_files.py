@@ -13,7 +13,7 @@ from PIL import Image
 
 from ovs_core.labelled.class_lists import read_classes, read_lines
 from ovs_core.labelled.coco import read_coco_truth
-from ovs_core.labelled.mask_values import mask_values, read_mask
+from ovs_core.labelled.mask_values import mask_values, read_mask, why_unreadable
 from ovs_core.render.palette import colors_for
 from ovs_core.types import Color, LabelClass, LabelMap
 
@@ -70,7 +70,7 @@ def _named_values(class_list: Path) -> tuple[dict[int, tuple[str, ...]], bool]:
         try:
             entries = json.loads(class_list.read_text(encoding="utf-8"))["classes"]
             named = {int(entry["id"]): tuple(map(str, entry["names"])) for entry in entries if entry["id"]}
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{class_list.name} is not the report of a label map.") from error
         return named, True
     listed = read_classes(class_list)
@@ -107,12 +107,12 @@ def _by_color(path: Path, size: tuple[int, int], colors: dict[Color, str]) -> La
     """Ground truth of a colour mask; colours that the list does not name are not known."""
     try:
         with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert("RGB")).astype(np.int64)
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"the mask {path.name} cannot be read: {error}.") from error
-    if pixels.shape[:2] != size:
-        raise ValueError(f"the mask {path.name} must be {size} pixels, got {pixels.shape[:2]}.")
-    number = pixels @ np.array([65536, 256, 1])
+            if picture.size[::-1] != size:  # before it fills the memory
+                raise ValueError(f"the mask {path.name} must be {size} pixels, got {picture.size[::-1]}.")
+            pixels = np.asarray(picture.convert("RGB")).astype(np.int32)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the mask {path.name} cannot be read: {why_unreadable(error, path)}.") from error
+    number = pixels @ np.array([65536, 256, 1], np.int32)
     labels, known = np.zeros(size, np.uint16), np.zeros(size, bool)
     names: list[tuple[str, ...]] = []
     for (red, green, blue), name in colors.items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ovs_core.metrics.boundary import boundary_margins
 from ovs_core.metrics.confusion import class_iou, label_margins, mean_iou, pixel_accuracy
-from ovs_core.metrics.error_types import ERROR_TYPES, ErrorType, error_map, error_types, iou_cost
+from ovs_core.metrics.error_types import ERROR_TYPES, ErrorType, iou_cost, typed_errors
 from ovs_core.types import LabelMap
 
 Untyped = Literal["other", "not known"]
@@ -83,7 +83,7 @@ def agreement(truth: LabelMap, answer: LabelMap, untyped: Untyped = "other") -> 
     count = max((entry.id for entry in answer.classes), default=0) + 1
     labels = answer.labels
     counts = label_margins(own.labels, labels, count, known)
-    kinds = error_types(own.labels, labels, count, known)
+    kinds, wrong = typed_errors(own.labels, labels, count, known)
     edges = boundary_margins(own.labels, labels, count, known)
     iou, boundary = class_iou(counts), class_iou(edges)
     costs = iou_cost(np.concatenate([counts, kinds]))
@@ -109,7 +109,7 @@ def agreement(truth: LabelMap, answer: LabelMap, untyped: Untyped = "other") -> 
         float(mean_iou(edges)),
         float(pixel_accuracy(counts)),
         own,
-        error_map(own.labels, labels, known),
+        wrong,
         missing,
     )
 

@@ -60,27 +60,38 @@ _Map = NDArray[np.uint8]
 _Mask = NDArray[np.bool_]
 
 
-def error_types(truth: Labels, answer: Labels, classes: int, known: Known | None = None) -> Counts:
-    """Wrong pixels of each class by kind, (6, classes), rows as `ERROR_TYPES`; arguments as `confusion`."""
-    counts = np.zeros((len(ERROR_TYPES), classes), np.int64)
-    for label, _, kinds in _kinds_by_class(truth, answer, known):
-        counts[:, label] = np.bincount(kinds.ravel(), minlength=len(ERROR_TYPES) + 1)[1:]
-    return counts
+def typed_errors(
+    truth: Labels, answer: Labels, classes: int, known: Known | None = None
+) -> tuple[Counts, _Map]:
+    """Errors by kind, counted and as a map; arguments as `confusion`.
 
+    A wrong pixel is missed by one class and extra in another. The map shows what its true class misses; where
+    the truth is other (0), what the answered class has too much.
 
-def error_map(truth: Labels, answer: Labels, known: Known | None = None) -> _Map:
-    """Kind of each wrong pixel as a place in `ERROR_TYPES` from 1, 0 where nothing is wrong, (H, W).
-
-    A wrong pixel is missed by one class and extra in another. Shown is what its true class misses; where the
-    truth is other (0), what the answered class has too much.
+    Returns:
+        Wrong pixels of each class by kind, (6, classes), rows as `ERROR_TYPES`. Kind of each wrong pixel as a
+        place in `ERROR_TYPES` from 1, 0 where nothing is wrong, (H, W).
     """
+    counts = np.zeros((len(ERROR_TYPES), classes), np.int64)
     shown = np.zeros(truth.shape, np.uint8)
     for label, box, kinds in _kinds_by_class(truth, answer, known):
+        counts[:, label] = np.bincount(kinds.ravel(), minlength=len(ERROR_TYPES) + 1)[1:]
         if label:
             here, missed = shown[box], kinds > len(ERROR_TYPES) // 2
             take = missed | ((kinds > 0) & (truth[box] == 0))
             here[take] = kinds[take]
-    return shown
+    return counts, shown
+
+
+def error_types(truth: Labels, answer: Labels, classes: int, known: Known | None = None) -> Counts:
+    """The counts of `typed_errors`."""
+    return typed_errors(truth, answer, classes, known)[0]
+
+
+def error_map(truth: Labels, answer: Labels, known: Known | None = None) -> _Map:
+    """The map of `typed_errors`."""
+    classes = 1 + max(int(truth.max(initial=0)), int(answer.max(initial=0)))
+    return typed_errors(truth, answer, classes, known)[1]
 
 
 def iou_cost(total: NDArray[np.number]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,12 +17,14 @@ from ovs_core.image import display_copy
 from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import overlay
+from ovs_core.types import LabelMap
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import keep_selection, method_choices, method_infos, unavailable_html
 from ovs_core.ui.pictures import at_size
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
-from ovs_core.ui.words import Status, compare_table, legend_html, summary_text
+from ovs_core.ui.truth import TRUTH_GONE, TruthFiles, measured_copy, truth_html
+from ovs_core.ui.words import Status, compare_table, legend_html, status_html, summary_text
 
 PANEL_SIDE = 768  # longer side of a panel, in pixels
 NO_METHOD = "Tick at least one method to compare."
@@ -35,11 +38,15 @@ class Comparison:
         results: one per finished method, shrunk to panel size, in the order they came.
         disagreement: picture (h, w, 3) of where methods differ, None before the last one.
         share: part of the pixels on which not all agree, in [0, 1].
+        photo_name: file name of the photo without the end.
+        answers: labels of each result at the size in which they are compared with a truth.
     """
 
     results: tuple[Result, ...] = ()
     disagreement: NDArray[np.uint8] | None = field(default=None)
     share: float = 0.0
+    photo_name: str = ""
+    answers: tuple[LabelMap, ...] = ()
 
 
 def panel_copy(result: Result) -> Result:
@@ -67,7 +74,11 @@ def compare_steps(
             if event.kind != "busy":
                 return
             continue
-        found = Comparison((*found.results, panel_copy(event)))
+        found = Comparison(
+            (*found.results, panel_copy(event)),
+            photo_name=Path(event.source).stem,
+            answers=(*found.answers, measured_copy(event.label_map)),
+        )
         done = len(found.results)
         yield Status(f"{done} of {len(methods)} methods done", "busy", done / len(methods)), found
     yield _verdict(found)
@@ -133,6 +144,8 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         panels = [_panel(title, f"panel-{name}") for name, title in titles.items()]
         difference = _panel("Disagreement", "panel-disagreement")
     table = gr.HTML("", padding=False, elem_id="compare-table")
+    truth = gr.HTML("", padding=False, elem_id="truth-compare")
+    shown = gr.State(None, time_to_live=STATE_SECONDS)
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
         *asked, ticked = values
@@ -143,13 +156,27 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
             yield Status(str(error), "error"), None
             return
         for status, found in compare_steps(engine, token, question, chosen):
-            yield status, None if found is None else tuple(shown_comparison(found, titles))
+            yield status, None if found is None else (*shown_comparison(found, titles), found)
 
     wire(
         RunBar(start, stop, status, token),
         work,
         [*inputs.components, methods],
-        [legend, *panels, difference, table],
+        [legend, *panels, difference, table, shown],
+    )
+
+    def beside_truth(found: Comparison | None, *files: str | None) -> str:
+        return _beside_truth(found, TruthFiles(*files), titles)
+
+    gr.on(
+        [table.change, *inputs.truth.changes],
+        beside_truth,
+        [shown, *inputs.truth.components],
+        [truth],
+        trigger_mode="always_last",
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
     )
 
     def follow(encoder: str, ticked: list[str], before: list[str]) -> list[Any]:
@@ -167,6 +194,19 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
+
+
+def _beside_truth(found: Comparison | None, files: TruthFiles, titles: Mapping[str, str]) -> str:
+    """Compare every answer with the truth; nothing where either is missing."""
+    if not files.may_be_opened:
+        return status_html(Status(TRUTH_GONE, "error"))
+    if not files.given or found is None or not found.results:
+        return ""
+    first = found.results[0]
+    named = (titles[result.method] for result in found.results)
+    answers = dict(zip(named, found.answers, strict=True))
+    size = first.evidence.image_size
+    return truth_html(files, first.image, size, first.vocabulary, found.photo_name, answers)
 
 
 def _panel(title: str, name: str) -> gr.Image:

@@ -16,6 +16,7 @@ from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
 from ovs_core.ui.suggestions import connect_suggestions, suggestion_button
+from ovs_core.ui.truth import TruthFields, truth_fields
 from ovs_core.vocabulary import default_background
 
 PHOTOS = shipped_folder("assets") / "photos"
@@ -43,6 +44,7 @@ class InputPanel:
     encoder: gr.Dropdown
     refiner: gr.Radio
     options: OptionFields
+    truth: TruthFields
     examples: tuple[gr.Button, ...]
     arrivals: gr.State
 
@@ -140,7 +142,8 @@ def input_panel(
             elem_id="refine",
         )
         options = option_fields(engine)
-    return InputPanel(photo, classes, background, encoder, refiner, options, buttons, gr.State(0))
+    truth = truth_fields()
+    return InputPanel(photo, classes, background, encoder, refiner, options, truth, buttons, gr.State(0))
 
 
 def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import gradio as gr
 
@@ -39,7 +40,8 @@ from ovs_core.ui.segment_views import (
     look_bar,
     looked_at,
 )
-from ovs_core.ui.words import NOTHING_WON, Status, class_table, is_empty, note_html, seconds_text
+from ovs_core.ui.truth import MEASURED_SIDE, TRUTH_GONE, TruthFiles, measured_copy, truth_html
+from ovs_core.ui.words import NOTHING_WON, Status, class_table, is_empty, note_html, seconds_text, status_html
 
 HINT = (
     '<div class="ovs-hint">Choose a photo, type what to look for, press Segment.<br>'
@@ -99,10 +101,15 @@ def shown_result(answer: Answer | None, side: int, look: Look = PLAIN) -> list[A
     weights = ", ".join(answer.result.weights) or "none"
     return [
         overlay_update(picture),
-        f'<p role="status">{note_html(said)}</p>',
+        _summary_html(said, answer.result),
         class_table(classes),
         note_html(f"Weights that made this: {weights}."),
     ]
+
+
+def _summary_html(said: str, result: Result) -> str:
+    """The sentence, marked with its labels: what follows the summary also follows a change of few pixels."""
+    return f'<p role="status" data-labels="{crc32(result.labels.tobytes())}">{note_html(said)}</p>'
 
 
 def segment_tab(engine: Engine, inputs: InputPanel) -> None:
@@ -142,6 +149,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
             panel.components,
             lambda new, look: shown_result(new, DISPLAY_SIDE, Look(*look)),
         )
+        truth = gr.HTML("", padding=False, elem_id="truth-segment")
         formats = downloads(engine, answer, sliders, bar)
 
     outputs = [answer, hint, area, bar.row, formats, by_hand.area, *panel.components]
@@ -187,7 +195,19 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         settings = _own_settings(engine, sliders, chosen_method(infos, wanted), encoder)
         return [method_update(infos, wanted), unavailable_html(infos), *settings]
 
+    def beside_truth(answer: Answer | None, *values: Any) -> str:
+        *quick, mask, class_list = values
+        return _beside_truth(engine, answer, TruthFiles(mask, class_list), sliders, quick)
+
     quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    gr.on(
+        [panel.summary.change, *inputs.truth.changes],
+        beside_truth,
+        [answer, *sliders.values(), *inputs.truth.components],
+        [truth],
+        trigger_mode="always_last",
+        **quick,
+    )
     method.change(described, [inputs.encoder, method], [about, *sliders.values()], **quick)
     gr.on(
         inputs.offer_changes,
@@ -196,6 +216,26 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         [method, missing, *sliders.values()],
         **quick,
     )
+
+
+def _beside_truth(
+    engine: Engine,
+    answer: Answer | None,
+    files: TruthFiles,
+    sliders: Mapping[str, gr.Slider],
+    values: Sequence[Any],
+) -> str:
+    """Compare the answer as it is shown with the truth; nothing where either is missing."""
+    if not files.may_be_opened:
+        return status_html(Status(TRUTH_GONE, "error"))
+    if answer is None or not files.given:
+        return ""
+    asked = answer.result
+    options = quick_options(engine, asked.method, asked.encoder, sliders, values)
+    shown = measured_copy(relabelled(engine, answer, options, MEASURED_SIDE).result.label_map)
+    title = engine.method_specs[asked.method].title
+    size = asked.evidence.image_size
+    return truth_html(files, asked.image, size, asked.vocabulary, answer.name, {title: shown})
 
 
 def _description(infos: Collection[MethodInfo], name: str | None) -> str:

@@ -117,7 +117,8 @@ def hex_color(color: Sequence[int]) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
-def _swatch(color: Sequence[int]) -> str:
+def swatch(color: Sequence[int]) -> str:
+    """Give a small square of a colour."""
     return f'<span class="swatch" style="background:{hex_color(color)}" aria-hidden="true"></span>'
 
 
@@ -131,7 +132,7 @@ def class_table(classes: Sequence[ClassSummary]) -> str:
         bar = f'<span class="meter" style="{meter}"></span>' if summary.area_share > 0 else ""
         score = f"{summary.mean_score:.2f}" if summary.mean_score > 0 else "-"
         rows.append(
-            f'<tr><td class="name">{_swatch(summary.color)}{escape(shown_name(summary))}{synonyms}'
+            f'<tr><td class="name">{swatch(summary.color)}{escape(shown_name(summary))}{synonyms}'
             f"{bar}</td>"
             f'<td class="number">{percent(summary.area_share)}</td><td class="number">{score}</td></tr>'
         )
@@ -139,7 +140,9 @@ def class_table(classes: Sequence[ClassSummary]) -> str:
         '<tr><th scope="col">Class</th><th scope="col" class="number">Area</th>'
         '<th scope="col" class="number">Mean score</th></tr>'
     )
-    return _table("Share of the photo's pixels, and how sure the method is where a class won", head, rows)
+    return captioned_table(
+        "Share of the photo's pixels, and how sure the method is where a class won", head, rows
+    )
 
 
 def compare_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
@@ -148,7 +151,7 @@ def compare_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
         return ""
     classes = {summary.label: summary for result in results for summary in result.classes}
     head = '<tr><th scope="col">Method</th><th scope="col" class="number">Seconds</th>' + "".join(
-        f'<th scope="col" class="number">{_swatch(summary.color)}{escape(shown_name(summary))}</th>'
+        f'<th scope="col" class="number">{swatch(summary.color)}{escape(shown_name(summary))}</th>'
         for summary in classes.values()
     )
     rows = []
@@ -159,19 +162,20 @@ def compare_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
         seconds = f'<td class="number">{sum(result.seconds.values()):.2f}</td>'
         rows.append(f'<tr><td class="name">{title}</td>{seconds}{cells}</tr>')
     caption = "Seconds (work shared between methods is counted once) and area shares"
-    return _table(caption, head + "</tr>", rows)
+    return captioned_table(caption, head + "</tr>", rows)
 
 
 def legend_html(classes: Sequence[ClassSummary], *, shares: bool = False) -> str:
     """Give the colours of all classes as one line of swatches and names, with area shares if wanted."""
     texts = [f"{shown_name(c)} · {percent(c.area_share)}" if shares else shown_name(c) for c in classes]
     items = "".join(
-        f"<span>{_swatch(c.color)}{escape(text)}</span>" for c, text in zip(classes, texts, strict=True)
+        f"<span>{swatch(c.color)}{escape(text)}</span>" for c, text in zip(classes, texts, strict=True)
     )
     return f'<div class="ovs-legend">{items}</div>'
 
 
-def _table(caption: str, head: str, rows: Sequence[str]) -> str:
+def captioned_table(caption: str, head: str, rows: Sequence[str]) -> str:
+    """Give a table that scrolls by itself; caption, head and rows are HTML."""
     body = "".join(rows)
     return (
         f'<div class="ovs-table" tabindex="0"><table><caption><span>{caption}</span></caption>'
