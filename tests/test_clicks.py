@@ -14,7 +14,7 @@ from ovs_core.edit.record import Paint, mask_of
 from ovs_core.engine.clicks import click_object, clicks_are_ready
 from ovs_core.refine.sam.prompts import Click
 from ovs_core.ui.answer import Answer
-from ovs_core.ui.edit_steps import edited, object_edit
+from ovs_core.ui.edit_steps import object_given, undo
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,14 @@ def test_the_photo_is_looked_at_once(make_engine, weights_dir):
 def test_an_object_is_an_edit_like_any_other(make_engine, weights_dir):
     engine, photo = make_engine(weights_dir=weights_dir), random_photo(40, 60)
     answer = Answer(engine.segment(photo, "dog; grass", options={"threshold": 0.0}), "photo", "")
-    edit = object_edit(engine, answer, (20.5, 20.5), 2)
+    painted = object_given(engine, answer, {"threshold": 0.0}, (20.5, 20.5), 2)
+    (edit,) = painted.result.edits
     assert isinstance(edit, Paint)
     mask = mask_of(edit.runs, (40, 60))
     assert np.array_equal(mask, click_object(engine, photo, (Click(20.5, 20.5),)).mask)
-    painted = edited(engine, answer, {"threshold": 0.0}, edit)
     assert (painted.result.labels[mask] == 2).all()
+    before = undo(engine, painted, {"threshold": 0.0})
+    assert np.array_equal(before.result.labels, answer.result.labels)
 
 
 def test_without_a_file_or_a_place_nothing_is_loaded(make_engine, weights_dir):

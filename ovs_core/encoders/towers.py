@@ -66,6 +66,8 @@ class EncoderSpec:
         own_heads: whether heads that the user trained on these weights can be used; not where tower and head
             are one official file.
         options: what can be set of the tower itself.
+        guards_lone_word: whether everyday things guard a class that is typed alone
+            (`ovs_core.encoders.lone_word`); where the margin was measured on these weights.
     """
 
     name: str
@@ -82,6 +84,7 @@ class EncoderSpec:
     heads: Mapping[str, str] = field(default_factory=dict)
     own_heads: bool = True
     options: tuple[Option, ...] = ()
+    guards_lone_word: bool = False
 
     def gives(self, what: Reads) -> bool:
         """Whether methods that read this can run on it."""
@@ -206,6 +209,7 @@ ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
                 16,
                 load_mini,
                 pyramid=mini_pyramid,
+                guards_lone_word=True,
             ),
             _full(
                 "vit_b16_openai",

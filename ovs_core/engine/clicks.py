@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 
-from ovs_core.engine.engine import Engine
+from ovs_core.checkpoints import WeightStore
+from ovs_core.devices import Compute
+from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.loaded import refiner_file
 from ovs_core.engine.request import Job, PhotoSource
 from ovs_core.image import Photo, read_photo
@@ -19,13 +22,21 @@ from ovs_core.refine.sam.refiners import PROMPTS
 from ovs_core.vocabulary.boxes import Box
 
 
-def clicks_are_ready(engine: Engine) -> bool:
+class Means(Protocol):
+    """What an engine has for this."""
+
+    store: WeightStore
+    cache: ByteCache
+    compute: Compute
+
+
+def clicks_are_ready(engine: Means) -> bool:
     """Whether a file of SAM's weights is on this machine."""
     return any(map(engine.store.has, PROMPTS.weights))
 
 
 def click_object(
-    engine: Engine,
+    engine: Means,
     image: PhotoSource,
     clicks: Sequence[Click],
     box: Box | None = None,

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ovs_core.checkpoints import WeightStore
-from ovs_core.devices import choose_compute, is_out_of_memory
+from ovs_core.devices import choose_compute
 from ovs_core.encoders.lone_word import with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.exemplars import takes_exemplars
-from ovs_core.engine.labelling import label, label_again, resized
+from ovs_core.engine.kept import refined, relabelled, with_objects
+from ovs_core.engine.labelling import label
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
-from ovs_core.engine.memory import memory_notes, smaller_preset
+from ovs_core.engine.memory import memory_notes, too_large_in_one_sentence
 from ovs_core.engine.menus import (
     EncoderInfo,
     MethodInfo,
@@ -33,24 +32,31 @@ from ovs_core.engine.menus import (
     weights_missing,
     why_not,
 )
-from ovs_core.engine.pipeline import Pipeline
+from ovs_core.engine.pipeline import Pipeline, answered
+from ovs_core.engine.refining import Refining
 from ovs_core.engine.request import (
     Job,
-    NotEnoughMemory,
     PhotoSource,
     Progress,
     Request,
     make_request,
 )
 from ovs_core.engine.result import Result
-from ovs_core.engine.settings import Settings, compared_options, declared_options, settings_of, with_preset
+from ovs_core.engine.settings import (
+    Settings,
+    check_refiner,
+    checked_values,
+    compared_options,
+    declared_options,
+    settings_of,
+)
 from ovs_core.engine.stream import stream
 from ovs_core.folders import cache_folder
 from ovs_core.methods import DEFAULT_METHOD, METHODS
-from ovs_core.methods.base import Answer, BoundMethod
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Options, Preset, lookup
 from ovs_core.refine import NO_REFINER, REFINERS
+from ovs_core.refine.sam.prompts import ObjectPrompt
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary.exemplars import Exemplar
@@ -58,7 +64,6 @@ from ovs_core.vocabulary.exemplars import Exemplar
 logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
-TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer classes or turn refinement off."
 
 
 class Engine:
@@ -210,31 +215,47 @@ class Engine:
         Raises:
             ValueError: for an option of an earlier stage, or one out of range.
         """
-        spec = self._method(result.method)
-        quick = {option.name: option for option in spec.options if option.stage == "decide"}
-        changed = {
-            name: lookup(f"options of {spec.title} that need no model", quick, name).checked(value)
-            for name, value in (options or {}).items()
-        }
-        values = {**result.options, **changed}
-        preset = result.preset.with_overrides(changed)
-        image = result.image if size is None else resized(result.image, size)
-        started = time.perf_counter()
-        evidence = spec.calibrate(result.evidence, values)
-        label_map, confidence, classes = label_again(
-            evidence, preset, result.image.shape[:2], image.shape[:2], result.edits
-        )
-        seconds = {"decide": time.perf_counter() - started}
-        return replace(
-            result,
-            image=image,
-            label_map=label_map,
-            confidence=confidence,
-            classes=classes,
-            preset=preset,
-            options=values,
-            seconds=seconds,
-        )
+        return relabelled(result, self._method(result.method), options or {}, size)
+
+    def refine(
+        self,
+        result: Result,
+        prompts: Sequence[ObjectPrompt] = (),
+        *,
+        refiner: str | None = None,
+        options: Options | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Result:
+        """Make a kept result finer; the method is not asked again.
+
+        Args:
+            result: from this or any other engine, at the size of its photo.
+            prompts: objects that belong to a class: Segment Anything draws them, and each is an edit, as done
+                by hand.
+            refiner: registry name of one that goes over all that the method gave, in place of the refiner
+                before; edits by hand are done again. None leaves that as it is.
+            options: of the refiner, by name; what is left out has its default.
+            cancel: as in `run`.
+
+        Raises:
+            ValueError: for an unknown name or option, a refiner that cannot take the method's answers,
+                missing weights, a prompt that means nothing, or too little memory; one sentence each.
+            Cancelled: if `cancel` was set.
+        """
+        job = Job(lambda _: None, cancel)
+        with too_large_in_one_sentence():
+            if refiner is not None:
+                result = self._refined(result, self._refiner(refiner), options or {}, job)
+            return with_objects(self, result, prompts, job) if prompts else result
+
+    def _refined(self, result: Result, spec: RefinerSpec, options: Options, job: Job) -> Result:
+        method, before = self._method(result.method), self._refiner(result.refiner)
+        check_refiner(method, spec)
+        values = checked_values(f"options of {spec.title}", spec.options, options)
+        loaded = self._loaded.refiner(spec, self.store, job)
+        refining = Refining(loaded, values, self.cache, self.compute, job)
+        files, dropped = (refiner_weights(one, self.store) for one in (spec, before))
+        return refined(result, method, before, refining, files, dropped)
 
     def preset(self, method: str = DEFAULT_METHOD, encoder: str = DEFAULT_ENCODER) -> Preset:
         """Settings that suit a method on an encoder and this engine's device.
@@ -316,21 +337,23 @@ class Engine:
 
     def _answer(self, request: Request, settings: Settings, job: Job) -> Result:
         method, encoder = self._method(request.method), self._encoder(request.encoder)
-        try:
+        spec = self._refiner(request.refiner)
+        with too_large_in_one_sentence():
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
             vocabulary = with_near_words(request.vocabulary, tower.near_words)
-            if tower.family == "mini" and method.head is None:  # where the margin was measured
+            if encoder.guards_lone_word and method.head is None:  # heads were not measured
                 vocabulary = with_guards(vocabulary)
             request = replace(request, vocabulary=vocabulary)
-            answer, used = self._evidence(request, settings, bound, job)
+            refiner = self._loaded.refiner(spec, self.store, job)
+            asked = Pipeline(
+                request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
+            )
+            pipeline, given = answered(asked, method, encoder)
+            answer, used = pipeline.refine(given), pipeline.settings
             image = request.photo.pixels
             with job.stage("decide"):
                 evidence = method.calibrate(answer.evidence, used.options)
                 label_map, confidence, classes = label(evidence, used.preset, image.shape[:2])
-        except (RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise NotEnoughMemory(TOO_LARGE) from error
-            raise
         return Result(
             image=image,
             label_map=label_map,
@@ -342,7 +365,7 @@ class Engine:
             weights={
                 **tower.weights,
                 **bound.weights,
-                **refiner_weights(self._refiner(request.refiner), self.store),
+                **refiner_weights(spec, self.store),
             },
             preset=used.preset,
             refiner=request.refiner,
@@ -353,35 +376,8 @@ class Engine:
             notes=memory_notes(settings.preset, used.preset),
             source=request.photo.file_name,
             exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
+            unrefined=None if request.refiner == NO_REFINER else given.evidence,
         )
-
-    def _evidence(
-        self, request: Request, settings: Settings, bound: BoundMethod[Any], job: Job
-    ) -> tuple[Answer, Settings]:
-        """Evidence, and the settings it was made with: smaller windows than asked if memory ran out."""
-        method, encoder = self._method(request.method), self._encoder(request.encoder)
-        refiner = self._loaded.refiner(self._refiner(request.refiner), self.store, job)
-        while True:
-            pipeline = Pipeline(
-                request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
-            )
-            try:
-                answer = pipeline.ask()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                logger.warning("Out of memory with %s: %s", settings.preset, error)
-            else:
-                return pipeline.refine(answer), settings
-            # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
-            self.cache.drop("features")
-            self.cache.drop("looks")
-            self.compute.free_memory()
-            smaller, what = smaller_preset(settings.preset, windows=method.option("window") is not None)
-            if smaller is None:
-                raise NotEnoughMemory(TOO_LARGE)
-            settings = with_preset(request, method, encoder, refiner, smaller, settings.options)
-            job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))
 
     def _method(self, name: str) -> MethodSpec:
         return lookup("method", self.method_specs, name)

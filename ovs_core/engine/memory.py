@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+from ovs_core.devices import is_out_of_memory
+from ovs_core.engine.request import NotEnoughMemory
 from ovs_core.options import Preset
 
+TOO_LARGE = "This photo does not fit into memory. Make it smaller, type fewer classes or turn refinement off."
 SMALLEST_WINDOW = 96  # pixels; below this a window no longer holds a thing to recognise
+
+
+@contextmanager
+def too_large_in_one_sentence() -> Iterator[None]:
+    """Say what to do where memory runs out inside.
+
+    Raises:
+        NotEnoughMemory: instead of what torch or numpy raise.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise NotEnoughMemory(TOO_LARGE) from error
+        raise
 
 
 def smaller_preset(preset: Preset, windows: bool) -> tuple[Preset | None, str]:

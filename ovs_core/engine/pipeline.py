@@ -8,30 +8,35 @@ refine  evidence, photo, refiner and its options  -> Evidence
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
-from ovs_core.devices import Compute
+from ovs_core.devices import Compute, is_out_of_memory
 from ovs_core.encoders.lone_word import lowered
+from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.exemplars import joint_tokens
-from ovs_core.engine.request import Job, Request
-from ovs_core.engine.settings import Settings
+from ovs_core.engine.memory import TOO_LARGE, smaller_preset
+from ovs_core.engine.refining import Refining
+from ovs_core.engine.request import Job, NotEnoughMemory, Progress, Request
+from ovs_core.engine.settings import Settings, with_preset
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.image import Photo
 from ovs_core.methods.base import Answer, BoundMethod
+from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Preset
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import TextBank
 from ovs_core.vocabulary import TEMPLATES
 from ovs_core.vocabulary.exemplars import Exemplar, box_vector, with_exemplars
 
+logger = logging.getLogger(__name__)
+
 Value = TypeVar("Value")
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,37 +138,14 @@ class Pipeline:
             return exemplar.name, box_vector(tokens, exemplar.box, exemplar.photo.size)
 
     def _refined(self, evidence: Evidence) -> Evidence:
-        look, refine = self.refiner.look, self.refiner.refine
-        if look is None or refine is None:
+        refining = Refining(self.refiner, self.settings.options, self.cache, self.compute, self.job)
+        if self.refiner.look is None:
             return evidence
-        photo, options = self.request.photo, self.settings.options
-        refiner = (self.refiner.name, self.refiner.model)
-        h, w = evidence.rows.shape[1:] if self.refiner.needs_rows else (0, 0)  # else its look needs no grid
-
-        def sharpened() -> Evidence:
-            looked = self._cached(
-                "looks",
-                (photo.key, refiner, (h, w), self.settings.refining, str(self.compute.device)),
-                "refine",
-                lambda: look(
-                    photo.pixels,
-                    (h, w),
-                    options,
-                    self.compute.device,
-                    self.job.steps("refine"),
-                    self.job.cancel,
-                ),
-            )
-            with self.job.on_device("refine", self.compute):
-                there = evidence.to(self.compute.device)
-                return refine(looked, there, options, self.job.steps("refine"), self.job.cancel).to(_CPU)
-
         frames = tuple(self._evidence_key(one, self.request) for one in self.settings.preset.single_scale)
-        key = (frames, refiner, self.settings.refining)
-        kept: Evidence | None = self.cache.get("scores", key)
+        kept: Evidence | None = self.cache.get("scores", (frames, refining.key))
         if kept is None:
-            kept = sharpened()
-            self.cache.put("scores", key, kept, kept.nbytes)
+            kept = refining(self.request.photo, evidence)
+            self.cache.put("scores", (frames, refining.key), kept, kept.nbytes)
         return kept.for_vocabulary(self.request.vocabulary)
 
     def _cached(self, kind: str, key: Hashable, stage: str, make: Callable[[], Value]) -> Value:
@@ -188,3 +170,28 @@ class Pipeline:
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),
             (request.views, request.point if request.views else None),
         )
+
+
+def answered(pipeline: Pipeline, method: MethodSpec, encoder: EncoderSpec) -> tuple[Pipeline, Answer]:
+    """What the method says, not refined, and the pipeline it came from: smaller windows if memory ran out.
+
+    Raises:
+        NotEnoughMemory: if the smallest ones do not fit.
+    """
+    while True:
+        try:
+            return pipeline, pipeline.ask()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("Out of memory with %s: %s", pipeline.settings.preset, error)
+        # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
+        pipeline.cache.drop("features")
+        pipeline.cache.drop("looks")
+        pipeline.compute.free_memory()
+        settings, windows = pipeline.settings, method.option("window") is not None
+        smaller, what = smaller_preset(settings.preset, windows)
+        if smaller is None:
+            raise NotEnoughMemory(TOO_LARGE)
+        pipeline = replace(pipeline, settings=with_preset(method, encoder, smaller, settings.options))
+        pipeline.job.report(Progress("encode", 0, 1, f"Memory ran out; trying again with {what}."))

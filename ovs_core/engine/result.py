@@ -41,6 +41,7 @@ class Result:
         source: file name of the photo with its ending, "" if it had none; files are named after it.
         edits: what was put right by hand since, in order; `label_map` and `classes` are after them.
         exemplars: name, and SHA-256 of its photo's pixels, of every box that was asked for besides words.
+        unrefined: evidence as the method gave it, where another refiner starts; None without a refiner.
     """
 
     image: NDArray[np.uint8]
@@ -61,6 +62,7 @@ class Result:
     source: str = ""
     edits: tuple[Edit, ...] = ()
     exemplars: tuple[tuple[str, str], ...] = ()
+    unrefined: Evidence | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]

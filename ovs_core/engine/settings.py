@@ -12,7 +12,7 @@ from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.request import Request
 from ovs_core.methods.base import check_point
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.options import Option, Options, Preset
+from ovs_core.options import Option, Options, OptionValue, Preset
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.vocabulary import TEMPLATES
 
@@ -25,13 +25,11 @@ class Settings:
         preset: frame, prompts, scale and threshold.
         options: value of every declared option, by name; those of `preset` too.
         asked: names and values of the options that evidence depends on beside the preset's.
-        refining: the same of the refiner's.
     """
 
     preset: Preset
     options: Options
     asked: Hashable = ()
-    refining: Hashable = ()
 
 
 def declared_options(
@@ -54,21 +52,29 @@ def settings_of(
         ValueError: for an option or view that is not declared, a value out of range, a point outside the
             photo, or a refiner that cannot take the method's answers; one sentence.
     """
-    if method.masks and refiner.needs_rows:
-        raise ValueError(f"{refiner.title} cannot refine the mask proposals of {method.title}.")
+    check_refiner(method, refiner)
     check_names(f"views of {method.title}", request.views, method.view_kinds)
     check_point(request.point)
     preset = method.preset(encoder, device)
-    options = {option.name: option for option in declared_options(method, encoder, refiner, preset)}
-    check_names(f"options of {method.title}", request.options, options)
-    values = {
-        name: option.checked(request.options[name]) if name in request.options else option.default
-        for name, option in options.items()
-    }
+    declared = declared_options(method, encoder, refiner, preset)
+    values = checked_values(f"options of {method.title}", declared, request.options)
     preset = preset.with_overrides(values)
     if preset.templates not in TEMPLATES:
         raise ValueError(f"templates must be one of {', '.join(TEMPLATES)}; got {preset.templates!r}")
-    return with_preset(request, method, encoder, refiner, preset, values)
+    return with_preset(method, encoder, preset, values)
+
+
+def checked_values(what: str, declared: Sequence[Option], asked: Options) -> dict[str, OptionValue]:
+    """Value of every declared option: as asked, or its default.
+
+    Raises:
+        ValueError: for an option that is not declared, or a value out of range.
+    """
+    check_names(what, asked, {option.name: option for option in declared})
+    return {
+        option.name: option.checked(asked[option.name]) if option.name in asked else option.default
+        for option in declared
+    }
 
 
 def compared_options(
@@ -99,14 +105,7 @@ def compared_options(
     return {**shared, **own}
 
 
-def with_preset(
-    request: Request,
-    method: MethodSpec,
-    encoder: EncoderSpec,
-    refiner: RefinerSpec,
-    preset: Preset,
-    values: Options,
-) -> Settings:
+def with_preset(method: MethodSpec, encoder: EncoderSpec, preset: Preset, values: Options) -> Settings:
     """Settings with another preset: the options that it sets follow it."""
     own = preset.options
     values = MappingProxyType({name: own.get(name, value) for name, value in values.items()})
@@ -115,8 +114,17 @@ def with_preset(
         preset,
         values,
         tuple((o.name, values[o.name]) for o in asked if o.stage == "ask" and o.name not in own),
-        tuple((o.name, values[o.name]) for o in refiner.options),
     )
+
+
+def check_refiner(method: MethodSpec, refiner: RefinerSpec) -> None:
+    """Return if a refiner can take a method's answers.
+
+    Raises:
+        ValueError: if it cannot; one sentence.
+    """
+    if method.masks and refiner.needs_rows:
+        raise ValueError(f"{refiner.title} cannot refine the mask proposals of {method.title}.")
 
 
 def check_names(what: str, given: Mapping[str, object] | frozenset[str], known: object) -> None:

@@ -222,9 +222,8 @@ def edit_panel(
         action, label, radius = fields
         place = photo_place(path, at, answer)
         if action == edit_steps.OBJECT:
-            edit = edit_steps.object_edit(engine, answer, place, label)
-        else:
-            edit = edit_steps.click_edit(action, place, label, float(radius))
+            return edit_steps.object_given(engine, answer, options, place, label)
+        edit = edit_steps.click_edit(action, place, label, float(radius))
         return edit_steps.edited(engine, answer, options, edit)
 
     chosen = picture.select(click, None, [clicked], **quiet)

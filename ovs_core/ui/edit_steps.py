@@ -11,18 +11,14 @@ from ovs_core.edit.record import (
     DropIslands,
     Edit,
     Merge,
-    Paint,
     Reassign,
     Recolour,
     Rename,
     Threshold,
-    runs_of,
 )
 from ovs_core.engine import Engine
-from ovs_core.engine.clicks import click_object
-from ovs_core.image import Photo
 from ovs_core.options import Options
-from ovs_core.refine.sam.prompts import Click
+from ovs_core.refine.sam.prompts import Click, ObjectPrompt
 from ovs_core.types import OTHER, Color
 from ovs_core.ui.answer import Answer
 
@@ -55,17 +51,19 @@ def click_edit(action: str, place: tuple[float, float], label: int | None, radiu
     return Brush((place,), radius, label if action == PAINT and label is not None else OTHER)
 
 
-def object_edit(engine: Engine, answer: Answer | None, place: tuple[float, float], label: int | None) -> Edit:
-    """Give the object under a place to the chosen class.
+def object_given(
+    engine: Engine, answer: Answer | None, options: Options, place: tuple[float, float], label: int | None
+) -> Answer:
+    """The answer with the object under a place given to the chosen class; what was undone is forgotten.
 
     Raises:
         ValueError: without an answer, a class or a file of weights.
     """
     if answer is None:
         raise ValueError(NO_ANSWER)
-    chosen = _chosen(label)
-    clicked = click_object(engine, Photo(answer.result.image), (Click(*place),))
-    return Paint(runs_of(clicked.mask), chosen)
+    prompt = ObjectPrompt(_chosen(label), (Click(*place),))
+    shown = engine.relabel(answer.result, options)
+    return replace(answer, result=engine.refine(shown, [prompt]), undone=(), warned=False)
 
 
 def merge_edit(label: int | None, into: int | None) -> Edit:

@@ -18,7 +18,8 @@ def tiny_spec(name: str, seed: int = 0) -> EncoderSpec:
         weights = {f"tiny-{seed}.safetensors": sha256(f"tiny {seed}".encode()).hexdigest()}
         return LoadedModel(make_model(seed), CLIP_MEAN, CLIP_STD, weights)
 
-    return EncoderSpec(name, f"Tiny random towers {seed}", "", None, "embedded", "mini", 16, load)
+    title = f"Tiny random towers {seed}"
+    return EncoderSpec(name, title, "", None, "embedded", "mini", 16, load, guards_lone_word=True)
 
 
 def random_photo(height: int, width: int, seed: int = 0) -> Photo:

@@ -24,6 +24,21 @@ class Click:
     inside: bool = True
 
 
+@dataclass(frozen=True)
+class ObjectPrompt:
+    """An object of the photo that belongs to a class.
+
+    Attributes:
+        label: id of the class, 0 = other.
+        clicks: places on the object, and beside it.
+        box: around it, in pixels of the photo.
+    """
+
+    label: int
+    clicks: tuple[Click, ...] = ()
+    box: Box | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Masks:
     """What SAM answers to one prompt.
