@@ -18,6 +18,8 @@ from ovs_core.cli.loading import no_garbage_collected
 from ovs_core.cli.streams import lasting_output
 from ovs_core.devices import DEVICES
 from ovs_core.engine import Engine
+from ovs_core.image import read_photo
+from ovs_core.methods import METHODS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         auth = read_auth(arguments.auth)
         root_path = check_root_path(arguments.root_path)
         check_address(arguments.host, arguments.port)
+        if arguments.photo is not None:
+            read_photo(arguments.photo)
         for name in except_own_address(os.environ, arguments.host):
             print(
                 f"{name} is left out: only proxies of the form http://host:port can be used.", file=sys.stderr
@@ -54,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens app", description="Open-vocabulary segmentation in the browser.")
     add = parser.add_argument
+    add("photo", nargs="?", type=Path, metavar="PHOTO", help="picture that the page opens with")
+    add("--classes", default="", help='class names that the page opens with: "dog; grass; sky | clouds"')
+    add("--method", default="", choices=METHODS, metavar="NAME", help="method that the page opens with")
     add("--host", default="127.0.0.1", help="interface to listen on (default: this machine only)")
     add("--port", type=int, help="port (default: the first free one from 7860)")
     add(
@@ -74,10 +81,12 @@ def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_pat
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported, which is now
     with no_garbage_collected():
         from ovs_core.ui.app import build_ui, launch
+        from ovs_core.ui.inputs import Opening
 
     engine = Engine(device=arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
     print(engine.describe_weights())
-    page = build_ui(engine)
+    photo = arguments.photo
+    page = build_ui(engine, opening=Opening(str(photo or ""), arguments.classes, arguments.method))
     address = launch(
         page,
         host=arguments.host,
@@ -86,6 +95,7 @@ def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_pat
         auth=auth,
         root_path=root_path,
         engine=engine,
+        shown=() if photo is None else (photo,),
     )
     warning = exposure(arguments.host, auth)
     if warning:

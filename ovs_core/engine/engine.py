@@ -18,6 +18,7 @@ from ovs_core.encoders.lone_word import with_guards
 from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.cache import ByteCache
+from ovs_core.engine.comparing import compared_requests, told_what_is_unrefined
 from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.kept import refined, relabelled, with_objects
 from ovs_core.engine.labelling import label
@@ -46,7 +47,6 @@ from ovs_core.engine.settings import (
     Settings,
     check_refiner,
     checked_values,
-    compared_options,
     declared_options,
     settings_of,
 )
@@ -167,6 +167,7 @@ class Engine:
         Methods without a frame of their own look at the same frame in the same windows (of the default
         method) and the same prompts, each with its own scale and threshold: pictures then differ by method
         alone, and the photo is encoded once. Those that were trained at one frame with one prompt keep them.
+        Answers that the refiner cannot take are given as they are, with a note.
 
         Args:
             image: as in `segment`.
@@ -195,9 +196,8 @@ class Engine:
         tower, refiner_spec = self._encoder(encoder), self._refiner(refiner)
         specs = [self._method(name) for name in methods]
         shared = self._method(DEFAULT_METHOD).presets.get(tower.family) and self.preset(encoder=encoder)
-        chosen = [compared_options(s, specs, tower, refiner_spec, first.options, shared) for s in specs]
-        asked = zip(specs, chosen, strict=True)
-        return self._run_all([replace(first, method=s.name, options=o) for s, o in asked], cancel)
+        requests = compared_requests(first, specs, tower, refiner_spec, shared)
+        return told_what_is_unrefined(self._run_all(requests, cancel), specs, refiner_spec)
 
     def relabel(
         self, result: Result, options: Options | None = None, *, size: tuple[int, int] | None = None

@@ -10,7 +10,7 @@ import torch
 from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.encoders.loading import missing_sentence
 from ovs_core.encoders.towers import EncoderSpec
-from ovs_core.engine.settings import declared_options
+from ovs_core.engine.settings import declared_options, refines
 from ovs_core.methods.heads import verified_head
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option
@@ -71,7 +71,7 @@ class EncoderInfo:
 
 def refiners_for(method: MethodSpec, refiners: Iterable[RefinerSpec]) -> tuple[str, ...]:
     """Names of the refiners that take what a method answers with."""
-    return tuple(refiner.name for refiner in refiners if not (refiner.needs_rows and method.masks))
+    return tuple(refiner.name for refiner in refiners if refines(refiner, method))
 
 
 def why_not(

@@ -77,32 +77,9 @@ def checked_values(what: str, declared: Sequence[Option], asked: Options) -> dic
     }
 
 
-def compared_options(
-    method: MethodSpec,
-    others: Sequence[MethodSpec],
-    encoder: EncoderSpec,
-    refiner: RefinerSpec,
-    asked: Options,
-    plan: Preset | None,
-) -> Options:
-    """Options of one method among others on a photo: what was asked, and one frame and prompt for all.
-
-    Args:
-        method: that is asked.
-        others: that it is compared with.
-        encoder: the tower of all.
-        refiner: of all.
-        asked: for all of them; what nobody declares stays, and is refused with the method's own list.
-        plan: the frame that methods without one of their own look at together; None where there is none.
-    """
-    declared = {option.name for option in (*method.options, *encoder.options, *refiner.options)}
-    everywhere = declared.union(option.name for other in others for option in other.options)
-    own = {name: value for name, value in asked.items() if name in declared or name not in everywhere}
-    if method.own_frame or plan is None:
-        return own
-    decided = {option.name for option in method.options if option.stage == "decide"}
-    shared = {name: value for name, value in plan.options.items() if name in declared and name not in decided}
-    return {**shared, **own}
+def refines(refiner: RefinerSpec, method: MethodSpec) -> bool:
+    """Whether a refiner takes what a method answers with."""
+    return not (refiner.needs_rows and method.masks)
 
 
 def with_preset(method: MethodSpec, encoder: EncoderSpec, preset: Preset, values: Options) -> Settings:
@@ -123,7 +100,7 @@ def check_refiner(method: MethodSpec, refiner: RefinerSpec) -> None:
     Raises:
         ValueError: if it cannot; one sentence.
     """
-    if method.masks and refiner.needs_rows:
+    if not refines(refiner, method):
         raise ValueError(f"{refiner.title} cannot refine the mask proposals of {method.title}.")
 
 

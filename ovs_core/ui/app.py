@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,20 +18,26 @@ from ovs_core.engine import Engine
 from ovs_core.ui.compare_tab import compare_tab
 from ovs_core.ui.guard import Guard, Uploads
 from ovs_core.ui.http import http_endpoints
-from ovs_core.ui.inputs import PHOTOS, Example, InputPanel, input_panel, load_examples
+from ovs_core.ui.inputs import NOTHING_SAID, PHOTOS, Example, InputPanel, Opening, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
 from ovs_core.ui.models_tab import models_tab
 from ovs_core.ui.offered import encoder_choices, encoder_update, refiner_choices
 from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.plain import plain_routes
+from ovs_core.ui.recall import connect_recall
 from ovs_core.ui.runs import stop_work
 from ovs_core.ui.segment_tab import segment_tab
-from ovs_core.ui.theme import HEAD, STYLE_SHEET, page_theme
+from ovs_core.ui.theme import STYLE_SHEET, page_head, page_theme
 from ovs_core.ui.video_tab import video_tab
 
 MOST_WAITING = 64  # requests in line for a model; who comes then is told that it is full
 MOST_SESSIONS = 256  # pages whose answers are remembered; the one unused for longest is forgotten
 CLOSED_SECONDS = 120  # a closed tab's answer is kept, in case a phone only slept
+_LOOKS = 10  # at the page after its start; each waits for 3 s: a busy machine may need them
+NOT_UP = (
+    "The page does not answer at its own address: a firewall or a proxy may be in the way (NO_PROXY should "
+    "name the host), or this machine is too busy."
+)
 CACHE_SWEEP = (3600, 86400)  # look every hour, delete files older than a day, in seconds
 
 
@@ -50,12 +58,15 @@ def header_html(engine: Engine, encoder: str) -> str:
     )
 
 
-def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Blocks:
+def build_ui(
+    engine: Engine, examples: Sequence[Example] | None = None, opening: Opening = NOTHING_SAID
+) -> gr.Blocks:
     """Lay out the page for an engine.
 
     Args:
         engine: answers the questions; shared by all users.
         examples: sample photos; None reads those in `assets/photos`.
+        opening: photo, words and method that are there from the start.
     """
     choices = encoder_choices(engine)
     found = load_examples() if examples is None else tuple(examples)
@@ -65,10 +76,10 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
             with gr.Column(scale=4, min_width=280):
                 refiners = refiner_choices(engine)
                 shown = encoder_update(engine)["visible"]
-                inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown)
+                inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown, opening=opening)
             with gr.Column(scale=8, min_width=280), gr.Tabs():
                 with gr.Tab("Segment", id="segment"):
-                    segment_tab(engine, inputs)
+                    method = segment_tab(engine, inputs)
                 with gr.Tab("Compare", id="compare"):
                     compare_tab(engine, inputs)
                 with gr.Tab("Inspect", id="inspect"):
@@ -86,6 +97,7 @@ def build_ui(engine: Engine, examples: Sequence[Example] | None = None) -> gr.Bl
             [inputs.encoder, *models.components],
             **quiet,
         )
+        connect_recall(engine, page, inputs, method, opening)
         http_endpoints(engine, str(inputs.background.value))
 
         def leave(request: gr.Request) -> None:
@@ -115,7 +127,7 @@ def _leave(page: gr.Blocks, session: str | None) -> None:
 
 
 def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) -> None:
-    """Let a click fill in photo and words; the answer is one more press away."""
+    """Let a click fill in photo and words, and ask the tab that is open."""
     button.click(
         lambda: (str(example.file), example.classes),
         None,
@@ -123,12 +135,16 @@ def _connect_example(button: gr.Button, example: Example, inputs: InputPanel) ->
         queue=False,
         show_progress="hidden",
         api_visibility="private",
-    )
+    ).then(None, None, None, js="() => ovs.run()")
 
 
 def _shipped_samples() -> frozenset[str]:
     """Where the browser finds the samples: everybody may ask about these."""
-    return frozenset(save_file_to_cache(example.file, get_upload_folder()) for example in load_examples())
+    return _in_cache([example.file for example in load_examples()])
+
+
+def _in_cache(files: Iterable[Path]) -> frozenset[str]:
+    return frozenset(save_file_to_cache(file, get_upload_folder()) for file in files)
 
 
 def launch(
@@ -140,6 +156,7 @@ def launch(
     auth: tuple[str, str] | None = None,
     root_path: str | None = None,
     engine: Engine | None = None,
+    shown: Sequence[Path] = (),
 ) -> str:
     """Start to serve the page in a thread and give its address.
 
@@ -151,13 +168,15 @@ def launch(
         auth: name and password to ask visitors for.
         root_path: where a proxy serves the page.
         engine: answers plain HTTP, see `ovs_core.ui.plain`; None serves the page alone.
+        shown: pictures that every visitor may ask about, besides the samples.
 
     Raises:
-        OSError: no such interface, or the port is taken.
+        OSError: no such interface, the port is taken, or the page does not come up.
     """
-    guard = Middleware(Guard, uploads=Uploads(_shipped_samples()))
+    guard = Middleware(Guard, uploads=Uploads(_shipped_samples() | _in_cache(shown)))
     routes = [] if engine is None else plain_routes(engine, auth)
-    _, address, _ = page.queue(max_size=MOST_WAITING).launch(
+    launched = partial(
+        page.queue(max_size=MOST_WAITING).launch,
         server_name=f"[{host}]" if ":" in host and not host.startswith("[") else host,
         server_port=port,
         inbrowser=browser,
@@ -175,7 +194,14 @@ def launch(
         allowed_paths=[str(PHOTOS)],
         theme=page_theme(),
         css_paths=STYLE_SHEET,
-        head=HEAD,
+        head=page_head(),
         quiet=True,
     )
-    return str(address)
+    for _ in range(_LOOKS):
+        try:
+            return str(launched()[1])
+        except ValueError as error:
+            if "localhost" not in str(error):
+                raise
+    page.close(verbose=False)
+    raise OSError(NOT_UP)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 
 from ovs_core.engine import Cancelled, Engine, Progress, Request, Result
+from ovs_core.engine.comparing import unrefined
+from ovs_core.engine.settings import refines
 from ovs_core.image import Photo, read_photo
 from ovs_core.options import Options
+from ovs_core.refine import NO_REFINER
 from ovs_core.types import Vocabulary
 from ovs_core.ui.boxes import DrawnBox, exemplars_of
 from ovs_core.ui.option_fields import declared_only
@@ -117,6 +120,14 @@ class Question:
             options=self.options,
             cancel=cancel,
         )
+
+
+def refinable(engine: Engine, question: Question, method: str) -> tuple[Question, str]:
+    """A question without refinement where the method's answer cannot be refined, and a sentence saying so."""
+    spec, refiner = engine.method_specs.get(method), engine.refiner_specs.get(question.refiner)
+    if spec is None or refiner is None or refines(refiner, spec):
+        return question, ""
+    return replace(question, refiner=NO_REFINER), unrefined(refiner, spec)
 
 
 def answers(

@@ -163,6 +163,8 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         work,
         [*inputs.components, methods],
         [legend, *panels, difference, table, shown],
+        tab="compare",
+        asked=[*inputs.components, methods],
     )
 
     def beside_truth(found: Comparison | None, *files: str | None) -> str:

@@ -17,6 +17,7 @@ from ovs_core.options import Options
 from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.option_fields import quick_options
 from ovs_core.ui.pictures import store
+from ovs_core.ui.runs import clamped
 from ovs_core.ui.segment_views import PLAIN, Look, LookBar, formats_with
 
 NO_ANSWER = "There is nothing to save yet: press Segment first."
@@ -100,6 +101,7 @@ def downloads(
             make,
             [answer, *sliders.values(), formats, *bar.inputs],
             [link],
+            js=clamped([answer, *sliders.values(), formats, *bar.inputs]),
             concurrency_id="files",
             concurrency_limit=2,
             api_visibility="private",

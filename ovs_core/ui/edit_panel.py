@@ -19,7 +19,7 @@ from ovs_core.ui import edit_steps
 from ovs_core.ui.answer import Answer
 from ovs_core.ui.option_fields import quick_options
 from ovs_core.ui.pictures import DISPLAY_SIDE, resampled_labels, shown_copy, store_png
-from ovs_core.ui.runs import STATE_SECONDS
+from ovs_core.ui.runs import STATE_SECONDS, clamped
 from ovs_core.ui.words import note_html
 
 Shown = Callable[[Answer, Sequence[Any]], list[Any]]
@@ -178,6 +178,7 @@ def edit_panel(
             run,
             [answer, *sliders.values(), *fields],
             [answer, *own_outputs],
+            js=clamped([answer, *sliders.values(), *fields]),
             concurrency_id="edits",
             concurrency_limit=2,
             show_progress="hidden",
@@ -244,6 +245,7 @@ def edit_panel(
         opened,
         [answer, *sliders.values()],
         own_outputs,
+        js=clamped([answer, *sliders.values()]),
         **quiet,
     )
     return EditPanel(area, picture, label, into, note)

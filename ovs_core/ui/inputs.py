@@ -32,6 +32,18 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What the page opens with, "" for what is not said: a picture's path, the class box, a method."""
+
+    photo: str = ""
+    classes: str = ""
+    method: str = ""
+
+
+NOTHING_SAID = Opening()
+
+
+@dataclass(frozen=True)
 class InputPanel:
     """The shared inputs; `components` lists them, `question` makes a value of theirs.
 
@@ -47,6 +59,7 @@ class InputPanel:
     truth: TruthFields
     examples: tuple[gr.Button, ...]
     arrivals: gr.State
+    more: gr.Accordion
 
     @property
     def offer_changes(self) -> list[Any]:
@@ -86,6 +99,7 @@ def input_panel(
     examples: Sequence[Example],
     *,
     choose_encoder: bool,
+    opening: Opening = NOTHING_SAID,
 ) -> InputPanel:
     """Lay out the shared inputs.
 
@@ -95,19 +109,23 @@ def input_panel(
         refiners: the same.
         examples: photos to start from.
         choose_encoder: show the choice of an encoder.
+        opening: photo and words that are there from the start.
     """
     photo = photo_field(
+        value=opening.photo or None,
         label="Photo",
         sources=["upload", "clipboard"],
         height=300,
         buttons=["fullscreen"],
         elem_id="photo",
-        placeholder="Drop a photo here, click to choose one, or paste",
+        placeholder="Drop a photo anywhere, click to choose one, or paste it",
         alt_text="The photo you chose",
     )
     classes = gr.Textbox(
+        opening.classes,
         label="Classes",
-        info="What to look for. Separate classes with ; or a new line, synonyms of one class with |",
+        info="What to look for, in English: classes by ; or a new line, synonyms of one class by |. "
+        "Enter answers, Shift+Enter is a new line.",
         placeholder="dog; grass; sky | clouds",
         lines=2,
         max_lines=8,
@@ -123,7 +141,7 @@ def input_panel(
         visible=choose_encoder,
         elem_id="encoder",
     )
-    with gr.Accordion("More options", open=False, elem_id="more"):
+    with gr.Accordion("More options", open=False, elem_id="more") as more:
         background = gr.Textbox(
             value="; ".join(default_background()),
             label="“Everything else” words",
@@ -143,7 +161,9 @@ def input_panel(
         )
         options = option_fields(engine)
     truth = truth_fields()
-    return InputPanel(photo, classes, background, encoder, refiner, options, truth, buttons, gr.State(0))
+    return InputPanel(
+        photo, classes, background, encoder, refiner, options, truth, buttons, gr.State(0), more
+    )
 
 
 def _example_buttons(examples: Sequence[Example]) -> tuple[gr.Button, ...]:

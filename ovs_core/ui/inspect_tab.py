@@ -19,7 +19,7 @@ from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import ATTENTION
 from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.types import View, ViewSpec
-from ovs_core.ui.asking import PHOTO_GONE, Question, answers
+from ovs_core.ui.asking import PHOTO_GONE, Question, answers, refinable
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import (
     chosen_method,
@@ -88,6 +88,7 @@ def inspect_steps(
     engine: Engine, token: threading.Event | None, question: Question, method: str, point: tuple[float, float]
 ) -> Iterator[tuple[Status, Insight | None]]:
     """Ask one method for its views; `point` is (row, column) in [0, 1]."""
+    question, note = refinable(engine, question, method)
 
     def ask() -> Iterator[Progress | Result]:
         return engine.run(inspect_request(engine, question, method, point), token)
@@ -97,7 +98,8 @@ def inspect_steps(
             yield event, None
             continue
         specs = engine.method_specs[event.method].views
-        yield Status(DONE if point_note(specs) else "Done."), insight(event, specs, point, MOST_CLASSES)
+        said = f"{DONE if point_note(specs) else 'Done.'} {note}".strip()
+        yield Status(said), insight(event, specs, point, MOST_CLASSES)
 
 
 def insight(
@@ -230,6 +232,8 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         [*inputs.components, method, across, down, picker.label, picker.one_scale, found],
         [similarity_scale, similarity, affinity, *picker.components, own_views, shared_views, found],
         after=[clicked],
+        tab="inspect",
+        asked=[*inputs.components, method],
     )
     gr.on(
         [picker.label.input, picker.one_scale.input],

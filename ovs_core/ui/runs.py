@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,6 +62,8 @@ def wire(
     after: Sequence[Any] = (),
     queue: str = MODEL_QUEUE,
     postprocess: bool = True,
+    tab: str | None = None,
+    asked: Sequence[Any] = (),
 ) -> None:
     """Connect a run bar to work.
 
@@ -72,6 +76,8 @@ def wire(
         after: event chains at whose end the work starts, too.
         queue: concurrency id; one piece of work per id runs at a time.
         postprocess: whether gradio prepares the values for the outputs; False if `work` did.
+        tab: name of the tab whose answer is dimmed where it is no longer that of the question.
+        asked: of `inputs` those that make the question.
     """
     controls = [bar.status, bar.start, bar.stop]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -80,11 +86,14 @@ def wire(
         return [threading.Event(), *_controls(Status("Waiting for its turn", "busy"))]
 
     def steps(token: threading.Event, *values: Any) -> Iterator[list[Any]]:
+        name, answer = secrets.token_hex(4), ""  # two answers in a row may say the same
         for status, new_values in work(token, *values):
             if status.kind == "error":
                 gr.Warning(escape(status.text), title="That did not work")
             shown = [gr.skip()] * len(outputs) if new_values is None else list(new_values)
-            yield [*_controls(status), *shown]
+            if new_values is not None and status.answers:
+                answer = name
+            yield [*_controls(status, answer), *shown]
 
     def stop(token: threading.Event | None) -> Any:
         stop_work(token)
@@ -92,6 +101,8 @@ def wire(
 
     armed = [gr.on([bar.start.click, *triggers], arm, None, [bar.token, *controls], queue=False, **quiet)]
     armed += [chain.then(arm, None, [bar.token, *controls], queue=False, **quiet) for chain in after]
+    if tab is not None:
+        _watch_question(bar, tab, asked)
     running = [
         event.then(
             steps,
@@ -100,6 +111,7 @@ def wire(
             concurrency_id=queue,
             concurrency_limit=1,
             postprocess=postprocess,
+            js=None if tab is None else _ask_js(tab, [bar.token, *inputs], asked),
             **quiet,
         )
         for event in armed
@@ -111,6 +123,31 @@ def wire(
     bar.stop.click(stop, [bar.token], [bar.stop], queue=False, **quiet)
 
 
-def _controls(status: Status) -> list[Any]:
+def _ask_js(tab: str, inputs: Sequence[Any], asked: Sequence[Any]) -> str:
+    """Let the page's script see a question as it is asked."""
+    places = [inputs.index(component) for component in asked]
+    return f"(...values) => ovs.ask({json.dumps(tab)}, {places}, {_slider_ids(inputs)}, ...values)"
+
+
+def _watch_question(bar: RunBar, tab: str, asked: Sequence[Any]) -> None:
+    """Let the page's script see when an answer comes and when the question changes."""
+    name = json.dumps(tab)
+    bar.status.change(None, [bar.status], None, js=f"(html) => ovs.status({name}, html)")
+    changes = [component.change for component in asked]
+    gr.on(changes, None, list(asked), None, js=f"(...values) => ovs.changed({name}, ...values)")
+
+
+def clamped(inputs: Sequence[Any]) -> str:
+    """Script for an event: numbers typed beside a slider are put into its range before they are sent."""
+    return f"(...values) => ovs.clamped({_slider_ids(inputs)}, ...values)"
+
+
+def _slider_ids(components: Sequence[Any]) -> str:
+    """Element ids of the sliders among components, null for all others, as JSON."""
+    return json.dumps([one.elem_id if isinstance(one, gr.Slider) else None for one in components])
+
+
+def _controls(status: Status, answer: str = "") -> list[Any]:
     busy = status.kind == "busy"
-    return [status_html(status), gr.update(interactive=not busy), gr.update(interactive=busy)]
+    shown = status_html(status, answer=answer)
+    return [shown, gr.update(interactive=not busy), gr.update(interactive=busy)]

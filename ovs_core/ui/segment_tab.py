@@ -30,7 +30,7 @@ from ovs_core.ui.offered import (
 )
 from ovs_core.ui.option_fields import quick_options, quick_sliders, slider_values
 from ovs_core.ui.pictures import DISPLAY_SIDE, SLIDER_SIDE, base_picture, overlay_update
-from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, clamped, run_bar, status_line, wire
 from ovs_core.ui.segment_views import (
     PLAIN,
     Look,
@@ -109,11 +109,12 @@ def shown_result(answer: Answer | None, side: int, look: Look = PLAIN) -> list[A
 
 def _summary_html(said: str, result: Result) -> str:
     """The sentence, marked with its labels: what follows the summary also follows a change of few pixels."""
-    return f'<p role="status" data-labels="{crc32(result.labels.tobytes())}">{note_html(said)}</p>'
+    mark = crc32(result.labels.tobytes())
+    return f'<div role="status" tabindex="-1" data-labels="{mark}">{note_html(said)}</div>'
 
 
-def segment_tab(engine: Engine, inputs: InputPanel) -> None:
-    """Lay out the tab and connect it."""
+def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
+    """Lay out the tab and connect it; gives the choice of a method."""
     answer = gr.State(None, time_to_live=STATE_SECONDS)
     infos = method_infos(engine, inputs.encoder.value)
     first = chosen_method(infos, DEFAULT_METHOD)
@@ -137,7 +138,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         panel = _result_panel()
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=280):
-                sliders = _settings(engine, panel, answer, inputs, method, bar)
+                sliders = _settings(engine, panel, answer, inputs, bar)
             with gr.Column(scale=6, min_width=280):
                 panel.table.render()  # type: ignore[no-untyped-call]
                 panel.details.render()  # type: ignore[no-untyped-call]
@@ -152,19 +153,23 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         truth = gr.HTML("", padding=False, elem_id="truth-segment")
         formats = downloads(engine, answer, sliders, bar)
 
+    # Whose the values of the sliders are: those of another method say nothing about this one.
+    owner = gr.State((first, inputs.encoder.value), time_to_live=STATE_SECONDS)
     outputs = [answer, hint, area, bar.row, formats, by_hand.area, *panel.components]
+    outputs += [owner, *sliders.values()]
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *fields, method, boxes, picture, stuff, ticked, before = values
+        *fields, method, boxes, picture, stuff, ticked, before, owner = values
         if lost := would_lose(before):
             told = replace(before, warned=True)
-            yield Status(lost, "warning"), (told, *[gr.skip()] * (len(outputs) - 1))
+            yield Status(lost, "warning", answers=False), (told, *[gr.skip()] * (len(outputs) - 1))
             return
         asked, quick = fields[: -len(sliders)], fields[-len(sliders) :]
         look = Look(picture, stuff)
         try:
             question = replace(inputs.question(asked), boxes=boxes)
-            options = quick_options(engine, method, question.encoder, sliders, quick)
+            asker = (method, question.encoder)
+            options = quick_options(engine, *asker, sliders, quick) if asker == owner else {}
         except ValueError as error:
             yield Status(str(error), "error"), None
             return
@@ -175,25 +180,28 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
             seen = [gr.update(visible=visible) for visible in (False, True, has_masks(new.result))]
             offered = formats_update(new.result, ticked)
             closed = gr.update(open=False)  # opened again, it shows the new answer
-            yield status, (new, *seen, offered, closed, *shown_result(new, DISPLAY_SIDE, look))
+            settings = [gr.skip()] * len(sliders)
+            if asker != owner:
+                settings = _own_settings(engine, sliders, *asker)
+            shown = shown_result(new, DISPLAY_SIDE, look)
+            yield status, (new, *seen, offered, closed, *shown, asker, *settings)
 
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, *sliders.values(), method, boxes, *bar.inputs, formats, answer],
+        [*inputs.components, *sliders.values(), method, boxes, *bar.inputs, formats, answer, owner],
         outputs,
-        triggers=[inputs.classes.submit],
         postprocess=False,  # see `overlay_update`
+        tab="segment",
+        asked=[*inputs.components, method],
     )
 
-    def described(encoder: str, name: str | None) -> list[Any]:
-        infos = method_infos(engine, encoder)
-        return [note_html(_description(infos, name)), *_own_settings(engine, sliders, name, encoder)]
+    def described(encoder: str, name: str | None) -> str:
+        return note_html(_description(method_infos(engine, encoder), name))
 
     def follow(encoder: str, wanted: str | None) -> list[Any]:
         infos = method_infos(engine, encoder)
-        settings = _own_settings(engine, sliders, chosen_method(infos, wanted), encoder)
-        return [method_update(infos, wanted), unavailable_html(infos), *settings]
+        return [method_update(infos, wanted), unavailable_html(infos)]
 
     def beside_truth(answer: Answer | None, *values: Any) -> str:
         *quick, mask, class_list = values
@@ -205,17 +213,13 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> None:
         beside_truth,
         [answer, *sliders.values(), *inputs.truth.components],
         [truth],
+        js=clamped([answer, *sliders.values(), *inputs.truth.components]),
         trigger_mode="always_last",
         **quick,
     )
-    method.change(described, [inputs.encoder, method], [about, *sliders.values()], **quick)
-    gr.on(
-        inputs.offer_changes,
-        follow,
-        [inputs.encoder, method],
-        [method, missing, *sliders.values()],
-        **quick,
-    )
+    method.change(described, [inputs.encoder, method], [about], **quick)
+    gr.on(inputs.offer_changes, follow, [inputs.encoder, method], [method, missing], **quick)
+    return method
 
 
 def _beside_truth(
@@ -265,7 +269,6 @@ def _settings(
     panel: ResultPanel,
     answer: gr.State,
     inputs: InputPanel,
-    method: gr.Dropdown,
     bar: LookBar,
 ) -> dict[str, gr.Slider]:
     """Lay out the sliders that re-label the last answer at once; the look is connected here, too."""
@@ -291,12 +294,15 @@ def _settings(
         options = quick_options(engine, result.method, result.encoder, sliders, quick)
         return shown_result(relabelled(engine, answer, options, side), side, Look(picture, stuff))
 
-    def own(name: str | None, encoder: str) -> list[Any]:
-        return _own_settings(engine, sliders, name, encoder)
+    def own(answer: Answer | None) -> list[Any]:
+        if answer is None:
+            return [gr.skip()] * len(sliders)
+        return _own_settings(engine, sliders, answer.result.method, answer.result.encoder)
 
     inputs_of_slide = [answer, *sliders.values(), *bar.inputs]
     quick: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    shown: dict[str, Any] = {"trigger_mode": "always_last", "postprocess": False, **quick}
+    fitting = clamped(inputs_of_slide)
+    shown: dict[str, Any] = {"trigger_mode": "always_last", "postprocess": False, "js": fitting, **quick}
     gr.on([s.input for s in sliders.values()], slide, inputs_of_slide, panel.components, **shown)
     gr.on(
         [bar.picture.input, bar.stuff.submit, bar.stuff.blur],
@@ -305,8 +311,8 @@ def _settings(
         panel.components,
         **shown,
     )
-    reset.click(own, [method, inputs.encoder], list(sliders.values()), **quick).then(
-        slide, inputs_of_slide, panel.components, postprocess=False, **quick
+    reset.click(own, [answer], list(sliders.values()), **quick).then(
+        slide, inputs_of_slide, panel.components, postprocess=False, js=fitting, **quick
     )
     opacity.input(None, [opacity], None, js=OPACITY_JS)
     return sliders

@@ -9,8 +9,32 @@ from gradio.themes.utils import colors, fonts, sizes
 
 # Gradio confines this to the inside of the page.
 STYLE_SHEET = Path(__file__).with_name("page.css")
-# This reaches the margin of the page.
-HEAD = "<style>@media (max-width: 640px) { .main.fillable { padding: .75rem !important; } }</style>"
+SCRIPT = Path(__file__).with_name("page.js")
+# This reaches the margin of the page, and what the script marks on the document.
+STALE = "Photo, words or settings have changed since this answer; it is still the old one."
+_OUTER_STYLE = f"""
+@media (max-width: 640px) {{
+  .main.fillable {{ padding: .75rem !important; }}
+  body {{ padding-bottom: 4.5rem; }}
+  #segment-start, #compare-start, #inspect-start, #video-start {{ position: fixed; left: .75rem;
+    right: .75rem; bottom: .75rem; width: auto; z-index: 60; box-shadow: 0 2px 14px rgba(0, 0, 0, .35); }}
+}}
+.ovs-stale-segment #result img, .ovs-stale-compare .ovs-panels img, .ovs-stale-inspect #similarity img,
+.ovs-stale-inspect #affinity img, .ovs-stale-inspect .ovs-view img
+  {{ opacity: .3 !important; filter: grayscale(.7); }}
+.ovs-stale-segment #segment-status::after, .ovs-stale-compare #compare-status::after,
+.ovs-stale-inspect #inspect-status::after {{ content: "{STALE}"; display: block; font-size: .875rem;
+  margin-top: .35rem; padding: .4rem .75rem; border-left: 4px solid #b45309; }}
+#ovs-say {{ position: fixed; left: 50%; top: 1rem; transform: translateX(-50%); max-width: min(36rem, 92vw);
+  z-index: 1000; padding: .7rem 1rem; border-radius: 6px; background: #1e293b; color: #fff;
+  font: .95rem/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }}
+"""
+
+
+def page_head() -> str:
+    """Give what stands in the head of the page: the outermost style, and the script."""
+    return f"<style>{_OUTER_STYLE}</style><script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+
 
 _SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")
 _SYSTEM_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")

@@ -44,24 +44,34 @@ class Status:
         text: one sentence, plain text.
         kind: how it is marked; "busy" shows a bar.
         fraction: part done in [0, 1], or None when unknown.
+        answers: whether values that come with it are a new answer.
     """
 
     text: str
     kind: Literal["busy", "done", "warning", "error"] = "done"
     fraction: float | None = None
+    answers: bool = True
 
 
-def status_html(status: Status | None) -> str:
-    """Give the status line as HTML that a screen reader announces; nothing for None."""
+def status_html(status: Status | None, *, answer: str = "") -> str:
+    """Give the status line as HTML that a screen reader announces; nothing for None.
+
+    Args:
+        status: what is going on.
+        answer: name of the new answer that is on the page, at least a part of it; the page's script reads it.
+    """
     if status is None:
         return ""
+    mark = f' data-answer="{answer}"' if answer else ""
+    if answer and status.kind != "busy":
+        mark += " data-answer-last"
     role = "alert" if status.kind in ("warning", "error") else "status"
     bar = ""
     if status.kind == "busy":
         percent = 0 if status.fraction is None else round(100 * min(max(status.fraction, 0.0), 1.0))
         bar = f'<div class="bar" aria-hidden="true"><i style="width:{percent}%"></i></div>'
     return (
-        f'<div class="ovs-status {status.kind}" role="{role}" aria-live="polite">'
+        f'<div class="ovs-status {status.kind}" role="{role}" aria-live="polite"{mark}>'
         f'<div class="line">{escape(status.text)}{bar}</div></div>'
     )
 

@@ -1,0 +1,159 @@
+// What the page does in the browser alone: no request is made for any of it.
+window.ovs = (() => {
+  const KEPT = "ovs-lens"; // name in the browser's storage
+  const PICTURES = /\.(avif|bmp|dib|gif|hei[cf]s?|hif|ico|jfif|jpe?g?|jp2|j2k|p[bgnp]m|pcx|png|qoi|tga|tiff?|webp)$/i;
+  const ANSWERS = { segment: "#summary [role=status]", compare: "#compare-table .ovs-table", inspect: "#inspect-status .line" };
+  const SAID_MS = 12000;
+  const asked = {}, running = {}, standing = {}; // by tab: question of the answer shown, of the work, in the fields
+  let kept = null; // what is to be remembered; null until the last visit's was read
+
+  const shown = (selector) => [...document.querySelectorAll(selector)].find((one) => one.offsetParent !== null);
+  const plain = (value) => (value && value.path ? value.path : value);
+  const text = (values) => JSON.stringify(values.map(plain));
+
+  function mark(tab) {
+    const stale = asked[tab] !== undefined && asked[tab] !== standing[tab];
+    document.documentElement.classList.toggle(`ovs-stale-${tab}`, stale);
+  }
+
+  // Work begins: `places` are those of the question among the values. Numbers out of range are put right.
+  function ask(tab, places, ids, ...values) {
+    running[tab] = standing[tab] = text(places.map((place) => values[place]));
+    mark(tab);
+    return clamped(ids, ...values);
+  }
+
+  // The status line changed; an answer that came belongs to the question that ran.
+  function status(tab, html) {
+    if (!html.includes("data-answer") || running[tab] === undefined) return;
+    asked[tab] = running[tab];
+    mark(tab);
+    if (!html.includes("data-answer-last")) return;
+    setTimeout(() => {
+      const focus = document.activeElement;
+      const answer = shown(ANSWERS[tab]);
+      if (!answer || !(focus === document.body || focus.closest(`#${tab}-start, #${tab}-stop`))) return;
+      answer.tabIndex = Math.max(answer.tabIndex, -1);
+      answer.focus({ preventScroll: true });
+      answer.scrollIntoView({ block: "nearest" });
+    }, 150);
+  }
+
+  function changed(tab, ...values) {
+    standing[tab] = text(values);
+    mark(tab);
+  }
+
+  // Values of sliders, each inside its range; what is empty is the lowest, as the field makes of it when it is left.
+  function clamped(ids, ...values) {
+    ids.forEach((id, place) => {
+      const range = id && document.querySelector(`#${id} input[type=range]`);
+      if (!range) return;
+      const number = Number(values[place] ?? NaN);
+      values[place] = Math.min(Number(range.max), Math.max(Number(range.min), isNaN(number) ? -Infinity : number));
+    });
+    return values;
+  }
+
+  function run() {
+    if (!shown("#segment-start, #compare-start, #inspect-start"))
+      [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === "Segment")?.click();
+    setTimeout(() => shown("#segment-start, #compare-start, #inspect-start")?.click(), 50);
+  }
+
+  function say(sentence) {
+    let line = document.getElementById("ovs-say");
+    if (!line) {
+      line = document.createElement("div");
+      line.id = "ovs-say";
+      line.setAttribute("role", "alert");
+      document.body.append(line);
+    }
+    line.textContent = sentence;
+    line.hidden = false;
+    clearTimeout(line.timer);
+    line.timer = setTimeout(() => (line.hidden = true), SAID_MS);
+  }
+
+  function give(file) {
+    const field = document.querySelector("#photo input[type=file]");
+    if (!field) return;
+    if (!file.type.startsWith("image/") && !PICTURES.test(file.name)) {
+      say(`${file.name} is not a picture. JPEG, PNG, WebP, TIFF and other pictures can be dropped or pasted here.`);
+      return;
+    }
+    const carrier = new DataTransfer();
+    carrier.items.add(file);
+    field.files = carrier.files;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  function paste(event) {
+    const [file] = event.clipboardData?.files ?? [];
+    const typing = event.target.closest?.("textarea, input, [contenteditable=true]");
+    if (!file || (typing && event.clipboardData.types.includes("text/plain"))) return;
+    event.preventDefault();
+    event.stopPropagation();
+    give(file);
+  }
+
+  const elsewhere = (target) => !target.closest?.("#photo") && target.closest?.("[aria-dropeffect], .upload-container");
+
+  function drop(event) {
+    if (!event.dataTransfer?.types.includes("Files") || elsewhere(event.target)) return;
+    event.preventDefault();
+    if (event.type !== "drop") return;
+    event.stopPropagation();
+    if (event.dataTransfer.files.length) give(event.dataTransfer.files[0]);
+  }
+
+  // Enter runs, Shift+Enter is a new line.
+  function key(event) {
+    if (event.key !== "Enter" || event.isComposing || !event.target.closest?.("#classes textarea")) return;
+    event.stopPropagation();
+    if (event.shiftKey || event.type !== "keydown") return;
+    event.preventDefault();
+    run();
+  }
+
+  // What was kept here, and what the address asks for.
+  function recall() {
+    let before = {};
+    try {
+      before = JSON.parse(localStorage.getItem(KEPT)) ?? {};
+    } catch {} // no storage, or not ours
+    return [{ kept: before, address: Object.fromEntries(new URLSearchParams(location.search)) }];
+  }
+
+  // From now on changes are kept.
+  function remember() {
+    kept = recall()[0].kept;
+  }
+
+  function keep(names, ...values) {
+    if (kept === null) return;
+    names.forEach((name, place) => (kept[name] = values[place]));
+    try {
+      localStorage.setItem(KEPT, JSON.stringify(kept));
+    } catch {} // private windows may have none
+  }
+
+  async function link(names, usual, ...values) {
+    const words = new URLSearchParams();
+    names.forEach((name, place) => {
+      if (values[place] && values[place] !== usual[place]) words.set(name, values[place]);
+    });
+    const address = `${location.origin}${location.pathname}?${words}`;
+    try {
+      await navigator.clipboard.writeText(address);
+      say("The link is copied. It holds words and choices, not the photo.");
+    } catch {
+      say(address); // without HTTPS a browser copies nothing
+    }
+  }
+
+  document.addEventListener("paste", paste, true);
+  for (const name of ["dragover", "drop"]) document.addEventListener(name, drop, true);
+  for (const name of ["keydown", "keypress"]) document.addEventListener(name, key, true);
+  return { ask, status, changed, clamped, run, recall, remember, keep, link };
+})();
