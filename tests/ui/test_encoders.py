@@ -64,9 +64,7 @@ def test_segment_follows_the_model(open_page: OpenPage, two_models: str, photo_f
     expect(page.locator("#scale input[type=number]")).to_have_value("55")
     take_model(page, "Embedded model")
     expect(method).to_have_value("ClearCLIP")  # what runs on both stays
-    expect(page.locator("#scale input[type=number]")).to_have_value(
-        "55"
-    )  # it belongs to the answer that is shown
+    expect(page.locator("#scale input[type=number]")).to_have_value("55")  # the answer's
     page.click("#segment-start")
     expect(page.locator("#scale input[type=number]")).to_have_value("40", timeout=PATIENCE)
 
