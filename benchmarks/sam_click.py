@@ -1,4 +1,4 @@
-"""What a click costs once SAM has looked at the photo: seconds of the encoder, of an answer, and their ratio.
+"""What a click costs once SAM has looked at the photo: seconds of encoder and decoder, and their ratio.
 
     python -m benchmarks.sam_click --model vit_t --threads 2
 
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "click": lambda: clicked_mask(sam, embedding, click),
     }
     seconds = {name: _median(work, options.repeats) for name, work in parts.items()}
-    print("| model | threads | encoder | decoder | whole click | encoder / click |")
-    print("|---|---|---|---|---|---|")
+    print("| model | threads | encoder | decoder | whole click | encoder / decoder | encoder / click |")
+    print("|---|---|---|---|---|---|---|")
     print(
         f"| {options.model} | {options.threads} | {seconds['encoder']:.2f} s | "
         f"{1000 * seconds['decoder']:.0f} ms | {1000 * seconds['click']:.0f} ms | "
-        f"{seconds['encoder'] / seconds['click']:.1f} |"
+        f"{seconds['encoder'] / seconds['decoder']:.1f} | {seconds['encoder'] / seconds['click']:.1f} |"
     )
     return 0
 

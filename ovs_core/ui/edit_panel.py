@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
 from ovs_core.engine import Engine
 from ovs_core.engine.clicks import clicks_are_ready
 from ovs_core.options import Options
+from ovs_core.refine.sam.prompts import Click
 from ovs_core.render.overlay import paint
 from ovs_core.types import Color
 from ovs_core.ui import edit_steps
 from ovs_core.ui.answer import Answer
+from ovs_core.ui.edit_steps import PointedObject
 from ovs_core.ui.option_fields import quick_options
 from ovs_core.ui.pictures import DISPLAY_SIDE, resampled_labels, shown_copy, store_png
+from ovs_core.ui.places import without_places
 from ovs_core.ui.runs import STATE_SECONDS, clamped
+from ovs_core.ui.surface import BOX, PLACE, STROKE, Mark, drawing_surface, drawn, surface_html
 from ovs_core.ui.words import note_html
 
 Shown = Callable[[Answer, Sequence[Any]], list[Any]]
 """From an answer and the values of the look, new values for the result's components."""
-ABOUT = "Click the picture, or use the buttons. Files are written as you leave it; undo goes back 20 steps."
+ABOUT = (
+    "Click or paint on the picture, or use the buttons. Files are written as you leave it; undo goes back "
+    "20 steps."
+)
+LOOKING = "Segment Anything looks at the photo; of the same photo it does so once."
+TOOLS = MappingProxyType(
+    {
+        **dict.fromkeys(edit_steps.ACTIONS, PLACE),
+        edit_steps.PAINT: STROKE,
+        edit_steps.RUB: STROKE,
+        edit_steps.ROUND: BOX,
+    }
+)
+SET_TOOL = (
+    "(action) => { document.getElementById('edit-picture').dataset.tool = "
+    f"{json.dumps(dict(TOOLS))}[action]; }}"
+)
+SET_RADIUS = "(radius) => { document.getElementById('edit-picture').dataset.radius = radius; }"
+FIRST_RADIUS = 12  # of the brush, in pixels of the photo
 
 
 @dataclass(frozen=True)
@@ -33,37 +57,42 @@ class EditPanel:
 
     Attributes:
         area: closed until a person opens it; a new answer closes it.
-        picture: the labelled photo, to be clicked.
+        picture: the labelled photo, to be drawn on.
         label, into: which class an edit is about, and which one takes it.
         note: what happened.
     """
 
     area: gr.Accordion
-    picture: gr.Image
+    picture: gr.HTML
     label: gr.Dropdown
     into: gr.Dropdown
     note: gr.HTML
 
 
-def edit_picture(answer: Answer) -> str:
-    """Path of the labelled photo as it stands."""
+def edit_picture(answer: Answer, pointed: PointedObject | None = None) -> str:
+    """The labelled photo as it stands, to be drawn on, with the places of the object that is pointed at."""
     result = answer.result
     copy = shown_copy(result.image, DISPLAY_SIDE)
     labels = resampled_labels(result.labels, copy.shape[:2])
-    return store_png(paint(copy, labels, result.label_map.color_table), "edit.png")
-
-
-def photo_place(picture: str, clicked: Sequence[float], answer: Answer) -> tuple[float, float]:
-    """A click (x, y) on the picture as a place in pixels of the photo: the middle of what was clicked."""
-    with Image.open(picture) as opened:
-        width, height = opened.size
-    rows, columns = answer.result.labels.shape
-    return (clicked[0] + 0.5) * columns / width, (clicked[1] + 0.5) * rows / height
+    picture = store_png(paint(copy, labels, result.label_map.color_table), "edit.png")
+    marks = []
+    if pointed is not None:
+        clicks, box = pointed.prompt.clicks, pointed.prompt.box
+        marks = [Mark("plus" if click.inside else "minus", (click.x, click.y)) for click in clicks]
+        marks += [] if box is None else [Mark("find", box)]
+    size = (result.image.shape[0], result.image.shape[1])
+    return surface_html(picture, size, "The labelled photo, to be put right", PLACE, marks, FIRST_RADIUS)
 
 
 def class_choices(answer: Answer) -> list[tuple[str, int]]:
     """Name and id of every class of an answer."""
     return [(entry.names[0], entry.id) for entry in answer.result.label_map.classes]
+
+
+def edits_text(answer: Answer) -> str:
+    """How much was put right so far, in one sentence."""
+    count = len(answer.result.edits)
+    return f"{count} edit{'' if count == 1 else 's'} by hand." if count else "As the model gave it."
 
 
 def parsed_color(text: str | None) -> Color:
@@ -104,24 +133,26 @@ def edit_panel(
         gr.HTML(note_html(ABOUT), padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=280):
-                picture = gr.Image(
-                    interactive=False,
-                    show_label=False,
-                    type="filepath",
-                    format="png",
-                    buttons=[],
-                    elem_id="edit-picture",
-                )
+                picture = drawing_surface("edit-picture")
             with gr.Column(scale=5, min_width=280):
                 label = gr.Dropdown([], label="Class", elem_id="edit-class")
                 action = gr.Radio(
-                    [*edit_steps.ACTIONS, *([edit_steps.OBJECT] if clicks_are_ready(engine) else [])],
+                    list(edit_steps.ACTIONS),
                     value=edit_steps.GIVE,
-                    label="A click on the picture",
+                    label="A click or a stroke on the picture",
+                    info="Objects are found by Segment Anything, once a file of its weights is here.",
                     elem_id="edit-action",
                 )
-                radius = gr.Slider(1, 100, 12, step=1, label="Brush radius, in pixels of the photo")
+                radius = gr.Slider(
+                    1,
+                    200,
+                    FIRST_RADIUS,
+                    step=1,
+                    label="Brush radius, in pixels of the photo",
+                    elem_id="edit-radius",
+                )
                 with gr.Row():
+                    fresh = gr.Button("Next object", size="sm", min_width=80, elem_id="edit-next")
                     back = gr.Button("Undo", size="sm", min_width=80, elem_id="edit-undo")
                     forth = gr.Button("Redo", size="sm", min_width=80, elem_id="edit-redo")
                 note = gr.HTML("", padding=False, elem_id="edit-note")
@@ -145,21 +176,32 @@ def edit_panel(
             with gr.Column(min_width=200):
                 delete = gr.Button("Delete the class", size="sm", elem_id="edit-delete")
 
-    picture_path = gr.State(None, time_to_live=STATE_SECONDS)
-    own_outputs = [picture, picture_path, label, into, note]
+    pointed = gr.State(None, time_to_live=STATE_SECONDS)
+    own_outputs = [picture, pointed, label, into, note]
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    # One after the other, and none is dropped: a stroke that comes while the last one is painted waits.
+    in_turn: dict[str, Any] = {
+        "concurrency_id": "edits",
+        "concurrency_limit": 1,
+        "trigger_mode": "multiple",
+        "show_progress": "hidden",
+        "api_visibility": "private",
+    }
 
-    def refreshed(answer: Answer | None, said: str) -> list[Any]:
+    def refreshed(answer: Answer | None, said: str, pointed: PointedObject | None = None) -> list[Any]:
         if answer is None:
-            return [None, None, gr.update(choices=[]), gr.update(choices=[]), note_html(said)]
-        path, choices = edit_picture(answer), class_choices(answer)
-        return [path, path, gr.update(choices=choices), gr.update(choices=choices), note_html(said)]
+            return ["", None, gr.update(choices=[]), gr.update(choices=[]), note_html(said)]
+        choices = gr.update(choices=class_choices(answer))
+        return [edit_picture(answer, pointed), pointed, choices, choices, note_html(said)]
 
     def options_of(answer: Answer | None, values: Sequence[Any]) -> Options:
         if answer is None:
             raise ValueError(edit_steps.NO_ANSWER)
         asked = answer.result
         return quick_options(engine, asked.method, asked.encoder, sliders, values)
+
+    def refused(error: ValueError) -> list[Any]:
+        return [*[gr.skip()] * len(own_outputs), note_html(without_places(str(error), engine.store))]
 
     def connect(event: Any, change: Callable[..., Answer], *fields: Any) -> None:
         """Let an event change the answer: `change` takes answer, options and the values of `fields`."""
@@ -169,20 +211,15 @@ def edit_panel(
             try:
                 new = change(answer, options_of(answer, quick), *rest)
             except ValueError as error:
-                return [*[gr.skip()] * len(own_outputs), note_html(str(error))]
-            count = len(new.result.edits)
-            said = f"{count} edit{'' if count == 1 else 's'} by hand." if count else "As the model gave it."
-            return [new, *refreshed(new, said)]
+                return refused(error)
+            return [new, *refreshed(new, edits_text(new))]
 
         event(
             run,
             [answer, *sliders.values(), *fields],
             [answer, *own_outputs],
             js=clamped([answer, *sliders.values(), *fields]),
-            concurrency_id="edits",
-            concurrency_limit=2,
-            show_progress="hidden",
-            api_visibility="private",
+            **in_turn,
         ).then(render, [answer, *sliders.values(), *looks], result, postprocess=False, **quiet)
 
     def render(answer: Answer | None, *values: Any) -> list[Any]:
@@ -209,26 +246,54 @@ def edit_panel(
     connect(back.click, lambda answer, options: edit_steps.undo(engine, answer, options))
     connect(forth.click, lambda answer, options: edit_steps.redo(engine, answer, options))
 
-    clicked = gr.State(None, time_to_live=STATE_SECONDS)
+    def draw(
+        event: gr.EventData,
+        answer: Answer | None,
+        pointed: PointedObject | None,
+        action: str,
+        label: int | None,
+        radius: float,
+        *values: Any,
+    ) -> list[Any]:
+        try:
+            options, what = options_of(answer, values), drawn(event)
+            if answer is None:
+                raise ValueError(edit_steps.NO_ANSWER)
+            size = (answer.result.image.shape[0], answer.result.image.shape[1])
+            places = what.places(size)
+            if action not in edit_steps.OBJECT:
+                edit = edit_steps.drawn_edit(action, places, label, float(radius))
+                new = edit_steps.edited(engine, answer, options, edit)
+                return [new, *refreshed(new, edits_text(new))]
+            around = what.tool == BOX
+            click = None if around else Click(*places[-1], inside=action == edit_steps.PLUS)
+            box = what.box(size) if around else None
+            told = edit_steps.pointed_object(engine, answer, options, pointed, label, click, box)
+        except ValueError as error:
+            return refused(error)
+        return [told.after, *refreshed(told.after, edits_text(told.after), told)]
 
-    def click(event: gr.SelectData) -> tuple[float, float]:
-        across, down = event.index
-        return float(across), float(down)
+    def looking(action: str) -> Any:
+        here = action in edit_steps.OBJECT and clicks_are_ready(engine)
+        return note_html(LOOKING) if here else gr.skip()
 
-    def clicked_edit(
-        answer: Answer | None, options: Options, path: str | None, at: Any, *fields: Any
-    ) -> Answer:
-        if answer is None or path is None or at is None:
-            raise ValueError(edit_steps.NO_ANSWER)
-        action, label, radius = fields
-        place = photo_place(path, at, answer)
-        if action == edit_steps.OBJECT:
-            return edit_steps.object_given(engine, answer, options, place, label)
-        edit = edit_steps.click_edit(action, place, label, float(radius))
-        return edit_steps.edited(engine, answer, options, edit)
+    picture.select(looking, [action], [note], **quiet)
+    drawing = [answer, pointed, action, label, radius, *sliders.values()]
+    picture.select(
+        draw,
+        drawing,
+        [answer, *own_outputs],
+        js=clamped(drawing),
+        **in_turn,
+    ).then(render, [answer, *sliders.values(), *looks], result, postprocess=False, **quiet)
+    action.change(None, [action], None, js=SET_TOOL)
+    radius.change(None, [radius], None, js=SET_RADIUS)
 
-    chosen = picture.select(click, None, [clicked], **quiet)
-    connect(chosen.then, clicked_edit, picture_path, clicked, action, label, radius)
+    def next_object(answer: Answer | None) -> list[Any]:
+        said = "The next place begins another object." if answer else edit_steps.NO_ANSWER
+        return refreshed(answer, said)
+
+    fresh.click(next_object, [answer], own_outputs, **quiet)
 
     def opened(answer: Answer | None, *values: Any) -> list[Any]:
         try:

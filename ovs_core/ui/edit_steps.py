@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ovs_core.edit.history import UNDO_STEPS
 from ovs_core.edit.record import (
@@ -21,49 +22,88 @@ from ovs_core.options import Options
 from ovs_core.refine.sam.prompts import Click, ObjectPrompt
 from ovs_core.types import OTHER, Color
 from ovs_core.ui.answer import Answer
+from ovs_core.vocabulary.boxes import Box
 
 GIVE, ERASE, PAINT, RUB = "Give the area to the class", "Erase the area", "Paint", "Rub out"
-OBJECT = "Give the object (Segment Anything)"
-ACTIONS = (GIVE, ERASE, PAINT, RUB)
-"""What a click on the picture does without a model; `OBJECT` needs a file of weights."""
+PLUS, MINUS, ROUND = "Object: this (+)", "Object: not this (-)", "Object: in a box"
+OBJECT = (PLUS, MINUS, ROUND)
+"""What asks Segment Anything, and needs a file of its weights."""
+ACTIONS = (GIVE, ERASE, PAINT, RUB, *OBJECT)
+"""What a click or a stroke on the picture does."""
 NO_ANSWER = "There is nothing to put right yet: press Segment first."
 NO_CLASS = "Choose a class first."
 
 
-def click_edit(action: str, place: tuple[float, float], label: int | None, radius: float) -> Edit:
-    """The edit that a click means.
+@dataclass(frozen=True, eq=False)
+class PointedObject:
+    """The object that is being pointed at: each further place makes it anew.
+
+    Attributes:
+        prompt: the class that it is given to, all places so far and the last box.
+        before: the answer without it.
+        after: the answer with it; any other edit since ends the pointing.
+    """
+
+    prompt: ObjectPrompt
+    before: Answer
+    after: Answer
+
+
+def drawn_edit(action: str, places: Sequence[tuple[float, float]], label: int | None, radius: float) -> Edit:
+    """The edit that a click or a stroke means.
 
     Args:
-        action: one of `ACTIONS`.
-        place: (x, y) in pixels of the photo.
+        action: one of `ACTIONS`, not of `OBJECT`.
+        places: (x, y) in pixels of the photo; of a click one.
         label: the chosen class; None where none is.
         radius: of the brush, in pixels of the photo.
 
     Raises:
         ValueError: where a class is needed and none is chosen, or for another action.
     """
-    if action not in ACTIONS:
+    if action not in ACTIONS or action in OBJECT:
         raise ValueError(f"action must be one of {', '.join(ACTIONS)}, got {action!r}")
     if action in (GIVE, PAINT) and label is None:
         raise ValueError(NO_CLASS)
+    given = label if action in (GIVE, PAINT) and label is not None else OTHER
     if action in (GIVE, ERASE):
-        return Reassign(place, label if action == GIVE and label is not None else OTHER)
-    return Brush((place,), radius, label if action == PAINT and label is not None else OTHER)
+        return Reassign(places[-1], given)
+    return Brush(tuple(places), radius, given)
 
 
-def object_given(
-    engine: Engine, answer: Answer | None, options: Options, place: tuple[float, float], label: int | None
-) -> Answer:
-    """The answer with the object under a place given to the chosen class; what was undone is forgotten.
+def pointed_object(
+    engine: Engine,
+    answer: Answer | None,
+    options: Options,
+    pointed: PointedObject | None,
+    label: int | None,
+    click: Click | None = None,
+    box: Box | None = None,
+) -> PointedObject:
+    """Give the object that is pointed at to the chosen class; one more place or box makes it more exact.
+
+    Args:
+        engine: whose weights and cache are used; the photo is looked at once.
+        answer: as it stands.
+        options: of the stage "decide", as the sliders stand.
+        pointed: what was pointed at so far; unused where the answer was edited otherwise since, or another
+            class is chosen.
+        label: the chosen class.
+        click: one more place.
+        box: around the object, in place of an earlier one.
 
     Raises:
-        ValueError: without an answer, a class or a file of weights.
+        ValueError: without an answer, a class, a file of weights, or a place that says something.
     """
     if answer is None:
         raise ValueError(NO_ANSWER)
-    prompt = ObjectPrompt(_chosen(label), (Click(*place),))
-    shown = engine.relabel(answer.result, options)
-    return replace(answer, result=engine.refine(shown, [prompt]), undone=(), warned=False)
+    prompt, start = ObjectPrompt(_chosen(label)), answer
+    if pointed is not None and pointed.after is answer and pointed.prompt.label == label:
+        prompt, start = pointed.prompt, pointed.before
+    prompt = replace(prompt, clicks=(*prompt.clicks, *([click] if click else [])), box=box or prompt.box)
+    shown = engine.relabel(start.result, options)
+    result = engine.refine(shown, [prompt])
+    return PointedObject(prompt, start, replace(start, result=result, undone=(), warned=False))
 
 
 def merge_edit(label: int | None, into: int | None) -> Edit:

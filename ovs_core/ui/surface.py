@@ -75,7 +75,12 @@ def drawing_surface(elem_id: str) -> gr.HTML:
 
 
 def surface_html(
-    picture: str, photo_size: tuple[int, int], alt: str, tool: str, marks: Sequence[Mark] = ()
+    picture: str,
+    photo_size: tuple[int, int],
+    alt: str,
+    tool: str,
+    marks: Sequence[Mark] = (),
+    radius: float = 1,
 ) -> str:
     """The value of a surface.
 
@@ -83,14 +88,15 @@ def surface_html(
         picture: path of a file of the app's own cache that shows the photo.
         photo_size: (H, W) of the photo itself.
         alt: what it shows, for who cannot see it.
-        tool: what is drawn until another tool is chosen (`tool_js`).
+        tool: what is drawn, unless an element around the picture has a `data-tool` of its own.
         marks: what stays on it.
+        radius: of strokes, in pixels of the photo; `data-radius` likewise.
     """
     height, width = photo_size
     view = f'viewBox="0 0 {width} {height}" preserveAspectRatio="none" aria-hidden="true"'
     unit = max(width, height) / 100
     return (
-        f'<div class="ovs-surface" data-tool="{tool}">'
+        f'<div class="ovs-surface" data-tool="{tool}" data-radius="{radius:g}">'
         f'<img src="{FILE_ROUTE}{quote(picture)}" alt="{escape(alt)}" draggable="false">'
         f'<svg class="marks" {view}>{"".join(_mark_svg(mark, unit) for mark in marks)}</svg>'
         f'<svg class="live" {view}></svg></div>'

@@ -57,6 +57,7 @@ def test_clicks_and_buttons_put_it_right_and_files_are_as_shown(
     page.click("#edit-picture img", position={"x": 5, "y": 5})
     said(page, "Choose a class first")
     choose_class(page, "grass")
+    page.fill("#edit-radius input[type=number]", "3")
     page.click("#edit-picture img", position={"x": 5, "y": 5})
     said(page, "1 edit by hand")
     page.fill("#edit-name textarea, #edit-name input", "meadow")
@@ -93,3 +94,77 @@ def test_a_new_answer_asks_first(open_page: OpenPage, address: str, photo_file: 
     page.click("#segment-start")
     expect(page.locator("#segment-status .done")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#classes-table tbody tr")).to_have_count(3)
+
+
+def at(page: Page, x: float, y: float) -> tuple[float, float]:
+    """A place of the picture, in [0, 1], on the screen."""
+    frame = page.locator("#edit-picture img").bounding_box()
+    assert frame is not None
+    return frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]
+
+
+def finger_stroke(page: Page, *places: tuple[float, float]) -> None:
+    """A finger that goes over the picture, as the browser itself sees it."""
+    session = page.context.new_cdp_session(page)
+    for number, place in enumerate(places):
+        x, y = at(page, *place)
+        kind = "touchMove" if number else "touchStart"
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def mouse_stroke(page: Page, *places: tuple[float, float]) -> None:
+    page.mouse.move(*at(page, *places[0]))
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*at(page, *place), steps=5)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["mouse", "finger"])
+def test_strokes_paint_and_rub_out_at_the_size_of_the_photo(
+    open_page: OpenPage, address: str, photo_file: Path, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    page = open_page(address, size, touch=size == PHONE)
+    stroke = finger_stroke if size == PHONE else mouse_stroke
+    segment(page, photo_file)
+    open_panel(page)
+    choose_class(page, "dog")
+    page.fill("#edit-radius input[type=number]", "2")
+    page.get_by_label("Paint", exact=True).check()
+    before = np.array(Image.open(saved(page, "labels", tmp_path)))
+    page.locator("#edit-picture img").scroll_into_view_if_needed()
+    top = page.evaluate("window.scrollY")
+    stroke(page, (0.1, 0.1), (0.5, 0.1), (0.9, 0.1))
+    stroke(page, (0.1, 0.9), (0.9, 0.9))  # at once: no stroke waits for the last one, none is lost
+    said(page, "2 edits by hand")
+    assert page.evaluate("window.scrollY") == top  # the finger drew and did not scroll
+    painted = np.array(Image.open(saved(page, "labels", tmp_path)))
+    assert (painted[6, 10:80] == 1).all()
+    assert (painted[54, 10:80] == 1).all()
+    assert np.array_equal(painted[12:48], before[12:48])
+    page.get_by_label("Rub out", exact=True).check()
+    page.locator("#edit-picture img").scroll_into_view_if_needed()
+    stroke(page, (0.5, 0.05), (0.5, 0.15))
+    said(page, "3 edits by hand")
+    rubbed = np.array(Image.open(saved(page, "labels", tmp_path)))
+    assert not rubbed[6, 44:47].any()
+    assert (rubbed[6, 10:40] == 1).all()
+    page.click("#edit-undo")
+    said(page, "2 edits by hand")
+    assert np.array_equal(np.array(Image.open(saved(page, "labels", tmp_path))), painted)
+
+
+def test_without_weights_an_object_is_refused_in_one_sentence(
+    open_page: OpenPage, address: str, photo_file: Path
+) -> None:
+    page = open_page(address)
+    segment(page, photo_file)
+    open_panel(page)
+    choose_class(page, "dog")
+    page.get_by_label("Object: this (+)").check()
+    page.click("#edit-picture img", position={"x": 50, "y": 50})
+    said(page, "weights get mobile-sam")
+    page.get_by_label("Erase the area").check()
+    page.click("#edit-picture img", position={"x": 50, "y": 50})
+    said(page, "1 edit by hand")

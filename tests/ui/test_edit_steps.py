@@ -1,5 +1,8 @@
 """Putting an answer right on the page, as plain functions."""
 
+import re
+from urllib.parse import unquote
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +11,7 @@ from ovs_core.edit.history import UNDO_STEPS
 from ovs_core.edit.record import Brush, Reassign, Rename
 from ovs_core.ui import edit_steps
 from ovs_core.ui.answer import Answer, relabelled
-from ovs_core.ui.edit_panel import class_choices, edit_picture, parsed_color, photo_place
+from ovs_core.ui.edit_panel import class_choices, edit_picture, parsed_color
 from ovs_core.ui.pictures import base_picture
 
 OPTIONS = {"threshold": 0.0}
@@ -20,18 +23,20 @@ def answer(engine, photo_file):
     return Answer(result, "photo", base_picture(result.image))
 
 
-def test_a_click_is_an_edit_of_the_area_or_a_dot():
-    place = (3.5, 4.5)
-    assert edit_steps.click_edit(edit_steps.GIVE, place, 2, 9) == Reassign(place, 2)
-    assert edit_steps.click_edit(edit_steps.ERASE, place, None, 9) == Reassign(place, 0)
-    assert edit_steps.click_edit(edit_steps.PAINT, place, 2, 9) == Brush((place,), 9, 2)
-    assert edit_steps.click_edit(edit_steps.RUB, place, 2, 9) == Brush((place,), 9, 0)
+def test_a_click_is_an_edit_of_the_area_and_a_stroke_of_the_brush():
+    place, line = (3.5, 4.5), ((3.5, 4.5), (8.0, 9.0))
+    assert edit_steps.drawn_edit(edit_steps.GIVE, [place], 2, 9) == Reassign(place, 2)
+    assert edit_steps.drawn_edit(edit_steps.ERASE, [place], None, 9) == Reassign(place, 0)
+    assert edit_steps.drawn_edit(edit_steps.PAINT, line, 2, 9) == Brush(line, 9, 2)
+    assert edit_steps.drawn_edit(edit_steps.RUB, line, 2, 9) == Brush(line, 9, 0)
+    with pytest.raises(ValueError, match="action must be one of"):
+        edit_steps.drawn_edit(edit_steps.PLUS, [place], 2, 9)
 
 
 @pytest.mark.parametrize("action", [edit_steps.GIVE, edit_steps.PAINT])
 def test_a_class_is_needed_to_give(action):
     with pytest.raises(ValueError, match="Choose a class first"):
-        edit_steps.click_edit(action, (1, 1), None, 3)
+        edit_steps.drawn_edit(action, [(1, 1)], None, 3)
 
 
 def test_buttons_need_a_class_too():
@@ -102,15 +107,12 @@ def test_a_new_answer_asks_before_it_deletes_edits(engine, answer):
     assert "deletes 2 edits by hand" in edit_steps.would_lose(more)
 
 
-def test_a_click_on_the_picture_is_a_place_in_the_photo(engine, answer):
-    path = edit_picture(answer)
+def test_the_picture_is_in_pixels_of_the_photo(engine, answer):
+    shown = edit_picture(answer)
+    assert 'viewBox="0 0 90 60"' in shown
+    path = unquote(re.search(r"file=([^\"]+)", shown)[1])
     with Image.open(path) as picture:
-        width, height = picture.size
-    assert width / height == pytest.approx(90 / 60, rel=0.02)
-    assert photo_place(path, (0, 0), answer) == pytest.approx((45 / width, 30 / height))
-    x, y = photo_place(path, (width - 1, height - 1), answer)
-    assert 89 < x < 90
-    assert 59 < y < 60
+        assert picture.width / picture.height == pytest.approx(90 / 60, rel=0.02)
 
 
 @pytest.mark.parametrize(
