@@ -1,17 +1,24 @@
-"""Sections of views as escaped HTML whose pictures are files of the app's own cache."""
+"""Sections of views as HTML whose pictures are files of the app's own cache.
+
+`views.html` is the template; jinja2 escapes whatever it is given, so that names are text.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from ovs_core.render.charts import scale_ends
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ovs_core.render.charts import Picture, scale_ends
 from ovs_core.render.palette import text_color
+from ovs_core.types import ClassSummary
 from ovs_core.ui.pictures import store_png
-from ovs_core.ui.view_pictures import Scale, Section, Table
+from ovs_core.ui.view_pictures import Scale, Section
 from ovs_core.ui.words import hex_color, legend_html, note_html
 
 RAMP = "linear-gradient(to right, #440154, #3b528b, #21918c, #5ec962, #fde725)"  # viridis, as the maps
@@ -21,52 +28,17 @@ FILE_ROUTE = "gradio_api/file="  # relative, so that it also holds behind a prox
 
 def sections_html(sections: Sequence[Section]) -> str:
     """Give all sections below each other, small ones in pairs; nothing for none."""
-    return f'<div class="ovs-views">{"".join(map(section_html, sections))}</div>' if sections else ""
+    return str(_macros().views(sections))
 
 
 def section_html(section: Section) -> str:
     """Give heading, sentence, pictures, key and numbers of one view, and its picture to take away."""
-    small = len(section.panels) == 1 or (not section.panels and section.look.drawing != "words")
-    parts = [
-        f"<h3>{escape(section.look.heading)}</h3>",
-        SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", note_html(section.look.sentence)),
-        _figures(section),
-        "" if section.scale is None else scale_html(section.scale),
-        legend_html(section.key, shares=True) if section.key else "",
-        "" if section.table is None else table_html(section.table, section.look.heading),
-        note_html(section.note),
-        _link(section),
-    ]
-    size = "" if small else " wide"
-    return f'<section class="ovs-view{size}" data-kind="{section.kind}">{"".join(parts)}</section>'
+    return str(_macros().view(section))
 
 
 def scale_html(scale: Scale, what: str = "") -> str:
     """Give a colour scale with the numbers of its ends."""
-    first, last = scale_ends(scale.low, scale.high)
-    return (
-        f'<div class="ovs-scale"><span>{escape(what)}{first}</span>'
-        f'<i style="background:{RAMP}" aria-hidden="true"></i><span>{last}</span></div>'
-    )
-
-
-def table_html(table: Table, caption: str) -> str:
-    """Give a table whose cells are coloured, or whose rows have bars, as the table says."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
-    rows = []
-    for index, (name, *texts) in enumerate(table.rows):
-        bar = ""
-        if table.meters:
-            share, color = table.meters[index]
-            style = f"width:{100 * share:.1f}%;background:{hex_color(color)}"
-            bar = f'<span class="track"><span class="meter" style="{style}"></span></span>'
-        cells = "".join(f"<td{_tint(table, index, at)}>{escape(text)}</td>" for at, text in enumerate(texts))
-        rows.append(f'<tr><th scope="row">{escape(name)}{bar}</th>{cells}</tr>')
-    kind = "matrix" if table.colors is not None else "bars" if table.meters else "words"
-    return (
-        f'<div class="ovs-table {kind}" tabindex="0" role="group" aria-label="{escape(caption)}">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    return str(_macros().scale_bar(_ends(scale), what))
 
 
 def file_url(path: str) -> str:
@@ -74,34 +46,55 @@ def file_url(path: str) -> str:
     return FILE_ROUTE + quote(Path(path).as_posix())
 
 
-def _tint(table: Table, row: int, column: int) -> str:
-    if table.colors is None:
-        return ""
-    red, green, blue = table.colors[row, column].tolist()
+def _macros() -> Any:
+    """The template's macros, by name."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.globals["ramp"] = RAMP
+    environment.filters.update(
+        ends=_ends,
+        figure_url=_figure_url,
+        hex=hex_color,
+        legend=_legend,
+        note=_note,
+        symbols=_symbols,
+        tint=_tint,
+        urls=_urls,
+    )
+    return environment.get_template("views.html").module
+
+
+def _ends(scale: Scale) -> tuple[str, str]:
+    return scale_ends(scale.low, scale.high)
+
+
+def _urls(section: Section) -> list[tuple[str, tuple[Picture, str]]]:
+    """Address of each panel, and the panel."""
+    return [
+        (file_url(store_png(panel[0], f"{section.kind}-{number}.png")), panel)
+        for number, panel in enumerate(section.panels, start=1)
+    ]
+
+
+def _figure_url(section: Section) -> str:
+    return "" if section.figure is None else file_url(store_png(section.figure, f"{section.kind}.png"))
+
+
+def _legend(key: Sequence[ClassSummary]) -> Markup:
+    return Markup(legend_html(key, shares=True))
+
+
+def _note(sentence: str) -> Markup:
+    return Markup(note_html(sentence))
+
+
+def _symbols(sentence: str) -> Markup:
+    """A sentence whose symbols have their index below the line."""
+    return Markup(SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", note_html(sentence)))
+
+
+def _tint(color: Sequence[int]) -> str:
+    red, green, blue = (int(value) for value in color)
     ink = hex_color(text_color((red, green, blue)))
-    return f' style="background:{hex_color((red, green, blue))} !important;color:{ink}"'
-
-
-def _figures(section: Section) -> str:
-    if not section.panels:
-        return ""
-    figures = []
-    for number, (picture, caption) in enumerate(section.panels, start=1):
-        url = escape(file_url(store_png(picture, f"{section.kind}-{number}.png")))
-        said = escape(f"{section.look.heading}: {caption}")
-        height, width = picture.shape[:2]
-        figures.append(
-            f'<figure><a href="{url}" target="_blank" rel="noopener">'
-            f'<img src="{url}" alt="{said}" width="{width}" height="{height}"></a>'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
-        )
-    return f'<div class="maps">{"".join(figures)}</div>'
-
-
-def _link(section: Section) -> str:
-    if section.figure is None:
-        return ""
-    name = f"{section.kind}.png"
-    url = escape(file_url(store_png(section.figure, name)))
-    said = escape(f"Save this picture: {section.look.heading}")
-    return f'<a class="save" href="{url}" download="{name}" aria-label="{said}">Save this picture (PNG)</a>'
+    return f"background:{hex_color((red, green, blue))} !important;color:{ink}"
