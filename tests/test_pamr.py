@@ -7,7 +7,6 @@ import torch.nn.functional as F
 
 from ovs_core.devices import Cancelled
 from ovs_core.evidence.score_map import ScoreMap
-from ovs_core.refine import pamr as module
 from ovs_core.refine.pamr import look, pamr, pamr_affinity, refine
 from ovs_core.types import Vocabulary
 
@@ -98,7 +97,7 @@ def test_rows_go_through_chunks_bit_equal(monkeypatch):
     pixels = (_noise(30, 44, 3) * 255).to(torch.uint8).numpy()
     score_map = _score_map(5, (3, 4), (30, 44))
     whole = refine_pamr(score_map, pixels)
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 4 * 30 * 44 * 2)  # two rows at a time
+    monkeypatch.setattr("ovs_core.refine.rows._CHUNK_BYTES", 4 * 30 * 44 * 2)  # two rows at a time
     told = []
     chunked = refine_pamr(score_map, pixels, progress=lambda done, total: told.append((done, total)))
     assert torch.equal(whole.rows, chunked.rows)

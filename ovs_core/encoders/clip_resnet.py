@@ -119,6 +119,17 @@ def region_means(visual: ModifiedResNet, last: Tensor, masks: Tensor) -> Tensor:
     return inside @ places / (inside.sum(dim=1, keepdim=True) + _NO_DIVISION_BY_ZERO)
 
 
+def _take_over(visual: object) -> None:
+    """Put a tower into evaluation mode, without gradients.
+
+    Raises:
+        ValueError: if it is no ResNet of CLIP's.
+    """
+    if not isinstance(visual, ModifiedResNet):
+        raise ValueError(f"visual must be open_clip's ModifiedResNet, got {type(visual).__name__}")  # noqa: TRY004
+    visual.eval().requires_grad_(False)
+
+
 @dataclass(frozen=True, eq=False)
 class ResNetEncoder:
     """CLIP's ResNet as a slow half: what enters its attention pool, for any H x W; takes the tower over.
@@ -143,9 +154,7 @@ class ResNetEncoder:
     dtype: torch.dtype
 
     def __post_init__(self) -> None:
-        if not isinstance(self.visual, ModifiedResNet):
-            raise ValueError(f"visual must be open_clip's ModifiedResNet, got {type(self.visual).__name__}")  # noqa: TRY004
-        self.visual.eval().requires_grad_(False)
+        _take_over(self.visual)
 
     @torch.no_grad()
     def encode(
@@ -193,9 +202,7 @@ class ResNetPyramid:
     dtype: torch.dtype
 
     def __post_init__(self) -> None:
-        if not isinstance(self.visual, ModifiedResNet):
-            raise ValueError(f"visual must be open_clip's ModifiedResNet, got {type(self.visual).__name__}")  # noqa: TRY004
-        self.visual.eval().requires_grad_(False)
+        _take_over(self.visual)
 
     @torch.no_grad()
     def encode(

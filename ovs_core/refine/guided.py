@@ -16,13 +16,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.devices import Cancel, Report, advance, stop_if_cancelled
+from ovs_core.devices import Cancel, Report, stop_if_cancelled
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.image import to_frame
 from ovs_core.options import Option, Options
+from ovs_core.refine.rows import in_chunks, working_size
 from ovs_core.refine.spec import RefinerSpec
 
-_CHUNK_BYTES = 16 << 20
+_BYTES_PER_PIXEL = 16  # a row, and the slopes of its models
 _COARSE = 2  # fine pixels per cell of the grid that models are fitted on
 _RADIUS = Option(
     "guided_radius",
@@ -104,8 +105,8 @@ def look(
         options.get(option.name, option.default) for option in (_SIDE, _RADIUS, _SMOOTHNESS)
     )
     stop_if_cancelled(cancel)
-    fine = _working_size(pixels.shape[:2], grid, int(str(side)))
-    coarse = _working_size(fine, grid, max(1, max(fine) // _COARSE))
+    fine = working_size(pixels.shape[:2], grid, int(str(side)))
+    coarse = working_size(fine, grid, max(1, max(fine) // _COARSE))
     guide = to_frame(pixels, fine).to(device)  # (3, H', W')
     shrunk = F.interpolate(guide[None], coarse, mode="area")[0]
     return GuidedLook(guide, guide_statistics(shrunk, int(str(radius)), float(str(smoothness))))
@@ -128,17 +129,13 @@ def refine(
         ValueError: for evidence without rows.
     """
     rows = evidence.rows.to(looked.guide.device, torch.float32)
-    fine, coarse = looked.guide.shape[1:], looked.coarse.guide.shape[1:]
-    count = max(1, _CHUNK_BYTES // (16 * fine[0] * fine[1]))
-    answer = rows.new_empty(len(rows), *fine)
-    advance(0, len(rows), progress, cancel)
-    for start in range(0, len(rows), count):
-        part = F.interpolate(
-            rows[None, start : start + count], size=coarse, mode="bilinear", align_corners=False
-        )[0]
-        answer[start : start + count] = _applied(*local_models(part, looked.coarse), looked.guide)
-        advance(min(start + count, len(rows)), len(rows), progress, cancel)
-    return evidence.with_rows(answer)
+    coarse = (looked.coarse.guide.shape[1], looked.coarse.guide.shape[2])
+
+    def guided(part: Tensor) -> Tensor:
+        return _applied(*local_models(_enlarged(part, coarse), looked.coarse), looked.guide)
+
+    size = (looked.guide.shape[1], looked.guide.shape[2])
+    return evidence.with_rows(in_chunks(rows, size, _BYTES_PER_PIXEL, guided, progress, cancel))
 
 
 def guided_filter(rows: Tensor, guide: Tensor, radius: int, smoothness: float) -> Tensor:
@@ -191,13 +188,6 @@ def _box_mean(rows: Tensor, radius: int) -> Tensor:
     for size, padding in (((1, 2 * radius + 1), (0, radius)), ((2 * radius + 1, 1), (radius, 0))):
         rows = F.avg_pool2d(rows[None], size, stride=1, padding=padding, count_include_pad=False)[0]
     return rows
-
-
-def _working_size(image_size: tuple[int, ...], grid: tuple[int, int], max_side: int) -> tuple[int, int]:
-    """(H, W) of a working grid: smaller than the photo where it must be, never coarser than the evidence."""
-    scale = min(1.0, max_side / max(image_size))
-    height, width = (max(cells, round(side * scale)) for side, cells in zip(image_size, grid, strict=True))
-    return height, width
 
 
 SPEC = RefinerSpec(

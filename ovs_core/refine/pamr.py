@@ -19,17 +19,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ovs_core.devices import Cancel, Report, advance
+from ovs_core.devices import Cancel, Report
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.image import to_frame
 from ovs_core.options import Option, Options
+from ovs_core.refine.rows import in_chunks, working_size
 from ovs_core.refine.spec import RefinerSpec
 
 DILATIONS = (8, 16)
 ITERATIONS = 10
 _DEVIATION_WEIGHT = 0.1
 _EPSILON = 1e-8
-_CHUNK_BYTES = 16 << 20
 _RING = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
 
@@ -70,7 +70,7 @@ def look(
 ) -> PamrLook:
     """Affinities of a photo (H, W, 3) on the working grid, which is never coarser than evidence's (h, w)."""
     side = options.get(MAX_SIDE.name, MAX_SIDE.default)
-    size = _working_size(pixels.shape[:2], grid, side if isinstance(side, int) else int(str(side)))
+    size = working_size(pixels.shape[:2], grid, side if isinstance(side, int) else int(str(side)))
     return PamrLook(pamr_affinity(to_frame(pixels, size).to(device), DILATIONS))
 
 
@@ -92,15 +92,12 @@ def refine(
     """
     size = (looked.affinity.shape[1], looked.affinity.shape[2])
     rows = evidence.rows.to(looked.affinity.device, torch.float32)
-    count = max(1, _CHUNK_BYTES // (4 * size[0] * size[1]))
-    refined = rows.new_empty(len(rows), *size)
-    advance(0, len(rows), progress, cancel)
-    for start in range(0, len(rows), count):
-        chunk = rows[None, start : start + count]  # (1, rows, h, w)
-        chunk = F.interpolate(chunk, size=size, mode="bilinear", align_corners=False)[0]
-        refined[start : start + count] = _smooth(chunk, looked.affinity, DILATIONS, ITERATIONS)
-        advance(min(start + count, len(rows)), len(rows), progress, cancel)
-    return evidence.with_rows(refined)
+
+    def smooth(chunk: Tensor) -> Tensor:
+        wide = F.interpolate(chunk[None], size=size, mode="bilinear", align_corners=False)[0]
+        return _smooth(wide, looked.affinity, DILATIONS, ITERATIONS)
+
+    return evidence.with_rows(in_chunks(rows, size, rows.element_size(), smooth, progress, cancel))
 
 
 def pamr(
@@ -168,13 +165,6 @@ def _neighbours(rows: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
         for down, right in _RING:
             top, left = distance * (1 + down), distance * (1 + right)
             yield padded[:, top : top + height, left : left + width]
-
-
-def _working_size(image_size: Sequence[int], grid: Sequence[int], max_side: int) -> tuple[int, int]:
-    """(H, W) of the working grid: the photo's own size or smaller, but never coarser than the token grid."""
-    scale = min(1.0, max_side / max(image_size))
-    height, width = (max(tokens, round(side * scale)) for side, tokens in zip(image_size, grid, strict=True))
-    return height, width
 
 
 SPEC = RefinerSpec(

@@ -36,6 +36,7 @@ from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import ConvStem
 from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg
+from ovs_core.methods.trained_files import trained_tower
 from ovs_core.options import Preset
 from ovs_core.training.data import Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit, seed_torch
@@ -367,11 +368,7 @@ def load_student(path: Path, visual: nn.Module, tower: str, width: int) -> Stude
     notes = read_metadata(path)
     if notes.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a file of an MVP-SEG+ student.")
-    if notes.get("tower") != tower:
-        raise CheckpointError(
-            f"{path} was trained on another tower (SHA-256 {notes.get('tower', '')[:12]}..., "
-            f"in use is {tower[:12]}...); a student only answers in its own tower's text space."
-        )
+    trained_tower(path, notes, tower, "a student only answers in its own tower's text space.")
     student = make_student(notes.get("trunk", ""), visual, width)
     load_strict(student, read_state(path), source=str(path))
     return student.eval().requires_grad_(False)

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 
 from ovs_core.devices import Cancelled
 from ovs_core.evidence.score_map import ScoreMap
-from ovs_core.refine import guided as module
 from ovs_core.refine.guided import guided_filter, look, refine
 from ovs_core.types import Vocabulary
 
@@ -94,7 +93,7 @@ def test_rows_do_not_see_each_other_and_chunks_give_the_same(monkeypatch):
     pixels = (noise(30, 44, 3) * 255).to(torch.uint8).numpy()
     rows = noise(5, 3, 4, seed=3)
     whole = guided_rows(rows, pixels)
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 16 * 30 * 44 * 2)  # two rows at a time
+    monkeypatch.setattr("ovs_core.refine.rows._CHUNK_BYTES", 16 * 30 * 44 * 2)  # two rows at a time
     told = []
     chunked = guided_rows(rows, pixels, progress=lambda done, total: told.append((done, total)))
     torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=0)

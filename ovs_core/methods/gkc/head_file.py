@@ -24,6 +24,7 @@ from ovs_core.checkpoints import CheckpointError, load_strict, read_metadata, re
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig
+from ovs_core.methods.trained_files import part_of, trained_tower
 
 KIND = "gkc head"
 _HEAD, _TOWER = "head.", "tower."
@@ -79,19 +80,14 @@ def load_gkc_head(path: Path, tower: str | None) -> TrainedGkc:
     notes, tensors = read_metadata(path), read_state(path)
     if notes.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a file of a GKC head.")
-    trained_on = notes.get("tower", "")
-    if tower is not None and trained_on != tower:
-        raise CheckpointError(
-            f"{path} was trained on another tower (SHA-256 {trained_on[:12]}..., in use is {tower[:12]}...); "
-            "a head only works on the tower it was trained on."
-        )
+    trained_on = trained_tower(path, notes, tower, "a head only works on the tower it was trained on.")
     try:
         head = GkcHead(_config(json.loads(notes["head"])))
         seen, training = frozenset(json.loads(notes["seen"])), json.loads(notes["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as a GKC head: {error}.") from error
-    load_strict(head, _part(tensors, _HEAD), source=str(path))
-    tuned = {name: value.float() for name, value in _part(tensors, _TOWER).items()}
+    load_strict(head, part_of(tensors, _HEAD), source=str(path))
+    tuned = {name: value.float() for name, value in part_of(tensors, _TOWER).items()}
     return TrainedGkc(head.eval().requires_grad_(False), trained_on, seen, tuned, training)
 
 
@@ -112,7 +108,3 @@ def _config(values: Mapping[str, Any]) -> GkcHeadConfig:
     """Sizes as JSON has them."""
     pixels = {**values["pixels"], "inputs": tuple(values["pixels"]["inputs"])}
     return GkcHeadConfig(PixelDecoderConfig(**pixels), MaskDecoderConfig(**values["masks"]))
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

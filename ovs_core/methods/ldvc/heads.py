@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, load_strict, read_metadata, read_state
 from ovs_core.decoders.route_attention import RouteConfig
@@ -25,6 +24,7 @@ from ovs_core.decoders.semantic_decoder import SemanticDecoderConfig
 from ovs_core.encoders.base import Channels
 from ovs_core.encoders.deep_prompts import LanguagePrompts, VisualPrompts
 from ovs_core.methods.ldvc.model import METHODS, HeadConfig, MethodName, SemanticHead
+from ovs_core.methods.trained_files import part_of, trained_tower
 
 KIND = "prompted semantic head"
 FORMAT = "1"
@@ -140,7 +140,7 @@ def load_prompted_head(path: Path, tower: str | None, *, method: MethodName | No
     found = _expect_head(path, notes, tower, method)
     try:
         head = SemanticHead(_config(json.loads(notes["head"])))
-        load_strict(head, _part(tensors, _HEAD), source=str(path))
+        load_strict(head, part_of(tensors, _HEAD), source=str(path))
         visual = VisualPrompts(tuple(tensors[_VISUAL].float()))
         language = None
         if _LANGUAGE in tensors:
@@ -175,12 +175,7 @@ def _expect_head(
     if found is None or found != (method or found):
         expected = method or " or ".join(METHODS)
         raise CheckpointError(f"{path} holds a head of {notes.get('method', 'nobody')}, expected {expected}.")
-    trained_on = notes.get("tower", "")
-    if tower is not None and trained_on != tower:
-        raise CheckpointError(
-            f"{path} was trained on another tower (SHA-256 {trained_on[:12]}..., in use is {tower[:12]}...); "
-            "a head only works on the tower it was trained on."
-        )
+    trained_tower(path, notes, tower, "a head only works on the tower it was trained on.")
     return found
 
 
@@ -196,7 +191,3 @@ def _frame(values: Mapping[str, Any]) -> Frame:
     """A frame as JSON has it."""
     colours = {name: None if values[name] is None else tuple(values[name]) for name in ("mean", "std")}
     return Frame(**{**values, **colours})
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

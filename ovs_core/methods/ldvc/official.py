@@ -25,6 +25,7 @@ from ovs_core.encoders.clip_vit import resize_positions
 from ovs_core.encoders.deep_prompts import VisualPrompts
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, IMAGENET_STD, Frame, PromptedHead
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead, seen_names
+from ovs_core.methods.trained_files import part_of
 from ovs_core.vocabulary.splits import SPLITS
 
 ZEGCLIP_TOWER = "vit_b16_openai"
@@ -84,9 +85,9 @@ def load_zegclip(path: Path, visual: VisionTransformer, tower: str, *, heads: in
     state = read_state(path)
     if not is_zegclip(frozenset(state)):
         raise CheckpointError(f"{path} is not a checkpoint of ZegCLIP.")
-    backbone = _part(state, _TOWER)
+    backbone = part_of(state, _TOWER)
     _expect_tower(backbone, visual, path)
-    decoder = decoder_state(_part(state, _HEAD))
+    decoder = decoder_state(part_of(state, _HEAD))
     layers = len({name.split(".")[1] for name in decoder if name.startswith("blocks.")})
     hidden, width = decoder["blocks.0.linear1.weight"].shape
     if width % heads:
@@ -96,7 +97,7 @@ def load_zegclip(path: Path, visual: VisionTransformer, tower: str, *, heads: in
     head = SemanticHead(HeadConfig(config, backbone["class_embedding"].shape[0], extra_norm=deep))
     load_strict(head.decoder, decoder, source=str(path))
     if head.extra_norm is not None:
-        load_strict(head.extra_norm, _part(backbone, "prompt_norm."), source=str(path))
+        load_strict(head.extra_norm, part_of(backbone, "prompt_norm."), source=str(path))
     return PromptedHead(
         "zegclip",
         head.float().eval().requires_grad_(False),
@@ -149,7 +150,3 @@ def _seen(path: Path) -> frozenset[str]:
         if split.classes == len(names) and set(split.unseen) <= set(names):
             return seen_names([name for name in names if name not in split.unseen])
     return frozenset()
-
-
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

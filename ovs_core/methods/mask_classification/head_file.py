@@ -27,6 +27,7 @@ from ovs_core.encoders.mini_pyramid import vectors_to_joint_space
 from ovs_core.methods.mask_classification.fc_clip import FcClip
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.methods.trained_files import part_of, trained_tower
 
 KIND = "mask head"
 _HEAD, _TOWER = "head.", "tower."
@@ -96,12 +97,7 @@ def load_mask_head(path: Path, tower: str | None, *, method: MaskMethod | None =
     notes, tensors = read_metadata(path), read_state(path)
     if notes.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a file of a mask head.")
-    trained_on = notes.get("tower", "")
-    if tower is not None and trained_on != tower:
-        raise CheckpointError(
-            f"{path} was trained on another tower (SHA-256 {trained_on[:12]}..., in use is {tower[:12]}...); "
-            "a mask head only works on the tower it was trained on."
-        )
+    trained_on = trained_tower(path, notes, tower, "a mask head only works on the tower it was trained on.")
     found = notes.get("method", "")
     if found not in get_args(MaskMethod) or found != (method or found):
         expected = method or " or ".join(get_args(MaskMethod))
@@ -111,8 +107,8 @@ def load_mask_head(path: Path, tower: str | None, *, method: MaskMethod | None =
         seen, training = frozenset(json.loads(notes["seen"])), json.loads(notes["training"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as a mask head: {error}.") from error
-    load_strict(head, _part(tensors, _HEAD), source=str(path))
-    tuned = {name: value.float() for name, value in _part(tensors, _TOWER).items()}
+    load_strict(head, part_of(tensors, _HEAD), source=str(path))
+    tuned = {name: value.float() for name, value in part_of(tensors, _TOWER).items()}
     kind: MaskMethod = "fc_clip" if found == "fc_clip" else "maft_plus"
     try:
         return TrainedHead(kind, head.eval().requires_grad_(False), trained_on, seen, tuned, training)
@@ -159,7 +155,3 @@ def _config(values: Mapping[str, Any]) -> MaskHeadConfig:
     pixels = {**values["pixels"], "inputs": tuple(values["pixels"]["inputs"])}
     masks = MaskDecoderConfig(**values["masks"])
     return MaskHeadConfig(PixelDecoderConfig(**pixels), masks, values["transfer"])
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

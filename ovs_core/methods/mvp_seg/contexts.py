@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, read_metadata, read_state
 from ovs_core.encoders.prompts import ClassPosition
+from ovs_core.methods.trained_files import trained_tower
 
 KIND = "mvp-seg contexts"
 _NUMBERS = ("tau1", "tau2", "gamma")
@@ -109,12 +110,7 @@ def load_contexts(path: Path, tower: str, *, k: int | None = None, width: int | 
     notes, tensors = read_metadata(path), read_state(path)
     if notes.get("kind") != KIND or not {"views"} <= set(tensors) <= {"views", "whole"}:
         raise CheckpointError(f"{path} is not a file of MVP-SEG contexts.")
-    trained_on = notes.get("tower", "")
-    if trained_on != tower:
-        raise CheckpointError(
-            f"{path} was trained on another tower (SHA-256 {trained_on[:12]}..., in use is {tower[:12]}...); "
-            "contexts only work on the tower they were trained on."
-        )
+    trained_tower(path, notes, tower, "contexts only work on the tower they were trained on.")
     views = tensors["views"]
     shape = (notes.get("k"), notes.get("length"))
     if views.ndim != 3 or shape != (str(views.shape[0]), str(views.shape[1])):
