@@ -83,7 +83,7 @@ def run(*arguments, engine=None):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def test_a_folder_becomes_three_files_per_photo(photos, tmp_path, capsys):

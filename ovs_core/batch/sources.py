@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ovs_core.batch.tables import filesystem_of, read_columns
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def listed_sources(table: str) -> tuple[Source, ...]:
     return tuple(sources.values())
 
 
-def shard_of(sources: Sequence[Source], shard: str) -> tuple[Source, ...]:
+def shard_of(sources: Sequence[Item], shard: str) -> tuple[Item, ...]:
     """Every N-th photo, from the I-th on; all shards together are all photos.
 
     Args:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from ovs_core.batch.sources import shard_of
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.journal import Entry, digest, file_digest, is_whole, note, read_journal, write_failures
 from ovs_core.cli.options import (
     EXIT_SOME_FAILED,
     add_machine_options,
@@ -31,10 +35,12 @@ from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options, lookup
 from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
+from ovs_core.version import VERSION
 from ovs_core.vocabulary import read_vocabulary
 from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 
 _CLASSES_SHOWN = 5
+_SQUARE = 32  # side in pixels
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,14 @@ class _Task:
     exemplars: tuple[Exemplar, ...]
     tolerance: float
     edits: tuple[Edit, ...]
+    asked: Mapping[str, Any]  # what every answer depends on besides photo, method and weights
+    done: Mapping[tuple[str, str], Entry]  # by an earlier run; empty unless this one goes on with it
+    weights: Mapping[str, Mapping[str, str]]  # by method, known only then
+
+    def question(self, method: str, weights: Mapping[str, str]) -> str:
+        """What an answer depends on besides its photo, as a digest."""
+        options = {name: repr(value) for name, value in self.options[method].items()}
+        return digest({**self.asked, "method": method, "options": options, "weights": dict(weights)})
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -64,11 +78,12 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         engine: None makes one as the arguments say.
     """
     arguments = _parser(engine).parse_args(argv)
-    done = 0
+    done: list[Source] = []
+    failed: list[tuple[str, str]] = []
     sources: tuple[Source, ...] = ()
     try:
         found = collect_photos(arguments.paths, arguments.recursive)
-        sources = found.sources
+        sources = shard_of(found.sources, arguments.shard) if arguments.shard else found.sources
         exemplars = tuple(map(_exemplar, arguments.exemplar))
         saved = None if arguments.settings is None else _saved(arguments, exemplars)
         vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
@@ -78,16 +93,25 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         task = _task(arguments, vocabulary, exemplars, saved, engine)
         say(*found.notes, *vocabulary.notes)
         told = set(vocabulary.notes)
-        for source in tqdm(sources, unit="photo", disable=None):
-            done += _segment(source, task, engine, told)
+        left = _left(sources, task)
+        done += [source for source in sources if source not in left]
+        if done:
+            say(f"{len(done)} of {len(sources)} photos are done already.")
+        for source in tqdm(left, unit="photo", disable=None):
+            reason = _segment(source, task, engine, told)
+            if reason:
+                failed.append((str(source.path), reason))
+            else:
+                done.append(source)
+        listed = write_failures(task.out, _failures_name(arguments.shard), failed)
     except ValueError as error:
         say(str(error))
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
-        say(f"Stopped; {done} of {len(sources)} photos are done.")
+        say(f"Stopped; {len(done)} of {len(sources)} photos are done. --resume goes on from there.")
         return EXIT_INTERRUPTED
-    if done < len(sources):
-        say(f"{len(sources) - done} of {len(sources)} photos could not be done.")
+    if failed:
+        say(f"{len(failed)} of {len(sources)} photos could not be done; they are listed in {listed}.")
         return EXIT_SOME_FAILED
     return 0
 
@@ -130,6 +154,12 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
         help="of polygons in --export coco-polygons and yolo; 0 is exact; default: %(default)s",
     )
     add("--recursive", action="store_true", help="folders within folders too")
+    add(
+        "--resume",
+        action="store_true",
+        help="what an earlier run of this question wrote stays",
+    )
+    add("--shard", metavar="I/N", help="only every N-th photo, from the I-th on: one part for each machine")
     add_machine_options(parser)
     return parser
 
@@ -205,7 +235,65 @@ def _task(
         exemplars,
         arguments.tolerance,
         () if saved is None else saved.edits,
+        _asked(arguments, vocabulary, exemplars, saved),
+        read_journal(arguments.out) if arguments.resume else {},
+        _weights(arguments, vocabulary, engine, options) if arguments.resume else {},
     )
+
+
+def _asked(
+    arguments: argparse.Namespace,
+    vocabulary: Vocabulary,
+    exemplars: Sequence[Exemplar],
+    saved: SavedRequest | None,
+) -> dict[str, Any]:
+    """What every answer and its files depend on besides photo, method, its options and weights."""
+    return {
+        "version": VERSION,
+        "vocabulary": {part.name: getattr(vocabulary, part.name) for part in fields(vocabulary)},
+        "exemplars": repr([(one.photo.key, one.box, one.name) for one in exemplars]),
+        "where": repr((arguments.encoder, arguments.refine)),
+        "files": repr((sorted(arguments.export), arguments.stuff, arguments.tolerance)),
+        "edits": repr(() if saved is None else saved.edits),
+    }
+
+
+def _weights(
+    arguments: argparse.Namespace, vocabulary: Vocabulary, engine: Engine, options: dict[str, Options]
+) -> dict[str, Mapping[str, str]]:
+    """SHA-256 of the weights that each method would use now, found by asking about a grey square."""
+    square = np.full((_SQUARE, _SQUARE, 3), 128, np.uint8)
+    return {
+        method: engine.segment(
+            square,
+            vocabulary,
+            method=method,
+            encoder=arguments.encoder,
+            refiner=arguments.refine,
+            options=chosen,
+        ).weights
+        for method, chosen in options.items()
+    }
+
+
+def _left(sources: Sequence[Source], task: _Task) -> list[Source]:
+    """Photos whose answers are not all there."""
+    if not task.done:
+        return list(sources)
+    asked = {method: task.question(method, task.weights[method]) for method in task.options}
+
+    def is_done(source: Source) -> bool:
+        photo = file_digest(source.path)
+        return all(
+            is_whole(task.done, task.out, source.stem, method, photo, question)
+            for method, question in asked.items()
+        )
+
+    return [source for source in sources if not is_done(source)]
+
+
+def _failures_name(shard: str | None) -> str:
+    return "failed.txt" if shard is None else f"failed-{shard.replace('/', '-of-')}.txt"
 
 
 def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str, engine: Engine) -> None:
@@ -229,12 +317,13 @@ def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str,
         )
 
 
-def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> bool:
-    """Do one photo with every method; False, with a line on stderr, where the photo is the obstacle.
+def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> str:
+    """Do one photo with every method; gives, and says on stderr, why not where the photo is the obstacle.
 
     Notes about the words are said once; `told` holds those that were.
     """
     try:
+        photo_digest = file_digest(source.path)  # before: a photo that changes now is asked again
         photo = read_photo(source.path)
         say(*(f"{source.title}: {note}" for note in photo.notes))
         for method, options in task.options.items():
@@ -251,12 +340,17 @@ def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> boo
             new = [note for note in result.vocabulary.notes if note not in told]
             told.update(new)
             say(*new, *(f"{source.title}: {note}" for note in result.notes))
-            save_result(result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance)
+            files = save_result(
+                result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance
+            )
+            names = tuple(file.relative_to(task.out).as_posix() for file in files)
+            question = task.question(method, result.weights)
+            note(task.out, Entry(source.stem, method, photo_digest, question, names))
             write_line(_summary(source.stem, result), sys.stdout)
     except (ImageError, NotEnoughMemory) as error:
         say(f"Skipped {source.path}: {error}")
-        return False
-    return True
+        return str(error)
+    return ""
 
 
 def _summary(stem: str, result: Result) -> str:
