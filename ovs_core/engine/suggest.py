@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ovs_core.engine.engine import Engine
-from ovs_core.engine.request import PhotoSource
+from ovs_core.engine.request import PhotoSource, Request
+from ovs_core.engine.result import Result
 from ovs_core.evidence.ranking import Ranked, strongest_classes
+from ovs_core.image import Photo
 from ovs_core.vocabulary import common_words
 
 
@@ -22,5 +24,18 @@ def suggest(engine: Engine, image: PhotoSource, limit: int = 10) -> tuple[Ranked
     Raises:
         ValueError: as `Engine.segment`, or for a limit below 1.
     """
-    result = engine.segment(image, common_words())
+    return suggested(engine.segment(image, common_words()), limit)
+
+
+def suggestion_request(photo: Photo) -> Request:
+    """The question behind `suggest`, for `Engine.run`: it tells how far it is, and can be stopped."""
+    return Request(photo, common_words())
+
+
+def suggested(result: Result, limit: int = 10) -> tuple[Ranked, ...]:
+    """Words of a `suggestion_request`'s answer, the surest first.
+
+    Raises:
+        ValueError: for a limit below 1.
+    """
     return strongest_classes(result.evidence, result.preset.scale, limit)

@@ -29,14 +29,14 @@ REMOVE_JS = """element.addEventListener("click", (event) => {
 });"""
 
 
-def boxes_panel(photo: gr.Image) -> gr.State:
+def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
     """Lay out the panel and connect it.
 
     Args:
         photo: field of the photo that is asked about.
 
     Returns:
-        State that holds a tuple of `DrawnBox`.
+        State that holds a tuple of `DrawnBox`, and the list of them that the page shows.
     """
     boxes = gr.State((), time_to_live=STATE_SECONDS)
     source = gr.State(None, time_to_live=STATE_SECONDS)  # path and (H, W) of the upload that is drawn on
@@ -139,7 +139,7 @@ def boxes_panel(photo: gr.Image) -> gr.State:
         **quiet,
     )
     listed.delete(remove, [source, photo, boxes], kept, **quiet)
-    return boxes
+    return boxes, listed
 
 
 def box_surface(photo: str, boxes: tuple[DrawnBox, ...]) -> tuple[str, tuple[int, int]]:

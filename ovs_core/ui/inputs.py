@@ -15,7 +15,7 @@ from ovs_core.folders import shipped_folder
 from ovs_core.ui.asking import Question
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
-from ovs_core.ui.suggestions import connect_suggestions, suggestion_button
+from ovs_core.ui.suggestions import connect_suggestions, suggestion_fields
 from ovs_core.ui.truth import TruthFields, truth_fields
 from ovs_core.vocabulary import default_background
 
@@ -47,7 +47,8 @@ NOTHING_SAID = Opening()
 class InputPanel:
     """The shared inputs; `components` lists them, `question` makes a value of theirs.
 
-    `arrivals` counts what came to this page's weights: whoever adds some counts on.
+    `arrivals` counts what came to this page's weights: whoever adds some counts on. `chips` are words that
+    can be clicked into the classes.
     """
 
     photo: gr.Image
@@ -60,6 +61,7 @@ class InputPanel:
     examples: tuple[gr.Button, ...]
     arrivals: gr.State
     more: gr.Accordion
+    chips: gr.HTML
 
     @property
     def offer_changes(self) -> list[Any]:
@@ -131,7 +133,8 @@ def input_panel(
         max_lines=8,
         elem_id="classes",
     )
-    connect_suggestions(engine, suggestion_button(), photo, classes)
+    suggest, chips = suggestion_fields()
+    connect_suggestions(engine, suggest, chips, photo, classes)
     buttons = _example_buttons(examples)
     encoder = gr.Dropdown(
         choices=list(encoders),
@@ -162,7 +165,7 @@ def input_panel(
         options = option_fields(engine)
     truth = truth_fields()
     return InputPanel(
-        photo, classes, background, encoder, refiner, options, truth, buttons, gr.State(0), more
+        photo, classes, background, encoder, refiner, options, truth, buttons, gr.State(0), more, chips
     )
 
 

@@ -40,6 +40,7 @@ from ovs_core.ui.segment_views import (
     look_bar,
     looked_at,
 )
+from ovs_core.ui.suggestions import suggestion_steps
 from ovs_core.ui.truth import MEASURED_SIDE, TRUTH_GONE, TruthFiles, measured_copy, truth_html
 from ovs_core.ui.words import NOTHING_WON, Status, class_table, is_empty, note_html, seconds_text, status_html
 
@@ -130,7 +131,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
         start, stop = run_bar("Segment", "segment")
     about = gr.HTML(note_html(_description(infos, first)), padding=False)
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="segment-missing")
-    boxes = boxes_panel(inputs.photo)
+    boxes, listed = boxes_panel(inputs.photo)
     status, token = status_line("segment")
     hint = gr.HTML(HINT, padding=False, elem_id="hint")
     with gr.Column(visible=False, elem_id="result") as area:
@@ -156,10 +157,10 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
     # Whose the values of the sliders are: those of another method say nothing about this one.
     owner = gr.State((first, inputs.encoder.value), time_to_live=STATE_SECONDS)
     outputs = [answer, hint, area, bar.row, formats, by_hand.area, *panel.components]
-    outputs += [owner, *sliders.values()]
+    outputs += [owner, *sliders.values(), inputs.chips]
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *fields, method, boxes, picture, stuff, ticked, before, owner = values
+        *fields, method, _, boxes, picture, stuff, ticked, before, owner = values
         if lost := would_lose(before):
             told = replace(before, warned=True)
             yield Status(lost, "warning", answers=False), (told, *[gr.skip()] * (len(outputs) - 1))
@@ -173,6 +174,11 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
         except ValueError as error:
             yield Status(str(error), "error"), None
             return
+        if question.is_empty:
+            for status, chips in suggestion_steps(engine, token, question):
+                found = None if chips is None else (*[gr.skip()] * (len(outputs) - 1), chips)
+                yield status, found
+            return
         for status, new in segment_steps(engine, token, question, method, options):
             if new is None:
                 yield status, None
@@ -184,16 +190,16 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
             if asker != owner:
                 settings = _own_settings(engine, sliders, *asker)
             shown = shown_result(new, DISPLAY_SIDE, look)
-            yield status, (new, *seen, offered, closed, *shown, asker, *settings)
+            yield status, (new, *seen, offered, closed, *shown, asker, *settings, gr.skip())
 
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, *sliders.values(), method, boxes, *bar.inputs, formats, answer, owner],
+        [*inputs.components, *sliders.values(), method, listed, boxes, *bar.inputs, formats, answer, owner],
         outputs,
         postprocess=False,  # see `overlay_update`
         tab="segment",
-        asked=[*inputs.components, method],
+        asked=[*inputs.components, method, listed],
     )
 
     def described(encoder: str, name: str | None) -> str:

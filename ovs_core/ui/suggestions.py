@@ -1,60 +1,96 @@
-"""What is in this photo: one button writes the words into the class box, to be kept or crossed out."""
+"""What is in this photo: words that it may hold, as chips to be clicked into the class box."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator, Sequence
 from html import escape
-from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from ovs_core.engine import Engine
-from ovs_core.engine.suggest import suggest
-from ovs_core.image import read_photo
-from ovs_core.ui.asking import NO_PHOTO, PHOTO_GONE
+from ovs_core.engine.suggest import suggested, suggestion_request
+from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.places import without_places
 from ovs_core.ui.runs import MODEL_QUEUE
+from ovs_core.ui.words import Status
+
+NOTHING_TYPED = "Nothing was typed: these words may be in the photo. Click some, then press Segment."
+LONGEST_WORD = 200  # letters
+_SEPARATORS = str.maketrans("|\n,\uff1b\uff0c\uff5c", ";;;;;;")
+_CLICKED = """element.addEventListener("click", (event) => {
+  const word = event.target.closest("[data-word]")?.dataset.word;
+  if (word) trigger("select", { word });
+});"""
 
 
-def with_suggestions(engine: Engine, photo: str | None, typed: str, limit: int = 10) -> str:
-    """What is typed, and behind it the words that the photo holds and nobody typed.
-
-    Args:
-        engine: asks its default method.
-        photo: path of the uploaded file, None if there is none, "" for one that may not be opened.
-        typed: the class box.
-        limit: words wanted.
-
-    Raises:
-        ValueError: without a photo that can be read; one sentence.
-    """
-    if photo is None:
-        raise ValueError(NO_PHOTO)
-    if not photo or not Path(photo).exists():
-        raise ValueError(PHOTO_GONE)
-    known = {name.strip().casefold() for name in typed.replace("|", ";").replace("\n", ";").split(";")}
-    found = [word.name for word in suggest(engine, read_photo(photo), limit)]
-    new = [name for name in found if name.casefold() not in known]
-    return "; ".join([*filter(None, [typed.strip().rstrip(";").rstrip()]), *new])
+def suggestion_steps(
+    engine: Engine, token: threading.Event | None, question: Question
+) -> Iterator[tuple[Status, str | None]]:
+    """Find words for a photo; progress first, then the chips, or a sentence saying why not."""
+    try:
+        request = suggestion_request(question.read_photo())
+    except ValueError as error:
+        yield Status(without_places(str(error), engine.store), "error"), None
+        return
+    for event in answers(engine, lambda: engine.run(request, token)):
+        if isinstance(event, Status):
+            yield event, None
+        else:
+            words = [word.name for word in suggested(event)]
+            yield Status(NOTHING_TYPED, "warning", answers=False), chips_html(words)
 
 
-def suggestion_button() -> gr.Button:
-    """Lay out the button."""
-    return gr.Button("What is in this photo?", size="sm", elem_id="suggest")
+def chips_html(words: Sequence[str]) -> str:
+    """Words as buttons; a click on one adds it to the class box."""
+    chips = "".join(
+        f'<button type="button" data-word="{escape(word)}">{escape(word)}</button>' for word in words
+    )
+    return (
+        f'<p class="ovs-note">May be in the photo, the surest first:</p><div class="ovs-chips">{chips}</div>'
+    )
 
 
-def connect_suggestions(engine: Engine, button: gr.Button, photo: gr.Image, classes: gr.Textbox) -> None:
-    """Let the button write into the class box."""
+def with_word(typed: str, word: str) -> str:
+    """What is typed with a word behind it; as it is where the word is there already."""
+    known = {name.strip().casefold() for name in typed.translate(_SEPARATORS).split(";")}
+    if not word or len(word) > LONGEST_WORD or word.casefold() in known:
+        return typed
+    return "; ".join([*filter(None, [typed.strip().rstrip(";").rstrip()]), word])
 
-    def fill(photo: str | None, typed: str | None) -> str:
-        try:
-            return with_suggestions(engine, photo, typed or "")
-        except ValueError as error:
-            raise gr.Error(escape(str(error)), title="That did not work", print_exception=False) from error
 
+def suggestion_fields() -> tuple[gr.Button, gr.HTML]:
+    """Lay out the button and the place of the chips."""
+    button = gr.Button("What is in this photo?", size="sm", elem_id="suggest")
+    return button, gr.HTML("", padding=False, elem_id="chips", js_on_load=_CLICKED)
+
+
+def connect_suggestions(
+    engine: Engine, button: gr.Button, chips: gr.HTML, photo: gr.Image, classes: gr.Textbox
+) -> None:
+    """Let the button fill the chips, a chip the class box, and another photo take the chips away."""
+
+    def fill(photo: str | None) -> Any:
+        for status, html in suggestion_steps(engine, None, Question(photo, "", "", "", "")):
+            if status.kind == "error":
+                raise gr.Error(escape(status.text), title="That did not work", print_exception=False)
+            if html is not None:
+                return html
+        return gr.skip()
+
+    def add(typed: str | None, event: gr.EventData) -> str:
+        word = event._data.get("word") if isinstance(event._data, dict) else None
+        return with_word(typed or "", word if isinstance(word, str) else "")
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     button.click(
         fill,
-        [photo, classes],
-        [classes],
+        [photo],
+        [chips],
         concurrency_id=MODEL_QUEUE,
         concurrency_limit=1,
         api_visibility="private",
     )
+    chips.select(add, [classes], [classes], trigger_mode="multiple", **quiet)
+    photo.change(lambda: "", None, [chips], **quiet)

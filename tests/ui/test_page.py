@@ -159,17 +159,6 @@ def test_downloads_have_the_size_of_the_photo(
         assert "naclip.yolo/meadow.txt" in archive.namelist()
 
 
-def test_missing_words_keep_the_photo_and_say_what_to_do(
-    open_page: OpenPage, address: str, photo_file: Path
-) -> None:
-    page = open_page(address)
-    choose(page, photo_file, "  ")
-    page.click("#segment-start")
-    expect(finished(page, kind="error")).to_contain_text("at least one class")
-    expect(page.locator("#photo img")).to_be_visible()
-    expect(page.locator("#segment-start")).to_be_enabled()
-
-
 def test_a_missing_photo_keeps_the_words(open_page: OpenPage, address: str) -> None:
     page = open_page(address)
     page.fill("#classes textarea", "dog; grass")

@@ -1,36 +1,68 @@
-"""Words that a photo holds, written into the class box."""
+"""Words that a photo may hold, as chips to be clicked into the class box."""
+
+import re
 
 import pytest
 from fake_engine import FakeEngine
+from pages import PHONE, choose, finished, fits
 from playwright.sync_api import expect
 
-from ovs_core.ui.suggestions import with_suggestions
+from ovs_core.ui.asking import Question
+from ovs_core.ui.suggestions import chips_html, suggestion_steps, with_word
 from ovs_core.vocabulary import common_words
 
 
-def test_words_come_behind_what_is_typed(engine: FakeEngine, photo_file) -> None:
-    names = set(common_words().names)
-    alone = with_suggestions(engine, str(photo_file), "", 3).split("; ")
-    assert len(alone) == 3
-    assert set(alone) <= names
-    typed = with_suggestions(engine, str(photo_file), f"my cat | {alone[0].upper()};", 3)
-    assert typed.split("; ")[0] == f"my cat | {alone[0].upper()}"
-    assert typed.split("; ")[1:] == alone[1:]
+def test_ten_words_of_the_lists_are_chips(engine: FakeEngine, photo_file) -> None:
+    *_, (status, chips) = suggestion_steps(engine, None, Question(str(photo_file), "", "", "", ""))
+    assert status.kind == "warning"
+    words = re.findall(r'data-word="([^"]+)"', chips)
+    assert len(words) == 10
+    assert set(words) <= set(common_words().names)
+    assert "<b>" not in chips_html(["<b>"])
+
+
+@pytest.mark.parametrize(
+    ("typed", "word", "after"),
+    [
+        ("", "cat", "cat"),
+        ("my cat | puss;", "dog", "my cat | puss; dog"),
+        ("dog; CAT", "cat", "dog; CAT"),
+        ("dog | cat", "cat", "dog | cat"),
+        ("dog", "", "dog"),
+        ("dog", "x" * 201, "dog"),
+    ],
+)
+def test_a_word_comes_once_behind_what_is_typed(typed, word, after) -> None:
+    assert with_word(typed, word) == after
 
 
 @pytest.mark.parametrize(
     ("photo", "sentence"), [(None, "Choose a photo first"), ("", "choose it again"), ("gone.png", "again")]
 )
 def test_without_a_photo_the_sentence_says_so(engine: FakeEngine, photo, sentence) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        with_suggestions(engine, photo, "dog")
+    ((status, chips),) = suggestion_steps(engine, None, Question(photo, "dog", "", "", ""))
+    assert (status.kind, chips) == ("error", None)
+    assert sentence in status.text
 
 
-def test_one_button_fills_the_box(open_page, address, photo_file) -> None:
-    page = open_page(address)
-    page.set_input_files("#photo input[type=file]", photo_file)
-    page.wait_for_selector("#photo img")
-    page.click("#suggest")
+@pytest.mark.parametrize("size", [(1280, 900), PHONE], ids=["desktop", "phone"])
+def test_an_empty_box_asks_what_is_there_and_chips_fill_it(open_page, address, photo_file, size) -> None:
+    page = open_page(address, size)
+    choose(page, photo_file, "  ")
+    page.click("#segment-start")
+    expect(finished(page, kind="warning")).to_contain_text("Nothing was typed")
+    chips = page.locator("#chips [data-word]")
+    expect(chips).to_have_count(10)
+    first, second = (chips.nth(place).inner_text() for place in (0, 1))
+    chips.nth(0).click()
     box = page.locator("#classes textarea")
-    expect(box).not_to_have_value("", timeout=60_000)
-    assert len(box.input_value().split("; ")) == 10
+    expect(box).to_have_value(first)
+    chips.nth(1).click()
+    expect(box).to_have_value(f"{first}; {second}")
+    page.click("#segment-start")
+    finished(page)
+    expect(page.locator("#classes-table")).to_contain_text(first)
+    assert fits(page)
+    page.click("#suggest")
+    expect(chips).to_have_count(10)
+    expect(box).to_have_value(f"{first}; {second}")
