@@ -78,9 +78,10 @@ def test_belief_reaches_the_token_times_a_gate(model):
     stem.mix.weight[:text, first : first + text, 0, 0] = torch.eye(text)
     stem.material_gate.weight.zero_()
     stem.material_gate.bias.zero_()
-    pixels = torch.rand(1, 3, 48, 64) * 2 - 1
-    logits = stem.materials(pixels).logits
-    belief = F.avg_pool2d(logits.softmax(dim=1), 4)
+    pixels = torch.rand(1, 3, 64, 96) * 2 - 1
+    half = F.interpolate(pixels, (32, 48), mode="bilinear", antialias=True)  # of each side is what it sees
+    fine = F.interpolate(stem.materials(half).logits.softmax(dim=1), (16, 24), mode="bilinear")
+    belief = F.avg_pool2d(fine, 4)
     words = torch.einsum("dc,bchw->bdhw", stem.material_words.weight[..., 0, 0], belief)
     torch.testing.assert_close(stem(pixels)[:, :text], words)
     stem.material_gate.bias.fill_(-40.0)

@@ -9,6 +9,8 @@ either may be left out. What a head believes at a position enters the token as t
 text embeddings, weighted by its soft-max (the detector's: a sum, each name with its own probability), beside
 the trunk's own features. How far materials are believed is learnt for each place: what knows them from a
 distance is wrong about things. Finer maps say how evidence is upsampled (`ovs_core.encoders.upsampling`).
+ImageNet's trunk and the segmenter of materials see the photo smaller: cost falls with the square, answers
+hardly change, and what they lack in detail the other two see.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ QUARTER_CHANNELS, EIGHTH_CHANNELS, CHANNELS = 24, 32, 320
 DETECTOR_PARTS = "visual.conv1.detector"  # names in a model's state begin so
 DETECTOR_CHANNELS = len(STRIDES) * WIDTH
 MATERIAL_PARTS = "visual.conv1.material"
+IMAGENET_SIDE, MATERIAL_SIDE = 3 / 4, 1 / 2  # parts of the frame's sides that these two are shown
 
 
 class Maps(NamedTuple):
@@ -174,12 +177,13 @@ class ConvStem(nn.Module):
 
     def with_maps(self, x: Tensor) -> tuple[Tensor, Maps]:
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of all trunks side by side."""
-        imagenet, voc = self.imagenet.maps(x), self.voc.maps(x)
+        small, voc = self.imagenet.maps(shrunk(x, IMAGENET_SIDE)), self.voc.maps(x)
+        imagenet = Maps(*(spread(one, like) for one, like in zip(small, voc, strict=True)))
         quarter, eighth, last = ([one, other] for one, other in zip(imagenet, voc, strict=True))
         voc_features, voc_logits = self.voc_head(voc.last)
         beliefs = [voc_logits.softmax(dim=1)]
         parts = [
-            self.imagenet_words(self.imagenet_belief(imagenet.last)),
+            spread(self.imagenet_words(self.imagenet_belief(small.last)), voc.last),
             self.voc_words(beliefs[0]),
             imagenet.last,
             voc_features,
@@ -192,15 +196,15 @@ class ConvStem(nn.Module):
             beliefs.append(belief)
             parts += [self.detector_words(belief), features]
         if self.materials is not None:
-            seen = self.materials(x)
-            fine = seen.logits.softmax(dim=1)
+            seen = self.materials(shrunk(x, MATERIAL_SIDE))
+            fine, context = spread(seen.logits.softmax(dim=1), voc.quarter), spread(seen.context, voc.last)
             belief = F.avg_pool2d(fine, 4, ceil_mode=True)
             # From 0 to 2; 1 where nothing was learnt.
-            gate = 2 * self.material_gate(torch.cat([seen.context, belief, *beliefs], dim=1)).sigmoid()
+            gate = 2 * self.material_gate(torch.cat([context, belief, *beliefs], dim=1)).sigmoid()
             quarter.append(fine)
-            eighth.append(seen.decoded)
-            last.append(seen.context)
-            parts += [gate * self.material_words(belief), seen.context]
+            eighth.append(spread(seen.decoded, voc.eighth))
+            last.append(context)
+            parts += [gate * self.material_words(belief), context]
         maps = Maps(torch.cat(quarter, dim=1), torch.cat(eighth, dim=1), torch.cat(last, dim=1))
         return self.mix(torch.cat(parts, dim=1)), maps
 
@@ -214,6 +218,17 @@ class ConvStem(nn.Module):
         pooled = F.relu(self.voc_pooling(voc.mean(dim=(2, 3), keepdim=True))).expand(-1, -1, *voc.shape[2:])
         voc = F.relu(self.voc_projection(torch.cat([pooled, F.relu(self.voc_aspp(voc))], dim=1)))
         return voc, self.voc_classifier(voc)
+
+
+def shrunk(x: Tensor, side: float) -> Tensor:
+    """A frame (B, 3, H, W) at `side` of its sides, each to the nearest whole number of tokens."""
+    height, width = (max(STRIDE, round(one * side / STRIDE) * STRIDE) for one in x.shape[2:])
+    return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
+
+
+def spread(small: Tensor, like: Tensor) -> Tensor:
+    """Maps (B, C, h, w) of a smaller frame, interpolated to the sides of `like`."""
+    return F.interpolate(small, like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def build_mini(config: Mapping[str, Any]) -> CLIP:

@@ -33,6 +33,7 @@ CAMVID_NAMES = (
     ("cyclist", "bicyclist", "person on a bicycle"),
 )
 CAMVID_VOID = 11
+CAMVID_CAR, LARGER_CARS = 8, ("truck", "bus")  # which CamVid calls cars too
 PET, PET_GROUND = 1, 2  # values of a trimap; 3 is the unsure edge
 PASTE_SIDES = (0.2, 0.8)  # longer side of a pasted thing, of the photo's shorter side
 LARGEST_PASTE_GAIN = 2.0  # a small thing is not blown up to a blur
@@ -116,8 +117,9 @@ class CamVid:
         path = self.photos[rng.integers(len(self.photos))]
         mask = read_mask(self.masks / f"{path.stem}.png")
         labels = np.where(mask >= CAMVID_VOID, IGNORE, mask).astype(np.int16)
-        groups = tuple((names[rng.integers(len(names))],) for names in CAMVID_NAMES)
-        return Sample(read_rgb(path), labels, groups)
+        groups: list[tuple[str, ...]] = [(names[rng.integers(len(names))],) for names in CAMVID_NAMES]
+        groups[CAMVID_CAR] += LARGER_CARS
+        return Sample(read_rgb(path), labels, tuple(groups))
 
 
 class Pets:

@@ -98,7 +98,7 @@ def train_gkc(
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
     seen = seen_names(coco, sources.more, tower.text, plan.templates)
     table = read_synonyms()
-    words = learn_words(coco.seen, table, tower.text, TEMPLATES[plan.templates], tower.log_scale)
+    words = learn_words(seen.classes, table, tower.text, TEMPLATES[plan.templates], tower.log_scale)
     with processes.main_process_first():
         crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)

@@ -55,7 +55,8 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path, start:
         sources: folders.
         plan: the recipe.
         out: working folder; `mini.safetensors` (fp16) and its dictionary `near_words.tsv` end there.
-        start: weights of this recipe with a detector, to go on from instead of all stages but the last one.
+        start: weights of this recipe with a detector, to go on from instead of all stages but the last one;
+            the segmenter of materials may have joined them already.
 
     Returns:
         Path of the weights.
@@ -153,16 +154,22 @@ def _learn_materials(
     plan: MiniPlan,
     out: Path,
 ) -> dict[str, Tensor]:
-    """Join the segmenter of materials to the model of `start` and train on; its state in half precision."""
+    """Train on with every labelled set; its state in half precision.
+
+    The segmenter of materials joins the model of `start` first, if it is not there yet.
+    """
+    stem = {**fitting(architecture, start)["stem"], "material_names": MATERIAL_NAMES}
+    model = build_mini({**architecture, "stem": stem})
     before = build_mini(fitting(architecture, start))
     state = {name: value.float() for name, value in start.items() if name != "attn_mask"}
     load_strict(before, state, source="the model to go on from", ignore=("attn_mask",))
-    state, words = before.state_dict(), word_table(before)
-    stem = {**fitting(architecture, start)["stem"], "material_names": MATERIAL_NAMES}
-    model = build_mini({**architecture, "stem": stem})
-    rows = words(ade_names(ade)[1:])
-    rows = torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
-    join_materials(model, state, ade, rows, "the model to go on from")
+    words = word_table(before)
+    if before.visual.conv1.materials is None:
+        rows = words(ade_names(ade)[1:])
+        rows = torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+        join_materials(model, before.state_dict(), ade, rows, "the model to go on from")
+    else:
+        model.load_state_dict(before.state_dict())
     joined = {name: value.clone() for name, value in model.state_dict().items()}
     schedule = Schedule(
         plan.materials_steps, warmup=20, ema=0.99, seed=plan.seed + 30, log_every=10, save_every=20

@@ -18,7 +18,9 @@ from ovs_core.methods.ldvc.model import MethodName
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
+from ovs_core.training.gkc import GkcPlan, train_gkc
 from ovs_core.training.ldvc import PromptedPlan, towers_of, train_prompted
+from ovs_core.training.ldvc_data import CropPlan
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import MvpSegPlan, train_mvp_seg
@@ -45,6 +47,12 @@ CROPS = MaskCropPlan(
 )
 
 
+def prompted_plan(method: MethodName) -> PromptedPlan:
+    """Crops and steps are the same for ZegCLIP and LDVC, so that tables compare the methods."""
+    crops = CropPlan(side=384, short_side=(320, 720), label_stride=4, per_photo=8)
+    return PromptedPlan(method=method, steps=1000, warmup=100, crops=crops)
+
+
 @dataclass(frozen=True)
 class HeadPlans:
     """Recipes of the heads."""
@@ -53,8 +61,9 @@ class HeadPlans:
     mvp_seg_plus: PlusPlan = field(default_factory=PlusPlan)
     fc_clip: FcClipPlan = field(default_factory=lambda: FcClipPlan(crops=CROPS))
     maft_plus: TuningPlan = field(default_factory=TuningPlan)
-    zegclip: PromptedPlan = field(default_factory=lambda: PromptedPlan(method="zegclip"))
-    ldvc: PromptedPlan = field(default_factory=lambda: PromptedPlan(method="ldvc"))
+    zegclip: PromptedPlan = field(default_factory=lambda: prompted_plan("zegclip"))
+    ldvc: PromptedPlan = field(default_factory=lambda: prompted_plan("ldvc"))
+    gkc: GkcPlan = field(default_factory=lambda: GkcPlan(crops=CROPS))
 
 
 Stage = Callable[
@@ -122,6 +131,10 @@ def _maft_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) 
     return train_maft_plus(tower, photos, start, plans.maft_plus, folder / "maft_plus")
 
 
+def _gkc(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    return train_gkc(_mask_tower(weights), _mask_sources(sources, plans), plans.gkc, folder / "gkc")
+
+
 def _mask_tower(weights: Path) -> MaskTower:
     tower, _ = tower_of_file(weights)
     return MaskTower(tower.vision.visual, tower.text, tower.model.logit_scale.detach(), tower.sha256)
@@ -149,5 +162,6 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
         "maft_plus": _maft_plus,
         "zegclip": partial(_prompted, "zegclip"),
         "ldvc": partial(_prompted, "ldvc"),
+        "gkc": _gkc,
     }
 )

@@ -180,11 +180,12 @@ VOC = LabelledNames(
     unlabelled=FREE_MATERIALS,
 )
 PLANT_WORDS = ("vegetation", "tree", "grass", "bush", "plants")
+VEHICLES = ("car", "truck", "bus")  # street sets call all of them cars
 LABELME_FACADE = LabelledNames(
     MappingProxyType(
         {
             1: ("building", "house"),
-            2: ("car",),
+            2: VEHICLES,
             3: ("door",),
             4: ("pavement", "sidewalk"),
             5: ("road", "street"),
@@ -193,7 +194,7 @@ LABELME_FACADE = LabelledNames(
             8: ("window",),
         }
     ),
-    loose=frozenset({7}),
+    loose=frozenset({2, 7}),
 )
 FACADE = LabelledNames(
     MappingProxyType(
@@ -204,11 +205,11 @@ FACADE = LabelledNames(
             4: ("shop", "shop window", "storefront"),
             5: PLANT_WORDS,
             6: ("street", "road"),
-            7: ("car",),
+            7: VEHICLES,
             9: ("fence",),
         }
     ),
-    loose=frozenset({3, 5}),
+    loose=frozenset({3, 5, 7}),
 )
 FURNITURE = LabelledNames(
     MappingProxyType(

@@ -12,9 +12,9 @@ Plan = TypeVar("Plan", "MiniPlan", "Member", "ImagePlan")
 REFINE_SHARES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
 DETECT_SHARES = (("coco", 0.5), ("mosaic", 0.25), ("camvid", 0.1), ("pets", 0.15))
 MATERIAL_SHARES = (
-    *(("coco", 0.2), ("coco128", 0.06), ("nyu", 0.22), ("msrc", 0.1), ("voc", 0.08), ("camvid", 0.05)),
-    *(("labelme_facade", 0.04), ("facade", 0.03), ("furniture", 0.05), ("clothing", 0.05), ("pets", 0.04)),
-    ("mosaic", 0.08),
+    *(("coco", 0.34), ("coco128", 0.08), ("nyu", 0.17), ("msrc", 0.08), ("voc", 0.08), ("camvid", 0.04)),
+    *(("labelme_facade", 0.03), ("facade", 0.02), ("furniture", 0.04), ("clothing", 0.03), ("pets", 0.03)),
+    ("mosaic", 0.06),
 )
 
 
@@ -132,7 +132,7 @@ class MiniPlan:
     materials: ImagePlan = field(
         default_factory=lambda: ImagePlan(
             shares=MATERIAL_SHARES,
-            rate=1.5e-4,
+            rate=1.2e-4,
             trunk_rate=3e-5,
             whole_every=32,
             paste_share=0.3,
@@ -141,7 +141,7 @@ class MiniPlan:
         )
     )
     materials_steps: int = 640
-    materials_share: float = 0.7
+    materials_share: float = 1.0
     hold_out: tuple[str, ...] = ()
     seed: int = 0
 

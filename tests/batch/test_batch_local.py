@@ -115,9 +115,9 @@ def test_cores_are_divided_and_given_back(photos):
     """What a run sets for its own threads must not last: it would change sums of later answers."""
     before, seen = torch.get_num_threads(), set()
 
-    def noting(photo, id, path):
+    def noting(photo, name, path):
         seen.add(torch.get_num_threads())
-        return ready(1)[0].row(photo, id, path)
+        return ready(1)[0].row(photo, name, path)
 
     noters = tuple(replace(one, row=noting) for one in ready(2))
     assert len(list(rows_of(sources_in(photos), noters, cores=2 * (before + 2)))) == 10
