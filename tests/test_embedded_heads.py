@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from head_toys import (
+    HEAD_FILES,
     HEADS,
     PRESET,
-    UNTRAINED,
+    TOKEN_HEADS,
     WORDS,
     declared,
-    toy_contexts,
-    toy_head,
     toy_model,
     toy_spec,
+    write_toy_heads,
 )
 from instance_toys import SHA, toy_tower
 from official_files import entry, write_catalogue
@@ -31,10 +31,9 @@ from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.labelled.datasets import open_dataset
 from ovs_core.methods import METHODS
-from ovs_core.methods.mask_classification.head_file import save_mask_head
-from ovs_core.methods.mvp_seg.contexts import save_contexts
 from ovs_core.types import Vocabulary
 
+MASK_METHODS = {"fc_clip", "maft_plus", "gkc", "two_stage"}
 HEADLESS = [name for name, spec in METHODS.items() if spec.head is None]
 
 
@@ -45,12 +44,9 @@ def reason(method, encoder, store):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
-    write_catalogue(folder, *(entry(name, f"mini/{name}.safetensors", page="") for name in HEADS))
+    write_catalogue(folder, *(entry(name, f"mini/{name}.safetensors", page="") for name in HEAD_FILES))
     (folder / "mini").mkdir()
-    visual = toy_model().visual
-    for method in ("fc_clip", "maft_plus"):
-        save_mask_head(toy_head(method, visual), folder / "mini" / f"{method}.safetensors")
-    save_contexts(toy_contexts(), folder / "mini" / "mvp_seg.safetensors")
+    write_toy_heads(folder / "mini")
     return folder
 
 
@@ -86,12 +82,13 @@ def test_the_toy_tower_is_the_one_heads_are_made_for():
 def test_all_methods_are_compared_on_one_photo(engine):
     events = list(engine.compare(random_photo(48, 80), WORDS))
     results = {event.method: event for event in events if isinstance(event, Result)}
-    assert list(results) == [name for name in METHODS if name not in UNTRAINED]
+    assert list(results) == list(METHODS)
     assert all(result.labels.shape == (48, 80) for result in results.values())
     kinds = {name: type(result.evidence) for name, result in results.items()}
-    assert {name for name, kind in kinds.items() if kind is MaskProposals} == {"fc_clip", "maft_plus"}
-    # Tokens once for six methods, a pyramid of the tower for FC-CLIP, one of the tuned tower for MAFT+.
-    assert engine.cache.stats("features").misses == 3
+    assert {name for name, kind in kinds.items() if kind is MaskProposals} == MASK_METHODS
+    # Tokens once for six methods, others with prompts for ZegCLIP and LDVC; a pyramid of the tower for FC-CLIP
+    # and GKC, with the photo for two stages, and one of the tuned tower for MAFT+.
+    assert engine.cache.stats("features").misses == 6
     plans = {name: result.preset for name, result in results.items()}
     assert plans["mvp_seg"] == replace(plans["naclip"], scale=0.4)
     assert plans["fc_clip"] == plans["maft_plus"] == engine.preset("fc_clip")
@@ -99,12 +96,14 @@ def test_all_methods_are_compared_on_one_photo(engine):
 
 def test_with_a_refiner_only_rows_of_evidence_are_compared(engine):
     events = list(engine.compare(random_photo(48, 80), WORDS, refiner="pamr", options=PRESET.options))
-    assert [event.method for event in events if isinstance(event, Result)] == [*HEADLESS, "mvp_seg"]
+    assert [event.method for event in events if isinstance(event, Result)] == [
+        name for name in METHODS if name not in MASK_METHODS
+    ]
 
 
 def test_weights_name_tower_and_head(engine, files):
-    for method in HEADS:
-        path = files / "mini" / f"{method}.safetensors"
+    for method, head in HEADS.items():
+        path = files / "mini" / f"{head}.safetensors"
         expected = {"toy.safetensors": SHA, path.name: sha256(path.read_bytes()).hexdigest()}
         assert ask(engine, method).weights == expected
     assert ask(engine, "naclip").weights == {"toy.safetensors": SHA}
@@ -169,16 +168,12 @@ def test_a_head_trained_again_answers_at_once(make_head_engine, files, tmp_path,
     shutil.copytree(files, root)
     engine = make_head_engine(folder=root)
     first = ask(engine, method)
-    path = root / "mini" / f"{method}.safetensors"
-    if method == "mvp_seg":
-        save_contexts(toy_contexts(seed=4), path)
-    else:
-        save_mask_head(toy_head(method, toy_model().visual, seed=2), path)
+    write_toy_heads(root / "mini", again=1)
     second, fresh = ask(engine, method), ask(make_head_engine(folder=root), method)
     assert "method" in second.seconds
     assert second.weights == fresh.weights != first.weights
     one, two, old = (result.evidence for result in (second, fresh, first))
-    field = "rows" if method == "mvp_seg" else "masks"
+    field = "rows" if method in TOKEN_HEADS else "masks"
     assert torch.equal(getattr(one, field), getattr(two, field))
     assert not torch.equal(getattr(one, field), getattr(old, field))
 
@@ -194,10 +189,10 @@ def test_a_head_of_another_tower_is_refused(make_head_engine, method):
 
 
 def test_menus_know_a_head_of_another_tower_without_loading_it(make_head_engine, files, tmp_path):
-    lines = [entry(name, f"mini/{name}.safetensors", page="") for name in HEADS]
+    lines = [entry(name, f"mini/{name}.safetensors", page="") for name in HEAD_FILES]
     root = write_catalogue(tmp_path / "root", *lines, entry("tower", "tower.safetensors"))
     (root / "mini").mkdir()
-    for name in HEADS:
+    for name in HEAD_FILES:
         file = f"mini/{name}.safetensors"
         (root / file).write_bytes((files / file).read_bytes())
     (root / "tower.safetensors").write_bytes(b"another tower")
@@ -213,14 +208,14 @@ def test_menus_know_a_head_of_another_tower_without_loading_it(make_head_engine,
 
 @pytest.mark.parametrize("method", HEADS)
 def test_an_absent_or_damaged_head_is_one_sentence(make_head_engine, tmp_path, method):
-    lines = [entry(name, f"mini/{name}.safetensors", page="") for name in HEADS]
+    lines = [entry(name, f"mini/{name}.safetensors", page="") for name in HEAD_FILES]
     root = write_catalogue(tmp_path / "root", *lines, entry("tower", "tower.safetensors"))
-    store, spec = WeightStore(root=root), toy_spec(entry="tower")
+    store, spec, file = WeightStore(root=root), toy_spec(entry="tower"), HEADS[method]
     says = reason(METHODS[method], spec, store)
-    assert says.startswith(f"Toy {method} is not here. It comes with the repository: restore mini/{method}")
+    assert says.startswith(f"Toy {file} is not here. It comes with the repository: restore mini/{file}")
     (root / "mini").mkdir()
     (root / "tower.safetensors").write_bytes(b"tower")
-    (root / "mini" / f"{method}.safetensors").write_bytes(b"no weights at all")
+    (root / "mini" / f"{file}.safetensors").write_bytes(b"no weights at all")
     assert "carries no notes: it is not a safetensors file" in reason(METHODS[method], spec, store)
     with pytest.raises(ValueError, match=r"is not a weight file|carries no notes"):
         ask(make_head_engine(folder=root), method)

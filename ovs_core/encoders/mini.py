@@ -223,7 +223,9 @@ class ConvStem(nn.Module):
 def shrunk(x: Tensor, side: float) -> Tensor:
     """A frame (B, 3, H, W) at `side` of its sides, each to the nearest whole number of tokens."""
     height, width = (max(STRIDE, round(one * side / STRIDE) * STRIDE) for one in x.shape[2:])
-    return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    # In float32, as processors have no antialiased sampling in half precision.
+    small = F.interpolate(x.float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return small.to(x.dtype)
 
 
 def spread(small: Tensor, like: Tensor) -> Tensor:
