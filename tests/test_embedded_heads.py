@@ -86,8 +86,8 @@ def test_all_methods_are_compared_on_one_photo(engine):
     assert all(result.labels.shape == (48, 80) for result in results.values())
     kinds = {name: type(result.evidence) for name, result in results.items()}
     assert {name for name, kind in kinds.items() if kind is MaskProposals} == MASK_METHODS
-    # Tokens once for six methods, others with prompts for ZegCLIP and LDVC; a pyramid of the tower for FC-CLIP
-    # and GKC, with the photo for two stages, and one of the tuned tower for MAFT+.
+    # Tokens once for six methods, others with prompts for ZegCLIP and LDVC; a pyramid of the tower for
+    # FC-CLIP and GKC, with the photo for two stages, and one of the tuned tower for MAFT+.
     assert engine.cache.stats("features").misses == 6
     plans = {name: result.preset for name, result in results.items()}
     assert plans["mvp_seg"] == replace(plans["naclip"], scale=0.4)
