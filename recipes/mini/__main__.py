@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from recipes.mini.card import write_card
+from recipes.mini.card import ROOMS, write_card
 from recipes.mini.card_pictures import PICTURES, write_pictures
 from recipes.mini.chain import train_mini
 from recipes.mini.exam import KEPT_ONLY, Grade, engine_of, exams, grades
@@ -24,7 +24,7 @@ from recipes.mini.sources import NEEDED, OPTIONAL, sources_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the clone: architecture and class lists lie there
 TOWER, NEAR_WORDS = "mini.safetensors", "near_words.tsv"
-CARD_DATA = (*KEPT_ONLY, "pretrained")
+CARD_DATA = (*KEPT_ONLY, "pretrained")  # needed; `card.ROOMS` may be there
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +76,7 @@ def _examine(arguments: argparse.Namespace) -> None:
 
 def _write_card(arguments: argparse.Namespace) -> None:
     """Measure what the model card says, and write it."""
-    folders = _folders(arguments.data, CARD_DATA, CARD_DATA)
+    folders = _folders(arguments.data, CARD_DATA, (*CARD_DATA, *ROOMS))
     if arguments.limit is not None and arguments.limit < 1:
         raise ValueError(f"--limit must be at least 1, got {arguments.limit}.")
     if arguments.card is not None and not arguments.card.is_file():
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         text = "working folder; a stopped run goes on where it was"
         part.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
     card = parts.add_parser("card", help="measure the shipped weights and write the model card's numbers")
-    _data(card, f"all of {', '.join(CARD_DATA)}")
+    _data(card, f"all of {', '.join(CARD_DATA)}; others: {', '.join(ROOMS)}")
     text = "folder to write to; a stopped run goes on where it was"
     card.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
     _file(card, "--held-out", "weights trained without the 15 names")

@@ -1,9 +1,11 @@
 """Every number of the embedded model's card and of the README's quality lines, from one command.
 
-    python -m recipes.mini card --data coco=DIR --data camvid=DIR --data pretrained=DIR --out DIR
+    python -m recipes.mini card --data coco=DIR --data camvid=DIR --data pretrained=DIR --data nyu=DIR \
+        --data msrc=DIR --out DIR
 
 Asks the exam's questions with the five last-block rules and with three frame sizes, the 20 VOC names of
-DeepLab too, other words for the same things, 20 absent names; with weights trained without the 15 names also
+DeepLab too, other words for the same things, 20 absent names, rooms and materials on kept photos of two
+sets that teach (`ROOMS`, where their folders are given); with weights trained without the 15 names also
 seen and unseen names. Records are kept below `--out`, in a folder that stands for weights and photos: a run
 that was stopped goes on, and numbers of other weights are never mixed in.
 """
@@ -31,12 +33,13 @@ from ovs_core.metrics.resampling import Interval
 from ovs_core.training.mask_plans import HELD_OUT
 from recipes.mini import closed_set
 from recipes.mini.card_text import held_out_table, readme_line, replaced, results
-from recipes.mini.exam import KEPT_ONLY, Exam, engine_of, grade, questions, run
+from recipes.mini.exam import KEPT_ONLY, Exam, engine_of, exams, grade, questions, run
 from recipes.mini.wording import PLAIN, kept, margins_of, with_words, wordings
 
 log = logging.getLogger(__name__)
 
 RULES = ("clip", "maskclip", "sclip", "clearclip", "naclip")
+ROOMS = ("nyu", "msrc")  # every labelled pixel counts, all their names are typed
 SEVERAL: Mapping[str, bool] = MappingProxyType({"multi_scale": True})  # options
 DISTRACTORS = 20
 DIGITS = 12  # of a SHA-256, in names of folders
@@ -77,7 +80,7 @@ def write_card(
     """Measure what is missing and write `card.json`, `results.md` and `readme.md`; returns their texts.
 
     Args:
-        folders: "coco", "camvid" and "pretrained".
+        folders: "coco", "camvid" and "pretrained", and any of `ROOMS`.
         out: folder to write to.
         held_out: weights trained without the 15 names, or None.
         limit: at most so many photos of each set, evenly spaced.
@@ -98,6 +101,7 @@ def write_card(
         "closed_set": _closed_set(asked, folders["pretrained"]),
         "wording": _wording(asked),
         "distractors": _distractors(asked),
+        "rooms": _rooms(asked, {name: folders[name] for name in ROOMS if name in folders}, limit),
     }
     texts = {"results": results(numbers)}
     if held_out is not None:
@@ -105,7 +109,7 @@ def write_card(
             raise ValueError("the held-out weights must be others than the shipped ones.")
         numbers["held_out"] = _held_out(asked, held_out)
         texts["held out"] = held_out_table(numbers["held_out"])
-    readme = readme_line(numbers["rules"][DEFAULT_METHOD])
+    readme = readme_line(numbers["rules"][DEFAULT_METHOD], numbers["rooms"])
     write_text(out / "card.json", json.dumps(numbers, indent=1) + "\n")
     write_text(out / "results.md", "\n\n".join(texts.values()) + "\n")
     write_text(out / "readme.md", readme + "\n")
@@ -141,6 +145,12 @@ def _grades(asked: Asked, method: str, options: Mapping[str, bool]) -> Numbers:
             records = asked.ask(asking, f"{method}{'-several' if options else ''}", method)
             found[exam.name] = asdict(grade(asking, records))
     return found
+
+
+def _rooms(asked: Asked, folders: Mapping[str, Path], limit: int | None) -> Numbers:
+    """The sets' own names on their kept photos, by set."""
+    asking = exams(folders, "kept", limit)
+    return {exam.name: asdict(grade(exam, asked.ask(exam, DEFAULT_METHOD))) for exam in asking}
 
 
 def _closed_set(asked: Asked, pretrained: Path) -> Numbers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ovs_core.methods import DEFAULT_METHOD
@@ -12,6 +13,7 @@ Numbers = Mapping[str, Any]
 
 QUESTIONS = ("coco a", "coco a, foreground", "coco b", "coco c", "camvid")
 TITLES = ("a", "a, foreground", "b", "c", "CamVid")
+ROOM_TITLES: Mapping[str, str] = MappingProxyType({"nyu": "NYUv2", "msrc": "MSRC"})
 KNOWN_FROM, NOTHING_BELOW = 0.65, 0.005  # IoU
 FALLS = 5
 BEGIN, END = "<!-- begin {name}: from recipes.mini card -->", "<!-- end {name} -->"
@@ -34,6 +36,7 @@ def results(numbers: Numbers) -> str:
         _wording_line(numbers["wording"]),
         _distractor_line(numbers["distractors"]),
         *_class_lines(*(best[name]["classes"] for name in ("coco a", "coco b", "camvid"))),
+        *(_room_line(name, grade) for name, grade in numbers["rooms"].items()),
     ]
     return "\n\n".join([head, _table(lines), "\n".join(f"- {fact}" for fact in facts)])
 
@@ -46,14 +49,17 @@ def held_out_table(numbers: Numbers) -> str:
     return _table([heads, ["---"] * len(heads), *rows])
 
 
-def readme_line(grades: Numbers) -> str:
+def readme_line(grades: Numbers, rooms: Numbers) -> str:
     """The README's sentence about quality."""
     own, everything, streets = (grades[name] for name in ("coco a", "coco b", "camvid"))
-    return (
-        f"NACLIP, mIoU % [95 % interval]: {percents(own['value'])} with a photo's own COCO classes typed + "
-        f"other, {percents(everything['value'])} with all 80 typed + other ({everything['photos']} COCO "
-        f"val2017 photos), {percents(streets['value'])} on CamVid ({streets['photos']} frames)."
-    )
+    parts = [
+        f"{percents(own['value'])} with a photo's own COCO classes typed + other",
+        f"{percents(everything['value'])} with all 80 typed + other "
+        f"({everything['photos']} COCO val2017 photos)",
+        f"{percents(streets['value'])} on CamVid ({streets['photos']} frames)",
+        *(_room(name, grade) for name, grade in rooms.items()),
+    ]
+    return f"NACLIP, mIoU % [95 % interval]: {', '.join(parts)}."
 
 
 def replaced(card: str, name: str, text: str) -> str:
@@ -109,6 +115,17 @@ def _distractor_line(numbers: Numbers) -> str:
         f"**{numbers['count']} absent COCO names** typed beside the photo's own (a): they take {area} % of "
         f"the area; {silent} % of them take no pixel. mIoU {before} becomes {after}, paired difference {gap}."
     )
+
+
+def _room(name: str, grade: Numbers) -> str:
+    title = ROOM_TITLES.get(name, name)
+    return f"{percents(grade['value'])} on {title}'s {len(grade['classes'])} names ({grade['photos']} photos)"
+
+
+def _room_line(name: str, grade: Numbers) -> str:
+    ordered = sorted(grade["classes"].items(), key=lambda one: -one[1])
+    found = ", ".join(f"{one} {100 * iou:.0f}" for one, iou in ordered)
+    return f'**{_room(name, grade)}**, all typed, no "other", every labelled pixel; IoU: {found}.'
 
 
 def _class_lines(

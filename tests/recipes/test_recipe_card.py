@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from recipe_toys import make_msrc
 from training_toys import save_mask, save_photo
 
 from ovs_core.evaluation.run import function_subject
@@ -42,6 +43,7 @@ def numbers():
             "difference": {"value": -0.1, "low": -0.2, "high": 0.01},
         },
         "wording": {"plural": {"kept": {"value": 0.99, "low": 0.9, "high": 1.01}, "classes": 3}},
+        "rooms": {"nyu": score(31, {"floor": 0.85, "bag": 0.0}, 150)},
         "distractors": {
             "count": 20,
             "alone": {"miou_truth": HALF},
@@ -66,13 +68,16 @@ def test_results_hold_every_number(numbers):
     assert "below 0.5): tie." in text
     assert "(IoU from a to b): dog 66 to 6, cat 80 to 79," in text
     assert "sky 90, pole 3." in text
+    assert "**31.0 [30.0, 32.0] on NYUv2's 2 names (150 photos)**" in text
+    assert "IoU: floor 85, bag 0." in text
 
 
 def test_the_readmes_sentence(numbers):
-    line = readme_line(numbers["rules"]["naclip"])
+    line = readme_line(numbers["rules"]["naclip"], numbers["rooms"])
     assert "40.0 [39.0, 41.0] with a photo's own COCO classes" in line
     assert "20.0 [19.0, 21.0] with all 80 typed + other (10 COCO val2017 photos)" in line
     assert "45.0 [44.0, 46.0] on CamVid (7 frames)" in line
+    assert line.endswith("31.0 [30.0, 32.0] on NYUv2's 2 names (150 photos).")
 
 
 def test_unknown_numbers_are_a_dash():
@@ -125,6 +130,7 @@ def test_one_command_measures_everything_and_goes_on_where_it_stopped(tmp_path, 
         "coco": make_val(tmp_path / "coco", names, "val2017"),
         "camvid": make_val(tmp_path / "camvid", ("sky", "road"), "val"),
         "pretrained": tmp_path,
+        "msrc": make_msrc(tmp_path / "msrc"),
     }
     given = ["card", *(f"--data={name}={folder}" for name, folder in folders.items())]
     page = tmp_path / "card.md"
@@ -136,6 +142,7 @@ def test_one_command_measures_everything_and_goes_on_where_it_stopped(tmp_path, 
     content = json.loads((tmp_path / "out" / "card.json").read_text())
     assert set(content["rules"]) == set(card.RULES)
     assert set(content["rules"]["naclip"]) == {"coco a", "coco a, foreground", "coco b", "coco c", "camvid"}
+    assert set(content["rooms"]) == {"msrc"}
     assert set(content["wording"]) == {"synonym", "rarer word", "plural", "adjective"}
     text = (tmp_path / "out" / "results.md").read_text()
     assert text.strip() in page.read_text()
