@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -47,6 +47,11 @@ CROPS = MaskCropPlan(
 )
 
 
+# For a few hundred photos: words to start from, and a weight at which L_cls, a sum over classes, leaves the
+# clipped step something of L_seg.
+CONTEXTS = MvpSegPlan(steps=600, classes_per_step=32, init="words", length=8, cls_weight=0.05)
+
+
 def prompted_plan(method: MethodName) -> PromptedPlan:
     """Crops and steps are the same for ZegCLIP and LDVC, so that tables compare the methods."""
     crops = CropPlan(side=384, short_side=(320, 720), label_stride=4, per_photo=8)
@@ -57,7 +62,7 @@ def prompted_plan(method: MethodName) -> PromptedPlan:
 class HeadPlans:
     """Recipes of the heads."""
 
-    mvp_seg: MvpSegPlan = field(default_factory=MvpSegPlan)
+    mvp_seg: MvpSegPlan = CONTEXTS
     mvp_seg_plus: PlusPlan = field(default_factory=PlusPlan)
     fc_clip: FcClipPlan = field(default_factory=lambda: FcClipPlan(crops=CROPS))
     maft_plus: TuningPlan = field(default_factory=TuningPlan)
@@ -107,7 +112,10 @@ def collect(weights: Path, near_words: Path, heads: Mapping[str, Path], folder: 
 def _mvp_seg(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
     tower, loaded = tower_of_file(weights)
     photos = open_photos(sources.coco, SPLITS[SPLIT], PHOTOS)
-    return train_mvp_seg(tower.vision, loaded.model, tower.sha256, photos, plans.mvp_seg, folder / "mvp_seg")
+    plan = replace(
+        plans.mvp_seg, tau1_scale=round(float(loaded.model.logit_scale.exp()), 3)
+    )  # the tower's own
+    return train_mvp_seg(tower.vision, loaded.model, tower.sha256, photos, plan, folder / "mvp_seg")
 
 
 def _mvp_seg_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
