@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from ovs_core.vocabulary import (
@@ -87,7 +89,7 @@ def test_the_default_background_is_short_and_starts_with_the_word():
     ("typed", "gone"),
     [
         ("dog", set()),
-        ("Sky", {"sky"}),
+        ("Sky", {"sky", "cloud"}),
         ("dog; sky | clouds", {"sky", "cloud"}),  # plural typed
         ("plant; flower", {"plants", "flowers"}),  # singular typed
         ("bushes", {"bush"}),
@@ -97,6 +99,24 @@ def test_the_default_background_is_short_and_starts_with_the_word():
 def test_what_is_typed_leaves_the_default_background(typed, gone):
     other = parse_vocabulary(typed).other
     assert set(default_background()) - set(other) == gone
+
+
+KIN = Path(__file__).parents[1] / "assets" / "vocabularies" / "everything_else_kin.txt"
+
+
+def test_hidden_names_for_the_same_places_go_with_what_is_typed():
+    """Who asks for the sea does not lose it to a hidden "water"; a list of one's own stays as written."""
+    other = parse_vocabulary("cow; sea; wooden desk").other
+    assert {"sea", "water", "river", "desk", "table"}.isdisjoint(other)
+    assert {"sky", "grass", "sand"} <= set(other)
+    assert "sidewalk" not in parse_vocabulary("paths").other
+    assert parse_vocabulary("cow; sea", "water; sky").other == ("water", "sky")
+
+
+def test_every_kin_is_a_hidden_name():
+    lines = [line for line in KIN.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    hidden = {name.strip() for line in lines for name in line.split(":")[1].split(",")}
+    assert hidden <= set(default_background())
 
 
 @pytest.mark.parametrize(

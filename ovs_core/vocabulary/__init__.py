@@ -297,7 +297,24 @@ def background_names(classes: Sequence[Sequence[str]], background: str | None = 
     wanted = (background or "none").strip() or "none"
     if wanted.casefold() == "none":
         return ()
-    return _hidden(default_background() if wanted == "default" else _typed_names(wanted), classes)
+    if wanted != "default":
+        return _hidden(_typed_names(wanted), classes)
+    kin = _kin(classes)
+    return _hidden([name for name in default_background() if name not in kin], classes)
+
+
+def _kin(classes: Sequence[Sequence[str]]) -> frozenset[str]:
+    """Names of our hidden list that would win places of an asked word: water, for who asks for the sea."""
+    lexicon = _lexicon()
+    forms = with_singulars(
+        key for group in classes for name in group for key in comparison_keys(name, lexicon)
+    )
+    found: set[str] = set()
+    for line in (_LISTS / "everything_else_kin.txt").read_text(encoding="utf-8").splitlines():
+        typed, _, hidden = line.partition(":")
+        if not line.startswith("#") and not forms.isdisjoint(map(clean, typed.split(","))):
+            found.update(map(clean, hidden.split(",")))
+    return frozenset(found)
 
 
 def _hidden(names: Iterable[str], asked: Sequence[Sequence[str]]) -> tuple[str, ...]:

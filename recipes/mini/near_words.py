@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ovs_core.training.data import CAMVID_NAMES, SYNONYMS
+from recipes.mini.labelled_sets import DECLARED
 from recipes.mini.words import (
     PHYSICAL_ENTITY,
     Senses,
@@ -38,12 +39,19 @@ def drawn_names(coco: Iterable[str], background: Iterable[str]) -> frozenset[str
     return frozenset(name.lower() for name in names) - TOO_WIDE
 
 
+def unlabelled_names(coco: Iterable[str], background: Iterable[str]) -> frozenset[str]:
+    """Hidden names that no set labels: met only as what other pixels may be ("sea")."""
+    sets = {word for names in DECLARED.values() for words in names.words.values() for word in words}
+    return drawn_names((), background) - drawn_names({*coco, *sets}, ())
+
+
 def nearest_drawn(
     synsets: Synsets,
     senses: Senses,
     tagged: Mapping[str, int],
     drawn: Collection[str],
     known: Collection[str],
+    unlabelled: Collection[str] = (),
 ) -> dict[str, tuple[str, ...]]:
     """For each rare word the drawn names that mean the same, or what it is a kind of, up to two levels up.
 
@@ -56,17 +64,20 @@ def nearest_drawn(
         tagged: from `tagged_senses`.
         drawn: names that may stand in for others.
         known: further names that the tower learnt from photos; they need no help.
+        unlabelled: those of `drawn` that may stand in, but need help themselves.
     """
+    labelled = frozenset(drawn) - frozenset(unlabelled)
     physical = descendants(synsets, PHYSICAL_ENTITY) - descendants(synsets, PERSON)
     table = {}
     for word, offsets in senses.items():
-        if word in drawn or word in known or not _WORD.fullmatch(word):
+        if word in labelled or word in known or not _WORD.fullmatch(word):
             continue
         met = tagged.get(word, 0)
         looked_at = offsets[:met] if met else offsets[:SENSES]
         if met and offsets[0] not in physical:  # mostly said of something no photo shows
             continue
-        found = [name for offset in looked_at for name in _drawn_above(synsets, physical, offset, drawn)]
+        near = labelled if word in unlabelled else drawn
+        found = [name for offset in looked_at for name in _drawn_above(synsets, physical, offset, near)]
         if found:
             table[word] = tuple(dict.fromkeys(found))
     return table
@@ -85,7 +96,9 @@ def write_near_words(
         background: the hidden "everything else" names.
     """
     synsets, senses = read_wordnet(wordnet)
-    table = nearest_drawn(synsets, senses, tagged_senses(wordnet), drawn_names(coco, background), known)
+    coco, background = tuple(coco), tuple(background)
+    drawn, unlabelled = drawn_names(coco, background), unlabelled_names(coco, background)
+    table = nearest_drawn(synsets, senses, tagged_senses(wordnet), drawn, known, unlabelled)
     lines = [f"{word}\t{','.join(near)}\n" for word, near in sorted(table.items())]
     path.write_text(HEAD + "".join(lines), encoding="utf-8")
 
