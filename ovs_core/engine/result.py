@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 from ovs_core.edit.record import Edit, apply_edits
 from ovs_core.evidence.decide import summarise
 from ovs_core.evidence.protocol import Evidence
+from ovs_core.export.detections import to_detections
 from ovs_core.export.files import save_result
 from ovs_core.options import Options, Preset
 from ovs_core.types import ClassSummary, LabelMap, View, Vocabulary
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +95,10 @@ class Result:
         label_map = apply_edits(self.label_map, more, self.confidence)
         classes = summarise(label_map, self.confidence, self.vocabulary)
         return replace(self, label_map=label_map, classes=classes, edits=(*self.edits, *more))
+
+    def detections(self, *, parts: bool = False) -> Detections:
+        """The answer as `supervision.Detections`; see `ovs_core.export.detections.to_detections`."""
+        return to_detections(self, parts=parts)
 
     def save(
         self, folder: str | Path, stem: str | None = None, formats: Iterable[str] = ()
