@@ -17,17 +17,21 @@ from ovs_core.cli import train
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_resnet import attention_pool, pyramid
+from ovs_core.encoders.mini_pyramid import pyramid_channels
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import load_gkc_head
-from ovs_core.methods.gkc.student import GkcHeadConfig, class_logits
+from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig, class_logits
+from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.data import Sample
-from ovs_core.training.fc_clip import MaskSources
+from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.gkc import (
     GkcPlan,
     StudentModel,
     gkc_plan,
+    head_config,
     region_embeddings,
     summed_by_kind,
+    take_decoders,
     train_gkc,
 )
 from ovs_core.training.gkc_lessons import (
@@ -51,6 +55,7 @@ from ovs_core.training.gkc_photos import (
 )
 from ovs_core.training.loop import Schedule, _rate, fit
 from ovs_core.training.losses import Target, draw_from
+from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
 from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import TEMPLATES
 
@@ -185,6 +190,28 @@ def test_embedded_recipe_ends_in_a_file_for_its_tower(coco, tmp_path):
         load_gkc_head(path, "c" * 64)
     with pytest.raises(FileExistsError, match="another recipe"):
         train_gkc(tower, MaskSources(coco), gkc_plan({**SMALL, "steps": 4}), tmp_path / "run")
+
+
+def test_it_may_start_from_the_decoders_of_a_head_that_proposes_masks(coco, tmp_path):
+    tower = toy_tower()
+    sizes = {name: value for name, value in SMALL.items() if name != "losses"}
+    plan = plan_from_json(FcClipPlan(), {**sizes, "points": 16})
+    start = train_fc_clip(tower, MaskSources(coco), plan, tmp_path / "fc_clip")
+    given = load_mask_head(start, tower.sha256).head.state_dict()
+    joint = tower.visual.proj.shape[1]
+    head = GkcHead(head_config(gkc_plan(SMALL), pyramid_channels(tower.visual), joint))
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    take_decoders(head, start, tower.sha256)
+    for name, value in head.state_dict().items():
+        taken = name.startswith(("pixel_decoder.", "mask_decoder."))
+        assert torch.equal(value, given[name] if taken else before[name]), name
+    path = train_gkc(tower, MaskSources(coco), gkc_plan(SMALL), tmp_path / "run", start=start)
+    assert load_gkc_head(path, tower.sha256).seen
+    with pytest.raises(FileExistsError, match="another recipe"):  # the start is part of it
+        train_gkc(tower, MaskSources(coco), gkc_plan(SMALL), tmp_path / "run")
+    other = GkcHeadConfig(PixelDecoderConfig((8, 8, 8, 8), 64, 16, 1), head.config.masks)
+    with pytest.raises(CheckpointError):
+        take_decoders(GkcHead(other), start, tower.sha256)
 
 
 def test_plain_recipe_has_neither_teacher_nor_synonyms(coco, tmp_path):

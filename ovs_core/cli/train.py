@@ -178,8 +178,8 @@ def _prepare_gkc(
     if encoder == "mini":
         plan = gkc_plan(values)
         mask_tower = _mask_tower(place)
-        sources = MaskSources(folders["coco"], folders.get("pets"), folders.get("camvid"))
-        return lambda out: train_gkc(mask_tower, sources, plan, out, processes=place.processes)
+        sources, start = _mask_folders(folders)
+        return lambda out: train_gkc(mask_tower, sources, plan, out, start=start, processes=place.processes)
     photo_plan = gkc_photo_plan(values)
     tower, _ = _tower(encoder, place)
     if tower.resnet is None:
@@ -205,7 +205,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         "maft-plus": _Recipe(_MASK_DATA, ("head", "coco"), (), _prepare_maft_plus, anywhere=True),
         "zegclip": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "zegclip"), anywhere=True),
         "ldvc": _Recipe(_PHOTOS, (), _PHOTOS, partial(_prepare_prompted, "ldvc"), anywhere=True),
-        "gkc": _Recipe(("coco", "pets", "camvid"), ("coco",), (), _prepare_gkc, anywhere=True),
+        "gkc": _Recipe(_MASK_DATA, ("coco",), (), _prepare_gkc, anywhere=True),
     }
 )
 
@@ -230,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=DIR",
         help=f"once per folder; names of {known}; mvp-seg, zegclip and ldvc need one data set, which also "
         "names its split of seen and unseen classes, fc-clip coco, maft-plus coco and head, the folder of "
-        "fc_clip.safetensors, which fc-clip may start from",
+        "fc_clip.safetensors, which fc-clip and gkc may start from",
     )
     add(
         "--out",

@@ -20,11 +20,13 @@ import torch
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
+from ovs_core.checkpoints import load_strict, sha256_of
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.mini_pyramid import dense_map, pyramid_channels, vectors_to_joint_space
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig
+from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.fc_clip import (
     PART,
     WARMUP,
@@ -85,16 +87,35 @@ class GkcPlan:
 
 
 def train_gkc(
-    tower: MaskTower, sources: MaskSources, plan: GkcPlan, out: Path, *, processes: Processes = SINGLE_PROCESS
+    tower: MaskTower,
+    sources: MaskSources,
+    plan: GkcPlan,
+    out: Path,
+    *,
+    start: Path | None = None,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Path:
-    """Train a head on the frozen tower; arguments and errors as in `ovs_core.training.fc_clip.train_fc_clip`.
+    """Train a head on the frozen tower.
+
+    Args:
+        tower: what it learns on.
+        sources: photos.
+        plan: recipe.
+        out: working folder; a stopped run goes on there.
+        start: FC-CLIP's head of this tower and these sizes, whose decoders already propose masks; what names
+            them is learnt anew. None starts as Mask2Former does (the paper). Few photos make few masks.
+        processes: who shares the work.
 
     Returns:
         Path of the head's file, `gkc.safetensors` in `out`.
+
+    Raises:
+        CheckpointError: if `start` is no such head; else as `ovs_core.training.fc_clip.train_fc_clip`.
     """
     processes.shard(range(plan.batch))  # or a sentence now
     with processes.main_process_first():
-        keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256}, out)
+        began = {} if start is None else {"start": sha256_of(start)}
+        keep_recipe(dataclasses.asdict(plan) | {"tower": tower.sha256} | began, out)
     coco = CocoInstances(sources.coco, PART, frozenset(plan.hold_out))
     seen = seen_names(coco, sources.more, tower.text, plan.templates)
     table = read_synonyms()
@@ -103,6 +124,8 @@ def train_gkc(
         crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
     model = StudentModel(head_config(plan, pyramid_channels(tower.visual), words.plain.shape[1]))
+    if start is not None:
+        take_decoders(model.head, start, tower.sha256)
     device = tower.log_scale.device
     model.to(device)
     log.info("%.2f M parameters", sum(p.numel() for p in model.head.parameters()) / 1e6)
@@ -129,6 +152,19 @@ def train_gkc(
     trained = TrainedGkc(model.head.eval(), tower.sha256, said_names(words, plan.losses), training=training)
     with processes.main_process_first():
         return save_gkc_head(trained, out / FILE) if processes.first else out / FILE
+
+
+def take_decoders(head: GkcHead, start: Path, tower: str) -> None:
+    """Give a head the pixel and mask decoder of FC-CLIP's.
+
+    Raises:
+        CheckpointError: if the file is no head of FC-CLIP for this tower, or of other sizes.
+    """
+    given = load_mask_head(start, tower, method="fc_clip").head.state_dict()
+    parts = ("pixel_decoder.", "mask_decoder.")
+    kept = {name: value for name, value in head.state_dict().items() if not name.startswith(parts)}
+    shared = {name: given[name] for name in head.state_dict() if name not in kept and name in given}
+    load_strict(head, {**kept, **shared}, source=str(start))
 
 
 class StudentModel(nn.Module):

@@ -140,7 +140,9 @@ def _maft_plus(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) 
 
 
 def _gkc(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
-    return train_gkc(_mask_tower(weights), _mask_sources(sources, plans), plans.gkc, folder / "gkc")
+    start = folder / "fc_clip" / "fc_clip.safetensors"
+    tower, photos = _mask_tower(weights), _mask_sources(sources, plans)
+    return train_gkc(tower, photos, plans.gkc, folder / "gkc", start=start)
 
 
 def _mask_tower(weights: Path) -> MaskTower:

@@ -8,8 +8,10 @@ from instance_toys import SMALL_HEAD, make_instances, toy_tower
 from recipe_toys import make_msrc
 from training_toys import save_mask, save_photo
 
+from ovs_core.methods.gkc.head_file import load_gkc_head
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
+from ovs_core.training.gkc import gkc_plan, train_gkc
 from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
 from ovs_core.types import IGNORE
 from recipes.mini.labelled import LabelledNames
@@ -74,3 +76,16 @@ def test_a_head_learns_the_names_of_materials_too(tmp_path):
     drawn = {learnt[number] for number in np.unique(kept[kept >= 0])}
     assert "grass" in drawn
     assert torch.isfinite(next(head.head.parameters())).all()
+
+
+def test_gkc_says_the_words_of_every_set(tmp_path):
+    """Crops name what all sets name; its words were COCO's alone once."""
+    more = segment_sources({"msrc": make_msrc(tmp_path / "msrc")}, frozenset({"zebra"}))
+    crops = {"count": 6, "side": 64, "short_side": [64, 72], "pastes": 0, "shares": [["msrc", 1.0]]}
+    plan = gkc_plan(
+        {**SMALL_HEAD, "crops": crops, "steps": 2, "batch": 2, "losses": {"points": 16, "grounding": 0}}
+    )
+    sources = MaskSources(make_instances(tmp_path / "coco"), more=more)
+    tower = toy_tower()
+    head = load_gkc_head(train_gkc(tower, sources, plan, tmp_path / "out"), tower.sha256)
+    assert {"dog", "grass", "sky"} <= head.seen
