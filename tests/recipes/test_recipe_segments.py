@@ -82,9 +82,9 @@ def test_gkc_says_the_words_of_every_set(tmp_path):
     """Crops name what all sets name; its words were COCO's alone once."""
     more = segment_sources({"msrc": make_msrc(tmp_path / "msrc")}, frozenset({"zebra"}))
     crops = {"count": 6, "side": 64, "short_side": [64, 72], "pastes": 0, "shares": [["msrc", 1.0]]}
-    plan = gkc_plan(
-        {**SMALL_HEAD, "crops": crops, "steps": 2, "batch": 2, "losses": {"points": 16, "grounding": 0}}
-    )
+    sizes = {name: value for name, value in SMALL_HEAD.items() if name != "points"}
+    losses = {"points": 16, "grounding": 0}
+    plan = gkc_plan({**sizes, "crops": crops, "steps": 2, "batch": 2, "losses": losses})
     sources = MaskSources(make_instances(tmp_path / "coco"), more=more)
     tower = toy_tower()
     head = load_gkc_head(train_gkc(tower, sources, plan, tmp_path / "out"), tower.sha256)

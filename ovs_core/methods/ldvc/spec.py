@@ -1,4 +1,4 @@
-"""LDVC and ZegCLIP as menus see them; a head ships for the embedded model, others are for users to train."""
+"""LDVC and ZegCLIP as menus see them; nobody publishes a head yet: each waits for one that a user trains."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def _spec(
         PRESETS,
         options,
         views,
-        HeadFormat(KIND, partial(_read, name), MappingProxyType({"mini": f"mini-{name}"}), named=True),
+        HeadFormat(KIND, partial(_read, name), named=True),
         own_frame=True,
         calibrate=calibrate_seen,
     )
