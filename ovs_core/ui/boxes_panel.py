@@ -7,7 +7,9 @@ from typing import Any
 import gradio as gr
 
 from ovs_core.image import read_photo
+from ovs_core.ui.asking import PHOTO_GONE
 from ovs_core.ui.boxes import DrawnBox, boxes_html, drawn_box, read_corners, with_box
+from ovs_core.ui.guard import NO_FILE
 from ovs_core.ui.pictures import base_picture, photo_field
 from ovs_core.ui.runs import STATE_SECONDS
 from ovs_core.ui.surface import BOX, Mark, drawing_surface, drawn, surface_html
@@ -47,13 +49,14 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
                 surface = drawing_surface("box-surface")
             with gr.Column(scale=5, min_width=280):
                 where = gr.Radio([HERE, ELSEWHERE], value=HERE, label="Draw on", elem_id="box-where")
-                other = photo_field(
-                    label="Another photo",
-                    sources=["upload", "clipboard"],
-                    height=140,
-                    visible=False,
-                    elem_id="box-photo",
-                )
+                # Shown and hidden as a whole: gradio makes a field that it changes anew, as one of its own.
+                with gr.Column(visible=False, min_width=280) as elsewhere:
+                    other = photo_field(
+                        label="Another photo",
+                        sources=["upload", "clipboard"],
+                        height=140,
+                        elem_id="box-photo",
+                    )
                 kind = gr.Radio([FIND, AVOID], value=FIND, label="What the box shows", elem_id="box-kind")
                 name = gr.Textbox(
                     label="Name (may stay empty)", max_lines=1, max_length=200, elem_id="box-name"
@@ -73,7 +76,7 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
 
     def refresh(where: str, photo: str | None, other: str | None, boxes: tuple[DrawnBox, ...]) -> list[Any]:
         path = photo if where == HERE else other
-        shown, said, source = "", NO_PHOTO, None
+        shown, said, source = "", NO_PHOTO if path is None else PHOTO_GONE, None
         if path:
             try:
                 shown, size = box_surface(path, boxes)
@@ -89,6 +92,8 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
         ]
 
     def changed(source: Source, photo: str | None, boxes: tuple[DrawnBox, ...]) -> list[Any]:
+        if photo == NO_FILE:
+            raise gr.Error(PHOTO_GONE)
         return [boxes, "" if source is None else box_surface(source[0], boxes)[0], boxes_html(boxes, photo)]
 
     def write_corners(source: Source, event: gr.EventData) -> Any:
@@ -108,6 +113,8 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
         kind: str,
     ) -> list[Any]:
         try:
+            if photo == NO_FILE:
+                raise ValueError(PHOTO_GONE)
             called = OTHER_NAME if kind == AVOID else name or ""
             boxes = with_box(boxes, drawn_box(source and source[0], read_corners(text), called))
         except ValueError as error:
@@ -126,7 +133,7 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
         [area.expand, where.change, photo.change, other.change],
         refresh,
         [where, photo, other, boxes],
-        [other, surface, source, note, listed],
+        [elsewhere, surface, source, note, listed],
         **quiet,
     )
     kept = [boxes, surface, listed]

@@ -168,7 +168,8 @@ def shows_secret(web: httpx.Client, text: str) -> bool:
 
 
 def with_photo(page: Any) -> list[Any]:
-    return [f for f in page.fns.values() if any(map(is_photo, f.inputs))]
+    """Endpoints that take a photo; what runs in the browser alone has no code here to open one."""
+    return [f for f in page.fns.values() if f.fn is not None and any(map(is_photo, f.inputs))]
 
 
 def test_the_walk_meets_every_endpoint_that_takes_a_photo(page: Any) -> None:
