@@ -249,7 +249,9 @@ def test_broken_photos_are_named_skipped_and_counted(photos, tmp_path, capsys):
     assert len(lines) == 3
     assert lines[0].startswith(f"Skipped {photos / 'aa.png'}: ")
     assert lines[1].startswith(f"Skipped {photos / 'cut.jpg'}: ")
-    assert lines[2] == "2 of 4 photos could not be done."
+    listed = tmp_path / "out" / "failed.txt"
+    assert lines[2] == f"2 of 4 photos could not be done; they are listed in {listed}."
+    assert len(listed.read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_a_photo_that_does_not_fit_is_skipped(photos, tmp_path, capsys):
@@ -267,7 +269,7 @@ def test_missing_weights_end_the_run_with_one_line(photos, tmp_path, capsys):
 def test_ctrl_c_ends_cleanly(photos, tmp_path, capsys):
     engine = StandIn(trouble=KeyboardInterrupt(), after=1)
     assert run(photos, "--classes", "dog", "--out", tmp_path / "out", engine=engine)[0] == 130
-    assert capsys.readouterr().err == "Stopped; 1 of 2 photos are done.\n"
+    assert capsys.readouterr().err == "Stopped; 1 of 2 photos are done. --resume goes on from there.\n"
     assert len(names(tmp_path / "out")) == 3
 
 

@@ -66,7 +66,7 @@ def test_clicks_and_buttons_put_it_right_and_files_are_as_shown(
     expect(page.locator("#classes-table")).to_contain_text("meadow")
     expect(page.locator("#summary")).to_contain_text("meadow")
     after = np.array(Image.open(saved(page, "labels", tmp_path)))
-    assert (after[:4, :4] == 2).all()
+    assert (after[:3, :3] == 2).all()  # a disc of 3 pixels round the pixel in the corner
     assert not np.array_equal(before, after)
     report = json.loads(saved(page, "json", tmp_path).read_text())
     assert [edit["edit"] for edit in report["edits"]] == ["brush", "rename"]
