@@ -42,7 +42,7 @@ MAY_SEE = {
     "refine": VALUES | {"evidence"},
     "render": EVIDENCE | {"metrics"},  # kinds of errors have one colour everywhere
     "edit": GROUND | {"vocabulary"},
-    "export": EVIDENCE | {"vocabulary", "render", "edit"},
+    "export": EVIDENCE | {"vocabulary", "render", "edit", "metrics"},  # connected parts
     "labelled": GROUND | {"image", "vocabulary", "render"},  # of render, the palette
     "engine": MODELS | {"render", "edit", "export"},  # a class has one colour everywhere; Result.save
     "evaluation": ANSWERS | MEASURING,
