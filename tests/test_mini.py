@@ -142,6 +142,7 @@ def test_shipped_architecture_fits_its_heads_and_words():
         "voc_names": 21,
         "upsampling": True,
         "detector_names": 80,
+        "material_names": 32,
     }
     assert config["text_cfg"]["width"] == config["embed_dim"]  # the token table starts in the joint space
     assert config["vision_cfg"]["width"] >= config["embed_dim"]  # a token has room for a word

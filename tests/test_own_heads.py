@@ -6,7 +6,14 @@ from types import MappingProxyType
 
 import pytest
 import torch
-from head_toys import HEADS, PRESET, WORDS, declared, toy_contexts, toy_head, toy_model, toy_spec
+from head_toys import (
+    HEAD_FILES,
+    PRESET,
+    WORDS,
+    declared,
+    toy_spec,
+    write_toy_heads,
+)
 from instance_toys import SHA
 from official_files import entry, write_catalogue
 from safetensors.torch import save_file
@@ -21,7 +28,6 @@ from ovs_core.engine import Request, Result
 from ovs_core.engine.menus import why_not
 from ovs_core.methods import METHODS
 from ovs_core.methods.heads import add_head, describe_head, own_heads
-from ovs_core.methods.mask_classification.head_file import save_mask_head
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts, save_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
 
@@ -119,25 +125,21 @@ def test_a_head_added_again_replaces_the_first(engine, store, encoders, file, tm
     assert add_head(store, store.folder / "heads" / NAME, METHODS, encoders) == store.folder / "heads" / NAME
 
 
-@pytest.mark.parametrize("method", HEADS)
+@pytest.mark.parametrize("method", HEAD_FILES)
 def test_ones_own_head_goes_before_the_one_that_is_shipped(make_engine, tmp_path, method):
     root = write_catalogue(
-        tmp_path / "root", *(entry(name, f"mini/{name}.safetensors", page="") for name in HEADS)
+        tmp_path / "root", *(entry(name, f"mini/{name}.safetensors", page="") for name in HEAD_FILES)
     )
     (root / "mini").mkdir()
-    visual, paths = toy_model().visual, {}
-    for kind, folder in ((1, root / "mini"), (2, tmp_path)):
-        paths[kind] = folder / f"{method}.safetensors"
-        if method == "mvp_seg":
-            save_contexts(toy_contexts(seed=kind), paths[kind])
-        else:
-            save_mask_head(toy_head(method, visual, seed=kind), paths[kind])
+    (tmp_path / "again").mkdir()
+    write_toy_heads(root / "mini")
+    write_toy_heads(tmp_path / "again", again=1)
     engine = make_engine(encoders={"mini": toy_spec()})
     engine.store = WeightStore(weights_dir=tmp_path / "mine", root=root)
     shipped = ask(engine, method, "mini")
     own = engine.store.folder / "heads" / f"{method}-{SHA[:16]}.safetensors"
     own.parent.mkdir(parents=True)
-    own.write_bytes(paths[2].read_bytes())
+    own.write_bytes((tmp_path / "again" / f"{method}.safetensors").read_bytes())
     mine = ask(engine, method, "mini")
     assert set(shipped.weights) == {"toy.safetensors", f"{method}.safetensors"}
     assert set(mine.weights) == {"toy.safetensors", own.name}
