@@ -60,7 +60,7 @@ def test_a_photo_of_a_kind_that_cannot_be_read_is_named_and_counted(engine, fold
     assert sources == {"a": "a.jpg"}
     assert [line.split(":")[0] for line in said] == [
         *(f"Skipped {folder / name}" for name in ("b.heic", "c.CR2", "d.jxl", "e.psd")),
-        "4 of 5 photos could not be done.",
+        f"4 of 5 photos could not be done; they are listed in {folder.parent / 'out' / 'failed.txt'}.",
     ]
 
 

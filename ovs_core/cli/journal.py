@@ -83,8 +83,10 @@ def is_whole(
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file; "" for one that cannot be read, which is said when it is tried."""
+    """SHA-256 of a file; "" for one that cannot be read, or is a pipe, which is said when it is tried."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return ""
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return ""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ovs_core.cli.journal import NAME as JOURNAL
 from ovs_core.export.names import photo_stem
 from ovs_core.image.picture_kinds import HEAD_BYTES, PICTURE_ENDINGS, looks_like_picture
 
@@ -149,10 +150,10 @@ def _taken(file: Path, folder: Path, names: frozenset[Path], left_out: _LeftOut)
     if name in _JUNK or name.startswith("._"):
         return False
     title = file.relative_to(folder).as_posix()
-    if name.startswith("."):
-        left_out.hidden.append(title)
-    elif _is_own(file, names):
+    if name == JOURNAL or _is_own(file, names):
         left_out.written_here.append(title)
+    elif name.startswith("."):
+        left_out.hidden.append(title)
     elif file.suffix.lower() in PICTURE_ENDINGS or looks_like_picture(_head(file)):
         return True
     else:
