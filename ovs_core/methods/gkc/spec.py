@@ -1,4 +1,4 @@
-"""GKC as menus see it; a head ships for the embedded model, others are for users to train."""
+"""GKC as menus see it; nobody publishes a head, so it is there for those who train one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SPECS = (
         PRESETS,
         MASK_OPTIONS,
         GKC_VIEWS,
-        HeadFormat(KIND, load_gkc_head, MappingProxyType({"mini": "mini-gkc"})),
+        HeadFormat(KIND, load_gkc_head),
         reads="pyramid",
         masks=True,
         own_frame=True,
