@@ -27,12 +27,14 @@ from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.gkc import (
     GkcPlan,
     StudentModel,
+    dense_of_crops,
     gkc_plan,
     head_config,
     region_embeddings,
     summed_by_kind,
     take_decoders,
     train_gkc,
+    unit_cells,
 )
 from ovs_core.training.gkc_lessons import (
     Words,
@@ -44,7 +46,7 @@ from ovs_core.training.gkc_lessons import (
     read_captions,
     some_nouns,
 )
-from ovs_core.training.gkc_model import GkcLossPlan, batch_losses
+from ovs_core.training.gkc_model import GkcLossPlan, Said, batch_losses, own_mask_distillation
 from ovs_core.training.gkc_photos import (
     GkcPhotoPlan,
     ResNetTower,
@@ -228,10 +230,26 @@ def test_teacher_of_the_embedded_tower_is_its_own_dense_map():
     channels = tower.visual.conv1.mix.out_channels
     maps = torch.randn(1, channels + 5, 4, 6, generator=torch.Generator().manual_seed(0))
     whole = [Target(torch.tensor([0]), torch.ones(1, 64, 96))]
-    [region] = region_embeddings(tower.visual, maps, whole)
-    [again] = region_embeddings(tower.visual, maps[:, :channels], whole)
+    dense, same = (dense_of_crops(tower.visual, one) for one in (maps, maps[:, :channels]))
+    [region] = region_embeddings(tower.visual, dense, whole)
+    [again] = region_embeddings(tower.visual, same, whole)
+    cells = unit_cells(tower.visual, dense)
+    assert cells.shape == (1, region.shape[1], 4, 6)
+    torch.testing.assert_close(cells.norm(dim=1), torch.ones(1, 4, 6))
     assert region.shape[0] == 1
     torch.testing.assert_close(region, again)  # what follows the patches is not looked at
+
+
+def test_distillation_of_own_masks_by_hand():
+    # Two masks on 1 x 2 cells: the first covers the left cell, the second none. Only the first is taught.
+    masks = torch.tensor([[[[9.0, -9.0]], [[-9.0, -9.0]]]])  # (1, 2, 1, 2)
+    dense = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # left cell (1, 0), right cell (0, 1)
+    embedded = torch.tensor([[[0.0, 2.0], [5.0, 5.0]]])
+    loss = own_mask_distillation(Said(embedded, embedded, masks), dense, GkcLossPlan(own_masks=10.0))
+    assert loss.value.item() == pytest.approx(10 * 2.0)  # |(0, 1) - (1, 0)|^2 = 2
+    assert loss.weight.item() == 1
+    nowhere = own_mask_distillation(Said(embedded, embedded, masks - 99), dense, GkcLossPlan(own_masks=1.0))
+    assert (nowhere.value.item(), nowhere.weight.item()) == (0, 0)
 
 
 def test_recipes_refuse_unknown_settings():

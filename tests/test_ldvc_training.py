@@ -12,7 +12,13 @@ from safetensors.torch import load_file
 from split_world import TOY, make_world
 from zegclip_tensors import DATA, close, weights
 
-from ovs_core.decoders.semantic_decoder import SemanticDecoder, SemanticDecoderConfig
+from ovs_core.decoders.route_attention import RouteConfig
+from ovs_core.decoders.semantic_decoder import (
+    SemanticDecoder,
+    SemanticDecoderConfig,
+    init_decoder,
+    start_at_text,
+)
 from ovs_core.encoders.clip_vit import tokens_and_taps
 from ovs_core.encoders.text import text_tower
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, load_prompted_head
@@ -109,6 +115,34 @@ def test_pictures_without_a_class_still_push_down():
     assert (sums.pairs.item(), sums.dice.item()) == (0, 0)
     sum(weighted(sums, sums.pairs).values()).backward()
     assert (logits.grad > 0).all()
+
+
+@pytest.mark.parametrize("queries", ["visual", "class"])
+def test_a_decoder_that_starts_at_the_text_scores_as_clip_does(queries):
+    # Channels of every vector sum to 0, so layer norms only change lengths.
+    generator = torch.Generator().manual_seed(0)
+    dense, text = torch.randn(2, 64, 5, 7, generator=generator), torch.randn(3, 64, generator=generator)
+    dense, text = (F.normalize(one - one.mean(dim=1, keepdim=True), dim=1) for one in (dense, text))
+    route = RouteConfig(2, 2) if queries == "visual" else None
+    decoder = SemanticDecoder(SemanticDecoderConfig(64, queries, 3, 8, 128, route=route)).eval()
+    init_decoder(decoder, generator)
+    start_at_text(decoder, scale=20.0, cosine=0.3)
+    whole = F.normalize(torch.randn(2, 64, generator=generator), dim=1)
+    scores = decoder(dense, whole, text).scores
+    expected = 20 * (torch.einsum("bdhw,sd->bshw", dense, text) - 0.3)
+    torch.testing.assert_close(scores, expected, atol=2e-3, rtol=0)  # eps of the norms
+    loss = decoder.train()(dense, whole, text).scores.square().mean()
+    loss.backward()
+    assert all(block.cross.q.weight.grad.abs().max() > 0 for block in decoder.blocks[-1:])
+
+
+def test_only_attention_of_several_blocks_starts_at_the_text():
+    for config in (
+        SemanticDecoderConfig(64, layers=1),
+        SemanticDecoderConfig(64, readout="dot"),
+    ):
+        with pytest.raises(ValueError, match="start at the text"):
+            start_at_text(SemanticDecoder(config), 20.0, 0.3)
 
 
 # Splits, photos and crops.

@@ -230,3 +230,45 @@ def init_decoder(decoder: nn.Module, generator: torch.Generator) -> None:
             elif isinstance(module, nn.LayerNorm):
                 nn.init.ones_(module.weight)
                 nn.init.zeros_(module.bias)
+
+
+def start_at_text(decoder: SemanticDecoder, scale: float, cosine: float) -> None:
+    """Make the scores of a decoder with start values those of CLIP: scale * (cos(patch, class) - cosine).
+
+    For few steps (this project's; ZegCLIP starts at random): the descriptor passes T on, queries and keys of
+    every block are multiples of the identity, every residual ends in a layer of zeros, and the biases along
+    (1, .., 1), to which a layer norm leaves nothing, multiply to the constant. Up to the layer norm, which
+    takes the mean of a query's channels off.
+
+    Args:
+        decoder: of `init_decoder`; at least 2 blocks, or its queries never pass a layer norm.
+        scale: of the cosine, e.g. the tower's own logit scale.
+        cosine: at which a class is as probable as not.
+
+    Raises:
+        ValueError: if the decoder has one block, or scores that are not attention.
+    """
+    config = decoder.config
+    if config.layers < 2 or config.readout != "attn":
+        raise ValueError("only scores that are attention, of 2 blocks or more, can start at the text")
+    width = config.width
+    per_product = scale * config.heads * (width / config.heads) ** 0.5  # logits are a mean over heads
+    identity = torch.eye(width)
+    with torch.no_grad():
+        decoder.descriptor.linear.weight.copy_(torch.cat([torch.zeros(width, width), identity], dim=1))
+        for number, block in enumerate(cast("Iterable[SemanticBlock]", decoder.blocks)):
+            normalised = number > 0 or block.route is not None
+            length = width**0.5 if normalised else 1.0  # of a query
+            factor = (per_product / length) ** 0.5
+            block.cross.q.weight.copy_(factor * identity)
+            block.cross.k.weight.copy_(factor * identity)
+            block.cross.q.bias.fill_(_SMALL)  # what a memory has along (1, .., 1) is multiplied by this
+            block.cross.k.bias.fill_(-per_product * cosine / (width * _SMALL))
+            residuals = [block.cross.proj, block.linear2]
+            if block.route is not None:
+                residuals.append(block.route.proj)
+            for last in residuals:
+                last.weight.zero_()
+
+
+_SMALL = 0.1

@@ -69,7 +69,9 @@ class GkcPlan:
     """
 
     crops: MaskCropPlan = field(default_factory=MaskCropPlan)
-    losses: GkcLossPlan = field(default_factory=lambda: GkcLossPlan(points=1024, grounding=0.0))
+    losses: GkcLossPlan = field(
+        default_factory=lambda: GkcLossPlan(points=1024, grounding=0.0, own_masks=10.0)
+    )
     width: int = 96
     queries: int = 50
     pixel_layers: int = 1
@@ -136,9 +138,12 @@ def train_gkc(
         shard = processes.shard(rows)
         maps = [level.to(device) for level in crops.maps(shard)]
         targets = [target.to(device) for target in crops.targets(shard)]
-        regions = region_embeddings(tower.visual, maps[2], targets)
+        dense = dense_of_crops(tower.visual, maps[2])
+        regions = region_embeddings(tower.visual, dense, targets)
         every = plan.losses.pooling is not None
         lesson = make_lesson(words, targets, regions, plan.losses.sampling, rng, every_name=every)
+        if plan.losses.own_masks:
+            lesson = dataclasses.replace(lesson, dense=unit_cells(tower.visual, dense))
         part = BatchPart(crops.mask_counts(rows), processes.shard(range(len(rows))))
         losses = batch_losses(model.head, model.projections, maps, lesson, plan.losses, draw, part=part)
         return summed_by_kind(parts_of(losses, processes))
@@ -183,19 +188,35 @@ class StudentModel(nn.Module):
 
 
 @torch.no_grad()
-def region_embeddings(visual: VisionTransformer, sixteenth: Tensor, targets: list[Target]) -> list[Tensor]:
+def dense_of_crops(visual: VisionTransformer, sixteenth: Tensor) -> Tensor:
+    """What leaves the frozen embedded tower, (B, C, h, w), for its maps at stride 16.
+
+    These begin with the stem's patches; the rest is not looked at.
+    """
+    return dense_map(visual, sixteenth[:, : visual.conv1.mix.out_channels])
+
+
+@torch.no_grad()
+def region_embeddings(visual: VisionTransformer, dense: Tensor, targets: list[Target]) -> list[Tensor]:
     """What the frozen embedded tower makes of each true mask's region, (n, D) each.
 
     Args:
         visual: the tower.
-        sixteenth: its maps at stride 16, which begin with the stem's patches, (B, C, h, w).
+        dense: of `dense_of_crops`.
         targets: masks.
     """
-    dense = dense_map(visual, sixteenth[:, : visual.conv1.mix.out_channels])
     return [
         vectors_to_joint_space(visual, pooled_regions(own, target.masks)).float()
         for own, target in zip(dense, targets, strict=True)
     ]
+
+
+@torch.no_grad()
+def unit_cells(visual: VisionTransformer, dense: Tensor) -> Tensor:
+    """The same of every cell of a dense map (B, C, h, w), unit, (B, D, h, w)."""
+    cells = vectors_to_joint_space(visual, dense.flatten(2).transpose(1, 2)).float()
+    unit = torch.nn.functional.normalize(cells, dim=2).transpose(1, 2)
+    return unit.reshape(len(dense), -1, dense.shape[2], dense.shape[3])
 
 
 def head_config(plan: GkcPlan, inputs: tuple[int, int, int, int], joint: int) -> GkcHeadConfig:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovs_core.decoders.mask_pooling import resize_masks
 from ovs_core.methods.gkc.student import GkcHead, class_logits, name_logits
 from ovs_core.training.gkc_losses import (
     GROUNDED_REGIONS,
@@ -60,6 +61,8 @@ class GkcLossPlan:
         distillation: weight of the plain term of distillation.
         structure: weight of its structure term.
         structure_form: the code's or the paper's.
+        own_masks: weight of distillation of all masks that the student proposes, labelled or not, into what
+            is compared with names. Not in the paper, which has 118,000 labelled photos.
         sampling: how a region's word is drawn.
         pooling: pool all synonyms of all classes in the plain class loss; None says plain names alone.
     """
@@ -75,6 +78,7 @@ class GkcLossPlan:
     distillation: float = 2.0
     structure: float = 2.0
     structure_form: StructureForm = "code"
+    own_masks: float = 0.0
     sampling: Sampling = "thresholded"
     pooling: Pooling | None = None
 
@@ -109,6 +113,8 @@ class Lesson:
         words: row of the word that is used for each true mask, (n, D) each.
         teacher: what frozen CLIP makes of each true mask's region, (n, D) each; None leaves distillation out.
         captions: rows of nouns of each picture's caption, (w, D) each; None leaves grounding out.
+        dense: what frozen CLIP makes of every cell, unit in the joint space, (B, D, h, w); None leaves the
+            distillation of the student's own masks out.
     """
 
     targets: Sequence[Target]
@@ -119,6 +125,7 @@ class Lesson:
     words: Sequence[Tensor] = ()
     teacher: Sequence[Tensor] | None = None
     captions: Sequence[Tensor] | None = None
+    dense: Tensor | None = None
 
 
 Matched = Sequence[tuple[Tensor, Tensor]]
@@ -216,6 +223,8 @@ def prediction_losses(
         )
     if lesson.teacher is not None and (plan.distillation or plan.structure):
         losses |= _distilled(said, matched, lesson, gamma, plan, generator)
+    if plan.own_masks and lesson.dense is not None:
+        losses["loss_own_masks"] = own_mask_distillation(said, lesson.dense, plan)
     if plan.grounding and lesson.captions is not None:
         losses["loss_grounding"] = _grounded(said, matched, lesson.captions, head.logit_scale, plan)
     return losses
@@ -297,6 +306,18 @@ def _distilled(
         "loss_kd": Mean(plan.distillation * found.plain, gamma.new_tensor(float(sum(counts)))),
         "loss_text_kd": Mean(plan.structure * found.structure, gamma.new_tensor(float(pairs))),
     }
+
+
+def own_mask_distillation(said: Said, dense: Tensor, plan: GkcLossPlan) -> Mean:
+    """Mean over masks that are somewhere of |v - c|^2, c what the teacher sees inside the mask."""
+    size = (dense.shape[2], dense.shape[3])
+    inside = resize_masks(said.masks.detach(), size).sigmoid()  # (B, N, h, w)
+    inside = torch.where(inside < 0.5, 0.0, inside).flatten(2)
+    seen = F.normalize(inside @ dense.flatten(2).transpose(1, 2), dim=2)  # (B, N, D)
+    somewhere = inside.sum(dim=2) > 0
+    distance = (F.normalize(said.embedded, dim=2) - seen).square().sum(dim=2)[somewhere]
+    number = distance.new_tensor(float(len(distance)))
+    return Mean(plan.own_masks * distance.sum() / number.clamp(min=1), number)
 
 
 def _grounded(

@@ -31,7 +31,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ovs_core.decoders.route_attention import RouteConfig
-from ovs_core.decoders.semantic_decoder import Decoded, Readout, SemanticDecoderConfig
+from ovs_core.decoders.semantic_decoder import Decoded, Readout, SemanticDecoderConfig, start_at_text
 from ovs_core.encoders.clip_vit import VisionEncoder, tokens_and_taps
 from ovs_core.encoders.deep_prompts import LanguagePrompts, VisualPrompts
 from ovs_core.encoders.prompts import Tokenizer, clip_tokenizer, fill
@@ -78,6 +78,9 @@ class PromptedPlan:
         language_prompts: learn prompts in the text tower (LDVC); False embeds names in `template` once.
         template: what language prompts start from, and what names are put into without them.
         readout: what scores are.
+        start_scale: scores start as this times (cosine of patch and class, less `start_cosine`), as CLIP's;
+            0 starts the decoder at random, as ZegCLIP does. For towers whose patches agree with text.
+        start_cosine: see `start_scale`.
         aux_block: block of the tower whose tokens are added to the dense features; None for none.
         double_class_token: as ZegCLIP's code has it.
         colours: what is subtracted from pixels and divided by: the tower's own, or ImageNet's as ZegCLIP has.
@@ -105,6 +108,8 @@ class PromptedPlan:
     language_prompts: bool = True
     template: str = "a photo of a {}"
     readout: Readout = "attn"
+    start_scale: float = 0.0
+    start_cosine: float = 0.3
     aux_block: int | None = None
     double_class_token: bool = True
     colours: Colours = "tower"
@@ -182,6 +187,8 @@ class Learner(nn.Module):
         config = HeadConfig(decoder, width, plan.deep, plan.aux_block)
         self.taps = config.taps(blocks)
         self.head = new_head(config, plan.seed)
+        if plan.start_scale:
+            start_at_text(self.head.decoder, plan.start_scale, plan.start_cosine)
         generator = torch.Generator().manual_seed(plan.seed + 1)
         patch = visual.patch_size[0] if isinstance(visual.patch_size, tuple) else visual.patch_size
         bound = (6 / (3 * patch * patch + width)) ** 0.5  # VPT's start values
