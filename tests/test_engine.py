@@ -4,7 +4,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel, build_op
 from ovs_core.encoders.towers import ENCODERS, build_tower
 from ovs_core.engine import Engine, NotEnoughMemory, Progress, Request, Result
 from ovs_core.engine.memory import SMALLEST_WINDOW
+from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods import METHODS
 from ovs_core.options import MULTI_SCALE, Preset
 from ovs_core.refine import REFINERS
@@ -324,6 +325,45 @@ class TestProgressAndCancel:
         *_, again = engine.run(request(preset=WINDOWS))
         *_, fresh = make_engine().run(request(preset=WINDOWS))
         assert same(again, fresh)
+
+    def test_cancel_while_labels_are_made_stops_at_the_next_tile(self, make_engine):
+        """The rule that labels go through sets the wish itself, and counts how often it is asked after."""
+        cancel, tiles = threading.Event(), []
+
+        @dataclass(frozen=True, eq=False)
+        class Stopping(ScoreMap):
+            def decide(self, scale, size, cancel=None):
+                for tile in super().decide(scale, size, cancel):
+                    tiles.append(tile)
+                    assert cancel is not None, "labels are made without a way to stop them"
+                    cancel.set()
+                    yield tile
+
+        def stopping(evidence, options):
+            return Stopping(evidence.rows, evidence.vocabulary, evidence.image_size)
+
+        methods = {**METHODS, "naclip": replace(METHODS["naclip"], calibrate=stopping)}
+        photo = random_photo(600, 900)
+        with pytest.raises(Cancelled):
+            list(make_engine(methods=methods).run(request(photo=photo), cancel))
+        assert len(tiles) == 1
+        plain = make_engine().segment(photo, WORDS, options=WHOLE.options)
+        assert sum(1 for _ in plain.evidence.decide(1.0, (600, 900))) > 1
+
+    def test_a_smaller_map_is_that_of_relabel(self, engine):
+        photo = random_photo(96, 160)
+        *_, small = engine.run(request(photo=photo, side=80))
+        *_, whole = engine.run(request(photo=photo))
+        assert small.labels.shape == small.image.shape[:2] == (48, 80)
+        assert small.photo_size == (96, 160)
+        assert same(small, engine.relabel(whole, size=(48, 80)))
+        again = engine.relabel(small, size=small.photo_size)
+        assert same(again, whole)
+        assert np.array_equal(again.image, whole.image)
+        assert again.photo is None
+        *_, unchanged = engine.run(request(photo=photo, side=500))
+        assert unchanged.photo is None
+        assert same(unchanged, whole)
 
     def test_cancel_between_methods(self, engine):
         cancel = threading.Event()

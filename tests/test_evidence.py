@@ -1,13 +1,17 @@
 import math
+import threading
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hand_made import make_proposals
 
+from ovs_core.devices import Cancelled
 from ovs_core.evidence import sampling
 from ovs_core.evidence import score_map as score_maps
 from ovs_core.evidence.decide import class_probabilities, decide, margin, summarise
+from ovs_core.evidence.relabelled import Relabelled
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.types import LabelClass, LabelMap, Vocabulary
 
@@ -46,6 +50,28 @@ def test_one_pixel_worked_by_hand():
     assert margin(score_map, 10.0)[0, 0] == pytest.approx((math.e**3 - math.e**2) / total, rel=1e-5)
     expected = [math.e**2 / total, math.e**3 / total, math.e / total]
     assert class_probabilities(score_map, 10.0, (1, 1))[:, 0, 0].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["rows", "offsets", "masks", "rule"])
+def test_labels_stop_being_made_at_the_next_tile(kind):
+    cancel, asked = threading.Event(), []
+    rows = _score_map(PETS, (6, 9), (400, 600))
+    evidence = {
+        "rows": lambda: rows,
+        "offsets": lambda: rows.calibrated({1: 0.1}),
+        "masks": lambda: make_proposals(np.ones((40, 400, 600)), [[0.5, 0.2]] * 40),
+        "rule": lambda: Relabelled(rows, lambda *values: asked.append(values) or values[2:4]),
+    }[kind]()
+    tiles = evidence.decide(10.0, (400, 600), cancel)
+    if kind != "rule":  # which gives all at once
+        next(tiles)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        next(tiles)
+    assert not asked
+    with pytest.raises(Cancelled):
+        decide(evidence, 10.0, 0.0, cancel=cancel)
+    assert decide(evidence, 10.0, 0.0, cancel=threading.Event())[0].shape == (400, 600)
 
 
 def test_interpolation_worked_by_hand():

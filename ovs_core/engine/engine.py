@@ -21,7 +21,7 @@ from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.comparing import compared_requests, told_what_is_unrefined
 from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.kept import refined, relabelled, with_objects
-from ovs_core.engine.labelling import label
+from ovs_core.engine.labelling import label, resized
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.memory import memory_notes, too_large_in_one_sentence
 from ovs_core.engine.menus import (
@@ -52,6 +52,7 @@ from ovs_core.engine.settings import (
 )
 from ovs_core.engine.stream import stream
 from ovs_core.folders import cache_folder
+from ovs_core.image import fitted
 from ovs_core.methods import DEFAULT_METHOD, METHODS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Options, Preset, lookup
@@ -160,6 +161,7 @@ class Engine:
         background: str = "default",
         refiner: str = NO_REFINER,
         options: Options | None = None,
+        side: int | None = None,
         cancel: threading.Event | None = None,
     ) -> Generator[Progress | Result, None, None]:
         """Answer with several methods on one photo: Progress, and each Result as soon as it is ready.
@@ -178,6 +180,7 @@ class Engine:
             methods: registry names, answered in this order; None takes all that are available on the encoder
                 and go with the refiner.
             options: for all of them; each method takes those that it declares.
+            side: as in `Request`.
             cancel: as in `run`.
 
         Raises:
@@ -193,6 +196,7 @@ class Engine:
         if not methods:
             raise ValueError("methods must hold at least one name, got none")
         first = make_request(image, classes, methods[0], encoder, background, refiner, options)
+        first = replace(first, side=side)
         tower, refiner_spec = self._encoder(encoder), self._refiner(refiner)
         specs = [self._method(name) for name in methods]
         shared = self._method(DEFAULT_METHOD).presets.get(tower.family) and self.preset(encoder=encoder)
@@ -210,7 +214,7 @@ class Engine:
             result: from this or any other engine.
             options: values by name; what is left out stays as it was.
             size: (H, W) of the labels, e.g. a display copy's; `image` then has that size too. None keeps the
-                size of the result.
+                size of the result; `result.photo_size` is the photo's own.
 
         Raises:
             ValueError: for an option of an earlier stage, or one out of range.
@@ -350,10 +354,11 @@ class Engine:
             )
             pipeline, given = answered(asked, method, encoder)
             answer, used = pipeline.refine(given), pipeline.settings
-            image = request.photo.pixels
+            photo = request.photo.pixels
+            image = photo if request.side is None else resized(photo, fitted(photo.shape[:2], request.side))
             with job.stage("decide"):
                 evidence = method.calibrate(answer.evidence, used.options)
-                label_map, confidence, classes = label(evidence, used.preset, image.shape[:2])
+                label_map, confidence, classes = label(evidence, used.preset, image.shape[:2], job.cancel)
         return Result(
             image=image,
             label_map=label_map,
@@ -377,6 +382,7 @@ class Engine:
             source=request.photo.file_name,
             exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
             unrefined=None if request.refiner == NO_REFINER else given.evidence,
+            photo=None if image is photo else photo,
         )
 
     def _method(self, name: str) -> MethodSpec:

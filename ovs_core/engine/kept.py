@@ -31,18 +31,20 @@ def relabelled(
     }
     values = {**result.options, **changed}
     preset = result.preset.with_overrides(changed)
-    image = result.image if size is None else resized(result.image, size)
+    whole = result.image if result.photo is None else result.photo
+    image = result.image if size is None else resized(whole, size)
     started = time.perf_counter()
     label_map, confidence, classes = label_again(
         method.calibrate(result.evidence, values),
         preset,
-        result.image.shape[:2],
+        result.photo_size,
         image.shape[:2],
         result.edits,
     )
     return replace(
         result,
         image=image,
+        photo=None if image.shape == whole.shape else whole,
         label_map=label_map,
         confidence=confidence,
         classes=classes,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ovs_core.devices import Cancel
 from ovs_core.edit.record import Edit, apply_edits
 from ovs_core.evidence.decide import decide, summarise
 from ovs_core.evidence.protocol import Evidence
@@ -19,10 +20,14 @@ from ovs_core.types import ClassSummary, LabelClass, LabelMap, Vocabulary
 
 
 def label(
-    evidence: Evidence, preset: Preset, size: tuple[int, int]
+    evidence: Evidence, preset: Preset, size: tuple[int, int], cancel: Cancel = None
 ) -> tuple[LabelMap, NDArray[np.float16], tuple[ClassSummary, ...]]:
-    """Label map (H, W) of the evidence under a preset, its confidence, and the legend that goes with them."""
-    labels, confidence = decide(evidence, preset.scale, preset.threshold, size)
+    """Label map (H, W) of the evidence under a preset, its confidence, and the legend that goes with them.
+
+    Raises:
+        Cancelled: if `cancel` was set before the last tile.
+    """
+    labels, confidence = decide(evidence, preset.scale, preset.threshold, size, cancel)
     label_map = LabelMap(labels, label_classes(evidence.vocabulary))
     return label_map, confidence.astype(np.float16), summarise(label_map, confidence, evidence.vocabulary)
 

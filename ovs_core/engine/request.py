@@ -51,6 +51,7 @@ class Request:
         point: (row, column), each in [0, 1] of the photo, for views about one place.
         exemplars: boxes to be found elsewhere; those of a name that was not typed need its class in the
             vocabulary (`ovs_core.vocabulary.exemplars.exemplar_vocabulary`).
+        side: the photo's longer side, in pixels, that is labelled at most; None for its own size.
     """
 
     photo: Photo
@@ -62,6 +63,7 @@ class Request:
     views: frozenset[ViewKind] = frozenset()
     point: Point = None
     exemplars: tuple[Exemplar, ...] = ()
+    side: int | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Result:
     """One answer.
 
     Attributes:
-        image: the photo, upright, (H, W, 3) uint8 RGB.
+        image: the photo, upright, (H, W, 3) uint8 RGB, at the size of the labels.
         label_map: (H, W) labels, 0 = other, k = k-th class as typed, with names and colours.
         confidence: (H, W) float16, probability of what each label was decided by, in [0, 1].
         vocabulary: what was asked.
@@ -47,6 +47,7 @@ class Result:
         edits: what was put right by hand since, in order; `label_map` and `classes` are after them.
         exemplars: name, and SHA-256 of its photo's pixels, of every box that was asked for besides words.
         unrefined: evidence as the method gave it, where another refiner starts; None without a refiner.
+        photo: the photo at its own size, where `image` is a smaller copy of it; None where it is not.
     """
 
     image: NDArray[np.uint8]
@@ -68,6 +69,7 @@ class Result:
     edits: tuple[Edit, ...] = ()
     exemplars: tuple[tuple[str, str], ...] = ()
     unrefined: Evidence | None = None
+    photo: NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]
@@ -81,6 +83,12 @@ class Result:
         return self.label_map.labels
 
     @property
+    def photo_size(self) -> tuple[int, int]:
+        """(H, W) of the photo in pixels; `Engine.relabel` gives labels of this size."""
+        height, width = (self.image if self.photo is None else self.photo).shape[:2]
+        return height, width
+
+    @property
     def switches(self) -> tuple[str, ...]:
         """Names of the switches that were on."""
         return tuple(sorted(name for name, value in self.options.items() if value is True))
@@ -89,8 +97,13 @@ class Result:
         """The same answer with more of it put right by hand; the legend is measured anew.
 
         Raises:
-            ValueError: for an edit that cannot be done; one sentence.
+            ValueError: for an edit that cannot be done, or labels that are not of the photo's own size; one
+                sentence.
         """
+        if self.photo is not None:
+            raise ValueError(
+                f"edits are in pixels of the photo: relabel it at its own size, {self.photo_size}"
+            )
         more = tuple(edits)
         label_map = apply_edits(self.label_map, more, self.confidence)
         classes = summarise(label_map, self.confidence, self.vocabulary)

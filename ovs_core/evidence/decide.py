@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ovs_core.devices import Cancel
 from ovs_core.evidence.base import class_labels
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.types import ClassSummary, LabelMap, Vocabulary
@@ -15,7 +16,11 @@ Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def decide(
-    evidence: Evidence, scale: float, threshold: float, size: tuple[int, int] | None = None
+    evidence: Evidence,
+    scale: float,
+    threshold: float,
+    size: tuple[int, int] | None = None,
+    cancel: Cancel = None,
 ) -> tuple[Labels, NDArray[np.float32]]:
     """Label every pixel.
 
@@ -24,15 +29,19 @@ def decide(
         scale: multiplies scores before they become probabilities.
         threshold: a pixel whose best class is less probable becomes 0, in [0, 1].
         size: (H, W) of the answer in pixels; the photo's own by default.
+        cancel: looked at before each tile.
 
     Returns:
         Labels (H, W), uint8 or above 255 classes uint16: k = k-th class (the first of equals), 0 = `other`
         won or the best is below the threshold. Confidence (H, W) float32 in [0, 1]: probability of the best.
+
+    Raises:
+        Cancelled: if `cancel` was set.
     """
     size = size or evidence.image_size
     labels: Labels = np.empty(size, np.uint8 if len(evidence.vocabulary.classes) < 256 else np.uint16)
     confidence = np.empty(size, np.float32)
-    for tile in evidence.decide(scale, size):
+    for tile in evidence.decide(scale, size, cancel):
         tile.labels.masked_fill_(tile.confidence < threshold, 0)
         rows, columns = tile.labels.shape
         where = (slice(tile.top, tile.top + rows), slice(tile.left, tile.left + columns))

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from ovs_core.devices import Cancel, stop_if_cancelled
 from ovs_core.evidence.base import (
     Activation,
     Decided,
@@ -105,14 +106,18 @@ class MaskProposals:
         """There are none: masks have no scores per name on a grid."""
         raise ValueError(NO_ROWS)
 
-    def decide(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
+    def decide(self, scale: float, size: tuple[int, int], cancel: Cancel = None) -> Iterator[Decided]:
         """Yield the best class of every pixel at `size` (H, W), tile by tile.
 
         Scores are divided by the best one and raised to the scale, which spares 847 classes a logarithm and
         an exponential per pixel.
+
+        Raises:
+            Cancelled: if `cancel` was set, before the next tile.
         """
         check_size(size)
         for top, left, scores in self.class_tiles(size):
+            stop_if_cancelled(cancel)
             scores.clamp_(min=_LEAST_SCORE)
             scores /= scores.amax(0)
             if not any(self.offsets.values()):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from ovs_core.devices import Cancel
 from ovs_core.evidence.base import Activation, Decided, Tile
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.types import Vocabulary
@@ -56,8 +57,12 @@ class Evidence(Protocol):
         """The masks behind it; None where every pixel has scores of its own and no objects are told apart."""
         ...
 
-    def decide(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
-        """Yield the best class of every pixel at `size` (H, W) in pixels, tile by tile."""
+    def decide(self, scale: float, size: tuple[int, int], cancel: Cancel = None) -> Iterator[Decided]:
+        """Yield the best class of every pixel at `size` (H, W) in pixels, tile by tile.
+
+        Raises:
+            Cancelled: if `cancel` was set, before the next tile.
+        """
         ...
 
     def probabilities(self, scale: float, size: tuple[int, int]) -> Iterator[Tile]:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ovs_core.devices import Cancel, stop_if_cancelled
 from ovs_core.evidence.base import Activation, Decided, Tile
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.protocol import Evidence
@@ -21,8 +22,8 @@ from ovs_core.types import Vocabulary
 
 Labels = NDArray[np.integer]
 Confidence = NDArray[np.float32]
-Relabel = Callable[[Evidence, float, Labels, Confidence], tuple[Labels, Confidence]]
-"""From evidence, the scale, and labels and confidence (H, W) of the whole photo, both anew."""
+Relabel = Callable[[Evidence, float, Labels, Confidence, Cancel], tuple[Labels, Confidence]]
+"""From evidence, the scale, labels and confidence (H, W) of the whole photo, and cancel: both maps anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +80,15 @@ class Relabelled:
         """Names of classes that training saw, where calibration should know."""
         return self.base.seen
 
-    def decide(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
-        """Yield the whole answer at `size` (H, W) at once: made at the photo's own size, then sampled."""
-        labels, confidence = self.relabel(self.base, scale, *whole(self.base, scale))
+    def decide(self, scale: float, size: tuple[int, int], cancel: Cancel = None) -> Iterator[Decided]:
+        """Yield the whole answer at `size` (H, W) at once: made at the photo's own size, then sampled.
+
+        Raises:
+            Cancelled: if `cancel` was set, before the next tile, or between two steps of the rule.
+        """
+        labels, confidence = whole(self.base, scale, cancel)
+        stop_if_cancelled(cancel)
+        labels, confidence = self.relabel(self.base, scale, labels, confidence, cancel)
         for length, wanted, axis in zip(self.image_size, size, (0, 1), strict=True):
             if wanted != length:
                 places = ((np.arange(wanted) + 0.5) * (length / wanted)).astype(np.int64)
@@ -118,11 +125,11 @@ class Relabelled:
         return replace(self, base=self.base.with_rows(rows))
 
 
-def whole(evidence: Evidence, scale: float) -> tuple[Labels, Confidence]:
+def whole(evidence: Evidence, scale: float, cancel: Cancel = None) -> tuple[Labels, Confidence]:
     """Labels and confidence (H, W) of the whole photo, before any threshold."""
     labels = np.empty(evidence.image_size, np.int32)
     confidence = np.empty(evidence.image_size, np.float32)
-    for tile in evidence.decide(scale, evidence.image_size):
+    for tile in evidence.decide(scale, evidence.image_size, cancel):
         rows, columns = tile.labels.shape
         where = (slice(tile.top, tile.top + rows), slice(tile.left, tile.left + columns))
         labels[where] = tile.labels.cpu().numpy()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ovs_core.devices import Cancel, stop_if_cancelled
 from ovs_core.evidence.base import (
     Activation,
     Decided,
@@ -73,14 +74,19 @@ class ScoreMap:
         """There are no masks behind rows."""
         return
 
-    def decide(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
-        """Yield the best class of every pixel at `size` (H, W), tile by tile."""
+    def decide(self, scale: float, size: tuple[int, int], cancel: Cancel = None) -> Iterator[Decided]:
+        """Yield the best class of every pixel at `size` (H, W), tile by tile.
+
+        Raises:
+            Cancelled: if `cancel` was set, before the next tile.
+        """
         check_size(size)
         if any(self.offsets.values()):
-            yield from self._decide_classes(scale, size)
+            yield from self._decide_classes(scale, size, cancel)
             return
         row_labels = self.vocabulary.row_label
         for top, left, scores in self._tiles(scale, size):
+            stop_if_cancelled(cancel)
             best = scores.amax(0)
             if self.activation != "softmax":
                 labels = best_labels(scores - best, 0.0, row_labels)
@@ -90,9 +96,10 @@ class ScoreMap:
             labels = best_labels(scores, 0.0, row_labels)
             yield Decided(top, left, labels, scores.exp_().sum(0).reciprocal_())  # the soft-max of the best
 
-    def _decide_classes(self, scale: float, size: tuple[int, int]) -> Iterator[Decided]:
+    def _decide_classes(self, scale: float, size: tuple[int, int], cancel: Cancel) -> Iterator[Decided]:
         labels = torch.tensor(class_labels(self.vocabulary), dtype=torch.int32, device=self.device)
         for tile in self.probabilities(scale, size):
+            stop_if_cancelled(cancel)
             winner = best_class(tile.probabilities, labels.tolist(), self.offsets)
             confidence = tile.probabilities.gather(0, winner[None])[0]
             yield Decided(tile.top, tile.left, labels[winner], confidence)

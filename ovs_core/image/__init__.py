@@ -25,7 +25,16 @@ from ovs_core.image.pixels import ImageError, array_to_rgb, bands_to_rgb, pil_to
 from ovs_core.image.png_repair import PNG_START, shallow_colors, without_metadata
 from ovs_core.image.tiff_bands import TiffError, is_camera_raw, read_bands, tiff_size
 
-__all__ = ["MAX_PIXELS", "ImageError", "Photo", "display_copy", "frame_size", "read_photo", "to_frame"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "Photo",
+    "display_copy",
+    "fitted",
+    "frame_size",
+    "read_photo",
+    "to_frame",
+]
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused from their header, before any pixel is unpacked."""
@@ -163,14 +172,21 @@ def to_frame(pixels: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     return frame.permute(2, 0, 1).to(torch.float32).div_(255).contiguous()  # (3, Hf, Wf)
 
 
+def fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Shrink (H, W) so that the longer side is at most `max_side`; at least 1 x 1."""
+    factor = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def display_copy(pixels: NDArray[np.uint8], max_side: int = 1024) -> NDArray[np.uint8]:
     """Copy of a photo (H, W, 3) uint8 whose longer side is at most `max_side` pixels; never enlarged."""
-    height, width = pixels.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
+    size = (pixels.shape[0], pixels.shape[1])
+    if max(size) <= max_side:
         return pixels.copy()
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
+    height, width = fitted(size, max_side)
+    return np.array(
+        Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    )
 
 
 def _swapped(

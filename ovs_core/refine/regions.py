@@ -112,6 +112,7 @@ def _voted(
     scale: float,
     labels: Labels,
     confidence: Confidence,
+    cancel: Cancel,
 ) -> tuple[Labels, Confidence]:
     """A `Relabel`."""
     return vote_with_confidence(labels, confidence, regions, majority=majority)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from ovs_core.edit.record import Edit
 from ovs_core.engine import Engine, Result
+from ovs_core.image import fitted
 from ovs_core.options import Options
-from ovs_core.ui.pictures import fitted
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,8 @@ class Answer:
     """The last answer of a tab.
 
     Attributes:
-        result: as the model gave it, and as it was put right by hand since (`result.edits`).
+        result: as the model gave it, labelled at the size of the page's picture, and as it was put right by
+            hand since (`result.edits`), which is done at the photo's own size.
         name: photo's name, used in file names.
         base: path of the display copy of the photo.
         undone: edits that were taken back, the last one last.
@@ -38,5 +39,6 @@ def relabelled(engine: Engine, answer: Answer, options: Options, side: int | Non
         options: of the stage "decide".
         side: longer side of the new label map in pixels; None for the photo's own size.
     """
-    size = None if side is None else fitted(answer.result.labels.shape, side)
+    whole = answer.result.photo_size
+    size = whole if side is None else fitted(whole, side)
     return replace(answer, result=engine.relabel(answer.result, options, size=size))

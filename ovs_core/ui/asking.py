@@ -109,6 +109,7 @@ class Question:
         vocabulary: Vocabulary,
         methods: Sequence[str] | None,
         cancel: Event | None = None,
+        side: int | None = None,
     ) -> Iterator[Progress | Result]:
         """Ask several methods about what `read` gave; as `Engine.compare`."""
         return engine.compare(
@@ -118,6 +119,7 @@ class Question:
             encoder=self.encoder,
             refiner=self.refiner,
             options=self.options,
+            side=side,
             cancel=cancel,
         )
 

@@ -23,7 +23,7 @@ from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import keep_selection, method_choices, method_infos, unavailable_html
 from ovs_core.ui.pictures import at_size
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
-from ovs_core.ui.truth import TRUTH_GONE, TruthFiles, measured_copy, truth_html
+from ovs_core.ui.truth import MEASURED_SIDE, TRUTH_GONE, TruthFiles, measured_copy, truth_html
 from ovs_core.ui.words import Status, compare_table, legend_html, status_html, summary_text
 
 PANEL_SIDE = 768  # longer side of a panel, in pixels
@@ -50,7 +50,7 @@ class Comparison:
 
 
 def panel_copy(result: Result) -> Result:
-    """Shrink photo and labels of a result to panel size; shares and scores stay those of the full photo."""
+    """Shrink photo and labels of a result to panel size; shares and scores stay as they are."""
     image = display_copy(result.image, PANEL_SIDE)
     return at_size(result, image)
 
@@ -65,7 +65,7 @@ def compare_steps(
 
     def ask() -> Iterator[Progress | Result]:
         photo, vocabulary = question.read()
-        return question.compare(engine, photo, vocabulary, methods, token)
+        return question.compare(engine, photo, vocabulary, methods, token, MEASURED_SIDE)
 
     found = Comparison()
     for event in answers(engine, ask, len(methods)):

@@ -80,8 +80,9 @@ def edit_picture(answer: Answer, pointed: PointedObject | None = None) -> str:
         clicks, box = pointed.prompt.clicks, pointed.prompt.box
         marks = [Mark("plus" if click.inside else "minus", (click.x, click.y)) for click in clicks]
         marks += [] if box is None else [Mark("find", box)]
-    size = (result.image.shape[0], result.image.shape[1])
-    return surface_html(picture, size, "The labelled photo, to be put right", PLACE, marks, FIRST_RADIUS)
+    return surface_html(
+        picture, result.photo_size, "The labelled photo, to be put right", PLACE, marks, FIRST_RADIUS
+    )
 
 
 def class_choices(answer: Answer) -> list[tuple[str, int]]:
@@ -259,7 +260,7 @@ def edit_panel(
             options, what = options_of(answer, values), drawn(event)
             if answer is None:
                 raise ValueError(edit_steps.NO_ANSWER)
-            size = (answer.result.image.shape[0], answer.result.image.shape[1])
+            size = answer.result.photo_size
             places = what.places(size)
             if action not in edit_steps.OBJECT:
                 edit = edit_steps.drawn_edit(action, places, label, float(radius))

@@ -21,7 +21,7 @@ from ovs_core.engine import Engine
 from ovs_core.options import Options
 from ovs_core.refine.sam.prompts import Click, ObjectPrompt
 from ovs_core.types import OTHER, Color
-from ovs_core.ui.answer import Answer
+from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.vocabulary.boxes import Box
 
 GIVE, ERASE, PAINT, RUB = "Give the area to the class", "Erase the area", "Paint", "Rub out"
@@ -101,7 +101,7 @@ def pointed_object(
     if pointed is not None and pointed.after is answer and pointed.prompt.label == label:
         prompt, start = pointed.prompt, pointed.before
     prompt = replace(prompt, clicks=(*prompt.clicks, *([click] if click else [])), box=box or prompt.box)
-    shown = engine.relabel(start.result, options)
+    shown = as_shown(engine, start, options).result
     result = engine.refine(shown, [prompt])
     return PointedObject(prompt, start, replace(start, result=result, undone=(), warned=False))
 
@@ -152,13 +152,13 @@ def edited(engine: Engine, answer: Answer | None, options: Options, edit: Edit) 
     """
     if answer is None:
         raise ValueError(NO_ANSWER)
-    shown = engine.relabel(answer.result, options)
+    shown = as_shown(engine, answer, options).result
     return replace(answer, result=shown.edited([edit]), undone=(), warned=False)
 
 
 def as_shown(engine: Engine, answer: Answer, options: Options) -> Answer:
     """The answer at the photo's own size as the sliders stand, edits done again."""
-    return replace(answer, result=engine.relabel(answer.result, options))
+    return relabelled(engine, answer, options, None)
 
 
 def undo(engine: Engine, answer: Answer | None, options: Options) -> Answer:
@@ -170,8 +170,8 @@ def undo(engine: Engine, answer: Answer | None, options: Options) -> Answer:
     if answer is None or not answer.result.edits or len(answer.undone) >= UNDO_STEPS:
         raise ValueError("There is no edit to take back.")
     *kept, last = answer.result.edits
-    result = engine.relabel(replace(answer.result, edits=tuple(kept)), options)
-    return replace(answer, result=result, undone=(*answer.undone, last))
+    before = replace(answer, result=replace(answer.result, edits=tuple(kept)))
+    return replace(as_shown(engine, before, options), undone=(*answer.undone, last))
 
 
 def redo(engine: Engine, answer: Answer | None, options: Options) -> Answer:

@@ -28,7 +28,7 @@ from ovs_core.ui.offered import (
     method_update,
     unavailable_html,
 )
-from ovs_core.ui.pictures import base_picture, photo_field
+from ovs_core.ui.pictures import DISPLAY_SIDE, base_picture, photo_field
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.view_html import scale_html, sections_html
 from ovs_core.ui.view_pictures import Scale, Seen, sections, seen
@@ -91,7 +91,8 @@ def inspect_steps(
     question, note = refinable(engine, question, method)
 
     def ask() -> Iterator[Progress | Result]:
-        return engine.run(inspect_request(engine, question, method, point), token)
+        asked = inspect_request(engine, question, method, point)
+        return engine.run(replace(asked, side=DISPLAY_SIDE), token)
 
     for event in answers(engine, ask):
         if isinstance(event, Status):

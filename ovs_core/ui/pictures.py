@@ -22,7 +22,7 @@ from pydantic import model_validator
 
 from ovs_core.engine import Result
 from ovs_core.evidence.segments import Panoptic
-from ovs_core.image import display_copy
+from ovs_core.image import display_copy, fitted
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import borders
 from ovs_core.types import ClassSummary
@@ -175,12 +175,6 @@ def store_png(pixels: NDArray[np.uint8], name: str) -> str:
     return store(buffer.getvalue(), name)
 
 
-def fitted(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Shrink (H, W) so that the longer side is at most `side`; at least 1 x 1."""
-    factor = min(1.0, side / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
 def resampled_labels(labels: NDArray[Scalar], size: tuple[int, int]) -> NDArray[Scalar]:
     """Pick the nearest value for every pixel of a smaller (h, w) copy of a map (H, W)."""
     rows = (np.arange(size[0]) + 0.5) * labels.shape[0] / size[0]
@@ -189,11 +183,11 @@ def resampled_labels(labels: NDArray[Scalar], size: tuple[int, int]) -> NDArray[
 
 
 def at_size(result: Result, image: NDArray[np.uint8]) -> Result:
-    """A result on a smaller copy (h, w, 3) of its photo; areas and scores stay those of the full photo."""
+    """A result on a smaller copy (h, w, 3) of its photo alone; areas and scores stay those of the result."""
     size = image.shape[:2]
     label_map = replace(result.label_map, labels=resampled_labels(result.labels, size))
     confidence = resampled_labels(result.confidence, size)
-    return replace(result, image=image, label_map=label_map, confidence=confidence)
+    return replace(result, image=image, photo=None, label_map=label_map, confidence=confidence)
 
 
 def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> LabelledPicture:

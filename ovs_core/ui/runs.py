@@ -34,7 +34,7 @@ class RunBar:
 
 
 def stop_work(token: threading.Event | None) -> None:
-    """Ask running work to stop at its next window."""
+    """Ask running work to stop at its next window or tile of labels."""
     if token is not None:
         token.set()
 

@@ -75,7 +75,7 @@ def segment_steps(
 ) -> Iterator[tuple[Status, Answer | None]]:
     """Answer a question with one method; progress first, then the answer, or a sentence saying why not."""
     try:
-        request = question.request(engine, method, options)
+        request = replace(question.request(engine, method, options), side=DISPLAY_SIDE)
     except ValueError as error:
         yield Status(str(error), "error"), None
         return
@@ -104,8 +104,19 @@ def shown_result(answer: Answer | None, side: int, look: Look = PLAIN) -> list[A
         overlay_update(picture),
         _summary_html(said, answer.result),
         class_table(classes),
-        note_html(f"Weights that made this: {weights}."),
+        note_html(f"{_size_text(answer.result)}Weights that made this: {weights}."),
     ]
+
+
+def _size_text(result: Result) -> str:
+    """Say that the page shows fewer pixels than files hold, where it does."""
+    if result.photo is None:
+        return ""
+    (height, width), (rows, columns) = result.photo_size, result.labels.shape
+    return (
+        f"Labelled at {columns} x {rows} pixels for this page; files are made at the photo's own size, "
+        f"{width} x {height}. "
+    )
 
 
 def _summary_html(said: str, result: Result) -> str:

@@ -12,9 +12,10 @@ import gradio as gr
 from ovs_core.engine import Result
 from ovs_core.evidence.segments import SegmentKind, segments_of
 from ovs_core.export.files import FORMATS, MASK_FORMATS
+from ovs_core.image import fitted
 from ovs_core.render.segments import segment_colors, segment_names, segment_summaries
 from ovs_core.types import ClassSummary
-from ovs_core.ui.pictures import LabelledPicture, fitted, labelled_picture, region_picture
+from ovs_core.ui.pictures import LabelledPicture, labelled_picture, region_picture
 from ovs_core.ui.words import is_empty, summary_text
 from ovs_core.vocabulary import default_stuff, thing_labels
 

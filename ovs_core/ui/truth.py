@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
+from ovs_core.image import fitted
 from ovs_core.labelled.truth_files import read_truth
 from ovs_core.metrics.agreement import Agreement, ClassAgreement, Untyped, agreement
 from ovs_core.metrics.error_types import ERROR_TYPES, REMEDIES, ErrorType
@@ -20,7 +21,7 @@ from ovs_core.render.errors import ERROR_COLORS, ERROR_NAMES, UNKNOWN, error_pic
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import paint
 from ovs_core.types import LabelMap, Vocabulary
-from ovs_core.ui.pictures import fitted, resampled_labels, sent_file, shown_copy, store_png
+from ovs_core.ui.pictures import resampled_labels, sent_file, shown_copy, store_png
 from ovs_core.ui.view_html import file_url
 from ovs_core.ui.words import Status, captioned_table, note_html, status_html, swatch
 

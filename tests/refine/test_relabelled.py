@@ -28,7 +28,7 @@ def halves(size=(24, 36)):
     return pixels
 
 
-def swap(evidence, scale, labels, confidence):
+def swap(evidence, scale, labels, confidence, cancel):
     return np.where(labels == 1, 2, labels), confidence * 0.5
 
 

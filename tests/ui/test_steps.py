@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,10 @@ import torch
 from fake_engine import WINDOWS, FakeEngine
 from PIL import Image
 
+from ovs_core.edit.record import Brush, Rename
 from ovs_core.engine import Progress
+from ovs_core.engine.labelling import label
+from ovs_core.image import fitted
 from ovs_core.methods.mask_classification.captions import MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
@@ -24,6 +28,7 @@ from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
 from ovs_core.ui.downloads import export_file
+from ovs_core.ui.edit_steps import edited, undo
 from ovs_core.ui.http import api_inspect
 from ovs_core.ui.inputs import load_examples
 from ovs_core.ui.inspect_tab import (
@@ -42,8 +47,8 @@ from ovs_core.ui.models_tab import (
     use_local_steps,
 )
 from ovs_core.ui.offered import chosen_method, keep_selection, unavailable_html
-from ovs_core.ui.pictures import FILL_ALPHA, base_picture, fitted, mask_png, resampled_labels
-from ovs_core.ui.segment_tab import segment_steps
+from ovs_core.ui.pictures import DISPLAY_SIDE, FILL_ALPHA, base_picture, mask_png, resampled_labels
+from ovs_core.ui.segment_tab import segment_steps, shown_result
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
 from ovs_core.ui.view_pictures import sections
 from ovs_core.ui.words import (
@@ -249,9 +254,60 @@ def test_export_packs_the_chosen_formats(engine: FakeEngine, answer: Answer) -> 
         assert "meadow.naclip.coco.json" in archive.namelist()
 
 
-def test_files_have_the_size_of_the_photo_not_of_the_page(engine: FakeEngine, tmp_path: Path) -> None:
-    large = tmp_path / "large.png"
-    Image.fromarray(np.full((700, 1500, 3), 90, np.uint8)).save(large)
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    path = tmp_path / "large.png"
+    Image.fromarray(np.full((700, 1500, 3), 90, np.uint8)).save(path)
+    return path
+
+
+def test_a_large_photo_is_labelled_as_large_as_it_is_shown(engine: FakeEngine, large: Path) -> None:
+    *_, (_, found) = segment_steps(engine, None, question(large), "naclip", USUAL)
+    assert found.result.labels.shape == found.result.image.shape[:2] == (478, 1024)
+    assert found.result.photo_size == (700, 1500)
+    details = shown_result(found, DISPLAY_SIDE)[3]
+    assert "1024 x 478 pixels for this page" in details
+    assert "own size, 1500 x 700" in details
+    whole = relabelled(engine, found, USUAL, None)
+    assert "pixels for this page" not in shown_result(whole, DISPLAY_SIDE)[3]
+    asked = engine.run(question(large).request(engine, "naclip", USUAL))
+    *_, expected = asked
+    assert np.array_equal(whole.result.labels, expected.labels)
+    assert np.array_equal(whole.result.confidence, expected.confidence)
+    assert np.array_equal(whole.result.image, expected.image)
+    assert whole.result.classes == expected.classes
+    shrunk = relabelled(engine, whole, USUAL, DISPLAY_SIDE).result
+    assert np.array_equal(shrunk.labels, found.result.labels)
+
+
+def test_a_large_photo_is_compared_and_inspected_as_large_as_it_is_shown(
+    engine: FakeEngine, large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def noted(evidence: Any, preset: Any, size: tuple[int, int], *more: Any) -> Any:
+        sizes.append(size)
+        return label(evidence, preset, size, *more)
+
+    monkeypatch.setattr("ovs_core.engine.engine.label", noted)
+    list(compare_steps(engine, None, question(large), ["naclip", "clip"]))
+    list(inspect_steps(engine, None, question(large), "naclip", (0.5, 0.5)))
+    assert sizes == [(478, 1024)] * 3
+
+
+def test_edits_of_a_large_photo_are_in_its_own_pixels(engine: FakeEngine, large: Path) -> None:
+    *_, (_, found) = segment_steps(engine, None, question(large), "naclip", USUAL)
+    with pytest.raises(ValueError, match=r"relabel it at its own size, \(700, 1500\)"):
+        found.result.edited([Rename(1, "wolf")])
+    painted = edited(engine, found, USUAL, Brush(((1400.0, 650.0),), 20.0, 1))
+    assert painted.result.labels.shape == (700, 1500)
+    with Image.open(export_file(engine, painted, USUAL, "labels")) as labels:
+        assert labels.size == (1500, 700)
+        assert labels.getpixel((1400, 650)) == 1
+    assert undo(engine, painted, USUAL).result.labels[650, 1400] == 0
+
+
+def test_files_have_the_size_of_the_photo_not_of_the_page(engine: FakeEngine, large: Path) -> None:
     *_, (_, found) = segment_steps(engine, None, question(large), "naclip", USUAL)
     for kind in ("labels", "json"):
         path = Path(export_file(engine, found, USUAL, kind))

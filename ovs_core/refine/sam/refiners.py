@@ -142,6 +142,7 @@ def _prompted(
     scale: float,
     labels: Labels,
     confidence: Confidence,
+    cancel: Cancel,
 ) -> tuple[Labels, Confidence]:
     """A `Relabel`; a pixel that SAM gave to another class is as sure as that class is probable there."""
     height, width = evidence.image_size
@@ -150,7 +151,7 @@ def _prompted(
     every = class_probabilities(evidence, scale, size)  # (K or K + 1, h, w)
     belief = dict(zip(class_labels(evidence.vocabulary), every, strict=True))
     present = {label: belief[label] for label in np.unique(labels).tolist() if label}
-    refined = prompted_labels(sam, embedding, labels, present, settings)
+    refined = prompted_labels(sam, embedding, labels, present, settings, cancel=cancel)
     sure = confidence.copy()
     for label, chance in present.items():
         moved = (refined == label) & (labels != label)
