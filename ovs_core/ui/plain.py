@@ -1,4 +1,4 @@
-"""Plain HTTP beside gradio's own: POST /v1/segment takes a form and gives JSON; GET /health."""
+"""Plain HTTP beside gradio's own: POST /v1/segment takes a form and gives JSON; /health, /docs."""
 
 from __future__ import annotations
 
@@ -12,41 +12,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import Any
 
 import anyio.to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ovs_core.engine import Engine, Request, Result
 from ovs_core.export.coco import box, compressed, run_lengths
 from ovs_core.export.report import report
 from ovs_core.image import read_photo
-from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.ui.arguments import by_name
 from ovs_core.ui.guard import SEGMENT
 from ovs_core.ui.http import results_of
+from ovs_core.ui.openapi import DOCS, FIELDS, HEALTH, SCHEMA, docs_html, openapi
 from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.places import without_places
 from ovs_core.version import VERSION
 from ovs_core.vocabulary import parse_vocabulary
 
 MOST_WAITING = 16  # requests in line; who comes then is told to come again
-FIELDS: Mapping[str, str] = MappingProxyType(
-    {
-        "classes": "",
-        "method": DEFAULT_METHOD,
-        "encoder": "mini",
-        "background": "default",
-        "refine": "none",
-        "options": "{}",
-    }
-)
 _FIELD_BYTES = 1 << 20
+_NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'"  # a page that fetches nothing
 _LOOK_SECONDS = 0.5  # between looks whether the visitor is still there
 
 
@@ -64,7 +54,7 @@ def plain_routes(engine: Engine, auth: tuple[str, str] | None = None) -> list[Ro
 
     Args:
         engine: answers; one request at a time.
-        auth: name and password to ask for, by HTTP Basic; /health stays open.
+        auth: name and password to ask for, by HTTP Basic; /health and what describes the endpoints stay open.
     """
     line = asyncio.Semaphore(1)
     waiting: set[int] = set()
@@ -88,8 +78,19 @@ def plain_routes(engine: Engine, auth: tuple[str, str] | None = None) -> list[Ro
         finally:
             waiting.discard(id(request))
 
+    def described(request: HttpRequest) -> dict[str, Any]:
+        return openapi(engine, MOST_BYTES // 1_000_000, request.scope.get("root_path", ""))
+
+    async def schema(request: HttpRequest) -> Response:
+        return JSONResponse(described(request))
+
+    async def docs(request: HttpRequest) -> Response:
+        return HTMLResponse(docs_html(described(request)), headers={"Content-Security-Policy": _NOTHING_ELSE})
+
     return [
-        Route("/health", health, methods=["GET"]),
+        Route(HEALTH, health, methods=["GET"]),
+        Route(SCHEMA, schema, methods=["GET"]),
+        Route(DOCS, docs, methods=["GET"]),
         Route(SEGMENT, segment, methods=["POST"]),
     ]
 
@@ -161,7 +162,7 @@ async def _from_form(form: FormData) -> _Asked:
         raise ValueError("image must be a file of the form.")  # noqa: TRY004 (it is the visitor's form)
     if image.size is not None and image.size > MOST_BYTES:
         raise ValueError(f"image must be of at most {MOST_BYTES // 1_000_000} MB.")
-    fields = {name: form.get(name, default) for name, default in FIELDS.items()}
+    fields = {name: form.get(name, field.default) for name, field in FIELDS.items()}
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     for name in fields.keys() - texts.keys():
         raise ValueError(f"{name} must be text, not a file.")
