@@ -337,6 +337,7 @@ def _point_fields() -> tuple[gr.Image, gr.Image, gr.Slider, gr.Slider]:
             format="png",
             interactive=False,
             elem_id="affinity",
+            alt_text="How strongly the chosen point looks at every other place, over your photo",
             buttons=["download", "fullscreen"],
         )
     with gr.Row():

@@ -42,7 +42,7 @@ def card_html(entry: WeightFile, here: Path | None) -> str:
         "File": here.as_posix() if here else "",
     }
     rows = "".join(f"<dt>{name}</dt><dd>{_linked(text)}</dd>" for name, text in facts.items() if text)
-    return f'<div class="ovs-card"><h3>{escape(entry.title)}{tag}</h3><dl>{rows}</dl></div>'
+    return f'<div class="ovs-card"><h2>{escape(entry.title)}{tag}</h2><dl>{rows}</dl></div>'
 
 
 def _linked(text: str) -> str:

@@ -186,7 +186,7 @@ def truth_html(
     )
     height, width = truth.shape
     parts = [
-        "<h3>Beside the ground truth</h3>",
+        "<h2>Beside the ground truth</h2>",
         f'<p role="status">{escape(_headline(found, best))}</p>',
         _pictures(found, image),
         _key(),

@@ -137,7 +137,13 @@ def video_tab(engine: Engine, inputs: InputPanel) -> None:
         )
     status, token = status_line("video")
     newest = gr.Image(
-        label="Newest frame", format="jpeg", interactive=False, elem_id="video-newest", buttons=["fullscreen"]
+        label="Newest frame",
+        alt_text="The newest frame, labelled",
+        format="jpeg",
+        interactive=False,
+        visible=False,
+        elem_id="video-newest",
+        buttons=["fullscreen"],
     )
     files = gr.File(label="Labelled clip and report", interactive=False, visible=False, elem_id="video-files")
 
@@ -173,5 +179,5 @@ def video_tab(engine: Engine, inputs: InputPanel) -> None:
 
 def _updates(shown: Shown) -> tuple[Any, ...]:
     picture, files = shown
-    newest = gr.skip() if picture is None else picture
+    newest = gr.skip() if picture is None else gr.update(value=picture, visible=True)
     return newest, gr.update(value=files or None, visible=bool(files))

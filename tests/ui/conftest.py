@@ -74,8 +74,12 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         if not request.url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")):
             outside.append(request.url)
 
-    def open_one(url: str, size: tuple[int, int] = DESKTOP, *, touch: bool = False) -> Page:
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, has_touch=touch)
+    def open_one(
+        url: str, size: tuple[int, int] = DESKTOP, *, touch: bool = False, colors: str = "light"
+    ) -> Page:
+        context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]}, has_touch=touch, color_scheme=colors
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)

@@ -1,0 +1,87 @@
+"""axe on every tab, in light and dark, with an answer on it and everything unfolded."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from fake_engine import FakeEngine
+from pages import choose, finished, open_tab
+from playwright.sync_api import Browser, Page, expect
+from serving import served
+
+from ovs_core.ui.app import build_ui, launch
+
+OpenPage = Callable[..., Page]
+COLORS = ("light", "dark")
+UNFOLD = (
+    "document.querySelectorAll('button.label-wrap:not(.open)')"
+    ".forEach(one => one.offsetParent && one.click());"
+    "document.querySelectorAll('details').forEach(one => one.open = true)"
+)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    engine = FakeEngine(tmp_path_factory.mktemp("weights"), mask_method="fc_clip")
+    with served(build_ui(engine)) as url:
+        yield url
+
+
+def complaints(page: Page) -> list[str]:
+    """What axe finds, all rules and every weight."""
+    page.evaluate(UNFOLD)
+    page.wait_for_timeout(700)  # what unfolds fades in, and half-faded text has little contrast
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize("colors", COLORS)
+def test_axe_finds_nothing_on_any_tab(
+    open_page: OpenPage, address: str, photo_file: Path, colors: str
+) -> None:
+    page = open_page(address, colors=colors)
+    assert (page.locator("body.dark, .dark").count() > 0) == (colors == "dark")
+    choose(page, photo_file, "dog; grass; sky | clouds")
+    page.click("#segment-start")
+    finished(page)
+    assert complaints(page) == []
+    for tab in ("Compare", "Inspect"):
+        open_tab(page, tab)
+        page.click(f"#{tab.lower()}-start")
+        finished(page, tab.lower())
+        assert complaints(page) == [], tab
+    for tab in ("Video", "Models"):
+        open_tab(page, tab)
+        expect(page.locator({"Video": "#video-start", "Models": ".ovs-card"}[tab]).first).to_be_visible()
+        assert complaints(page) == [], tab
+
+
+@pytest.mark.parametrize("colors", COLORS)
+def test_axe_finds_nothing_in_the_views_of_masks(
+    open_page: OpenPage, address: str, photo_file: Path, colors: str
+) -> None:
+    page = open_page(f"{address}/?classes=dog%3B+grass&method=fc_clip", colors=colors)
+    choose(page, photo_file, "dog; grass")
+    open_tab(page, "Inspect")
+    page.locator("#inspect-method input").click()
+    page.get_by_role("option", name="FC-CLIP").click()
+    page.click("#inspect-start")
+    finished(page, "inspect")
+    expect(page.locator(".ovs-view h2").first).to_be_visible()
+    assert complaints(page) == []
+
+
+@pytest.mark.parametrize("colors", COLORS)
+def test_axe_finds_nothing_on_the_page_of_the_endpoints(
+    browser: Browser, tmp_path: Path, colors: str
+) -> None:
+    engine = FakeEngine(tmp_path)
+    ui = build_ui(engine)
+    address = launch(ui, host="127.0.0.1", port=None, browser=False, engine=engine)
+    context = browser.new_context(color_scheme=colors, viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.goto(f"{address}docs")
+    assert complaints(page) == []
+    context.close()
+    ui.close(verbose=False)
