@@ -51,7 +51,7 @@ class ViewSpec:
         ranked: bars come best first; otherwise the largest ones are shown where there are too many.
         peaks: captions of maps name their largest value.
         titled: the view's own title is shown too: it says what differs from answer to answer.
-        about_point: what a clicked point of the photo is good for; "" where it is good for nothing.
+        about_point: what a clicked place of the photo is good for; "" where it is good for nothing.
         special: shown in a place of its own on the page (cosines of every class, affinity of a point).
     """
 

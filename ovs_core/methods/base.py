@@ -38,10 +38,17 @@ ATTENTION = ViewSpec(
     "heat",
     "What it looks at",
     "How much the patch under the point takes from every other patch in the last block. Bright: more.",
-    about_point="Click a point of the photo, or set it below, to see which other patches that patch "
-    "looks at (bright: more).",
     special=True,
 )
+AFFINITY = ViewSpec(
+    "affinity",
+    "heat",
+    "What every patch looks at",
+    "The same for every patch at once, on a coarse grid: the page shows the one under the pointer.",
+    special=True,
+)
+MOST_PLACES = 768
+"""Places of an affinity: a matrix of this side is half a megabyte on its way to a page."""
 
 
 @dataclass(frozen=True, eq=False)

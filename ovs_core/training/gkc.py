@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.mini_pyramid import dense_map, pyramid_channels, vectors_to_joint_space
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
-from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig
+from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig, with_dense
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.fc_clip import (
     PART,
@@ -125,7 +126,7 @@ def train_gkc(
     with processes.main_process_first():
         crops = open_crops(tower, sources, coco, seen, plan.crops, out / "crops")
     torch.manual_seed(plan.seed)
-    model = StudentModel(head_config(plan, pyramid_channels(tower.visual), words.plain.shape[1]))
+    model = StudentModel(head_config(plan, student_channels(tower.visual), words.plain.shape[1]))
     if start is not None:
         take_decoders(model.head, start, tower.sha256)
     device = tower.log_scale.device
@@ -136,7 +137,7 @@ def train_gkc(
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(len(crops), size=plan.batch, replace=False).tolist()
         shard = processes.shard(rows)
-        maps = [level.to(device) for level in crops.maps(shard)]
+        maps: Sequence[Tensor] = [level.to(device) for level in crops.maps(shard)]
         targets = [target.to(device) for target in crops.targets(shard)]
         dense = dense_of_crops(tower.visual, maps[2])
         regions = region_embeddings(tower.visual, dense, targets)
@@ -145,6 +146,7 @@ def train_gkc(
         if plan.losses.own_masks:
             lesson = dataclasses.replace(lesson, dense=unit_cells(tower.visual, dense))
         part = BatchPart(crops.mask_counts(rows), processes.shard(range(len(rows))))
+        maps = with_dense(maps, dense)
         losses = batch_losses(model.head, model.projections, maps, lesson, plan.losses, draw, part=part)
         return summed_by_kind(parts_of(losses, processes))
 
@@ -160,7 +162,7 @@ def train_gkc(
 
 
 def take_decoders(head: GkcHead, start: Path, tower: str) -> None:
-    """Give a head the pixel and mask decoder of FC-CLIP's.
+    """Give a head the pixel and mask decoder of FC-CLIP's; what it reads beyond that one begins at zero.
 
     Raises:
         CheckpointError: if the file is no head of FC-CLIP for this tower, or of other sizes.
@@ -168,8 +170,19 @@ def take_decoders(head: GkcHead, start: Path, tower: str) -> None:
     given = load_mask_head(start, tower, method="fc_clip").head.state_dict()
     parts = ("pixel_decoder.", "mask_decoder.")
     kept = {name: value for name, value in head.state_dict().items() if not name.startswith(parts)}
-    shared = {name: given[name] for name in head.state_dict() if name not in kept and name in given}
+    shared = {
+        name: _widened(given[name], value)
+        for name, value in head.state_dict().items()
+        if name not in kept and name in given
+    }
     load_strict(head, {**kept, **shared}, source=str(start))
+
+
+def _widened(given: Tensor, wanted: Tensor) -> Tensor:
+    """A convolution (C, n, 1, 1) with zeros for the inputs behind the n it knows; others as they are."""
+    if given.ndim != 4 or wanted.ndim != 4 or given.shape[1] >= wanted.shape[1]:
+        return given
+    return F.pad(given, (0, 0, 0, 0, 0, wanted.shape[1] - given.shape[1]))
 
 
 class StudentModel(nn.Module):
@@ -215,7 +228,7 @@ def region_embeddings(visual: VisionTransformer, dense: Tensor, targets: list[Ta
 def unit_cells(visual: VisionTransformer, dense: Tensor) -> Tensor:
     """The same of every cell of a dense map (B, C, h, w), unit, (B, D, h, w)."""
     cells = vectors_to_joint_space(visual, dense.flatten(2).transpose(1, 2)).float()
-    unit = torch.nn.functional.normalize(cells, dim=2).transpose(1, 2)
+    unit = F.normalize(cells, dim=2).transpose(1, 2)
     return unit.reshape(len(dense), -1, dense.shape[2], dense.shape[3])
 
 
@@ -223,7 +236,14 @@ def head_config(plan: GkcPlan, inputs: tuple[int, int, int, int], joint: int) ->
     """Sizes of the head of a recipe on a tower's maps."""
     pixels = PixelDecoderConfig(inputs, plan.width, plan.feedforward, plan.pixel_layers)
     masks = MaskDecoderConfig(joint, plan.width, plan.queries, plan.feedforward, plan.mask_layers)
-    return GkcHeadConfig(pixels, masks)
+    return GkcHeadConfig(pixels, masks, reads_dense=True)
+
+
+def student_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:
+    """Channels of the four maps that a student on this embedded tower reads, finest first."""
+    quarter, eighth, sixteenth, _ = pyramid_channels(visual)
+    coarse = sixteenth + visual.class_embedding.shape[0]
+    return quarter, eighth, coarse, coarse
 
 
 def said_names(words: Words, losses: GkcLossPlan) -> frozenset[str]:

@@ -16,6 +16,7 @@ from ovs_core.engine import Engine, Progress, Result
 from ovs_core.export.files import check_formats, result_files
 from ovs_core.export.report import report as report_of
 from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.methods.base import AFFINITY
 from ovs_core.options import Options, lookup
 from ovs_core.render.disagreement import disagreement_picture
 from ovs_core.types import View
@@ -108,7 +109,7 @@ def api_inspect(
     """
     point = (down, across)
     specs = lookup("method", engine.method_specs, method).views
-    usual = {view.kind for view in specs if view.special}
+    usual = {view.kind for view in specs if view.special and view is not AFFINITY}
     asked = None if "all" in views else usual | set(views)
     request = inspect_request(engine, question, method, point, asked)
     result = results_of(engine, lambda: engine.run(request))[0]

@@ -1,4 +1,4 @@
-"""Inspect: how alike patches and words are, where one patch looks, and what only some methods have inside."""
+"""Inspect: scores and affinity of any place, and what only some methods have inside."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ovs_core.engine import Engine, Progress, Request, Result
 from ovs_core.image import display_copy, read_photo
 from ovs_core.methods import DEFAULT_METHOD
-from ovs_core.methods.base import ATTENTION
+from ovs_core.options import lookup
 from ovs_core.render.heatmap import blend, common_range, heatmap
-from ovs_core.types import View, ViewSpec
+from ovs_core.types import View, ViewKind, ViewSpec
 from ovs_core.ui.asking import PHOTO_GONE, Question, answers, refinable
+from ovs_core.ui.hover import hover_field, hover_html, photo_html
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import (
     chosen_method,
@@ -28,16 +28,19 @@ from ovs_core.ui.offered import (
     method_update,
     unavailable_html,
 )
-from ovs_core.ui.pictures import DISPLAY_SIDE, base_picture, photo_field
+from ovs_core.ui.pictures import DISPLAY_SIDE, base_picture
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.surface import drawn
 from ovs_core.ui.view_html import scale_html, sections_html
 from ovs_core.ui.view_pictures import Scale, Seen, sections, seen
 from ovs_core.ui.words import Status, note_html
 
 MAP_SIDE = 512  # longer side of a heat map, in pixels
 MOST_CLASSES = 24  # heat maps on the page; of more classes those that won most
+CENTRE = (0.5, 0.5)
 RING = 9  # radius of the ring that marks the chosen point, in pixels
-DONE = "Done. Click the photo to ask about another point."
+DONE = "Done. Move over the photo to ask about any place."
+NOT_HOVERED: frozenset[ViewKind] = frozenset({"attention"})  # the affinity holds it for every point
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +89,13 @@ def inspect_request(
 
 def inspect_steps(
     engine: Engine, token: threading.Event | None, question: Question, method: str, point: tuple[float, float]
-) -> Iterator[tuple[Status, Insight | None]]:
+) -> Iterator[tuple[Status, tuple[Result, Insight] | None]]:
     """Ask one method for its views; `point` is (row, column) in [0, 1]."""
     question, note = refinable(engine, question, method)
 
     def ask() -> Iterator[Progress | Result]:
-        asked = inspect_request(engine, question, method, point)
+        kinds = lookup("method", engine.method_specs, method).view_kinds - NOT_HOVERED
+        asked = inspect_request(engine, question, method, point, kinds)
         return engine.run(replace(asked, side=DISPLAY_SIDE), token)
 
     for event in answers(engine, ask):
@@ -99,8 +103,8 @@ def inspect_steps(
             yield event, None
             continue
         specs = engine.method_specs[event.method].views
-        said = f"{DONE if point_note(specs) else 'Done.'} {note}".strip()
-        yield Status(said), insight(event, specs, point, MOST_CLASSES)
+        said = f"{DONE} {note}".strip()
+        yield Status(said), (event, insight(event, specs, point, MOST_CLASSES))
 
 
 def insight(
@@ -154,28 +158,18 @@ def ringed(picture: NDArray[np.uint8], point: tuple[float, float]) -> NDArray[np
     return marked
 
 
-def point_in_percent(picture: str, event: gr.SelectData) -> tuple[float, float]:
-    """Give a click on a picture as (across, down) in percent."""
-    with Image.open(picture) as opened:
-        width, height = opened.size
-    across, down = event.index
-    return round(100 * (across + 0.5) / width, 1), round(100 * (down + 0.5) / height, 1)
-
-
-def clickable_copy(photo: str | None) -> str | None:
-    """Give the path of the copy of a photo that can be clicked; None if it is missing or unreadable.
-
-    Raises:
-        ValueError: for a photo that may not be opened.
-    """
-    if photo is None:
-        return None
-    if not photo:
-        raise ValueError(PHOTO_GONE)
+def clicked_place(event: gr.EventData) -> Any:
+    """Give the place that was clicked as (row, column) in [0, 1]; none for anything else."""
     try:
-        return base_picture(read_photo(photo).pixels)
+        ((across, down), *_) = drawn(event).points
     except ValueError:
-        return None
+        return gr.skip()
+    return down, across
+
+
+def point_note(views: Collection[ViewSpec]) -> str:
+    """Say what a place of the photo is good for; "" where no view is about one."""
+    return next((view.about_point for view in views if view.about_point), "")
 
 
 def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
@@ -194,55 +188,65 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="inspect-missing")
     status, token = status_line("inspect")
     found = gr.State(None, time_to_live=STATE_SECONDS)
+    point = gr.State(CENTRE, time_to_live=STATE_SECONDS)
+    hover = hover_field()
     similarity_scale = gr.HTML("", padding=False)
     similarity = _similarity_gallery()
-    with gr.Column(elem_id="inspect-point") as point_part:
-        note = gr.HTML(note_html(ATTENTION.about_point), padding=False)
-        picture, affinity, across, down = _point_fields()
     picker = _class_picker()
     own_views = gr.HTML("", padding=False, elem_id="class-views")
     shared_views = gr.HTML("", padding=False, elem_id="shared-views")
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, method, across, down, label, one_scale, before = values
+        *asked, method, point, label, before = values
         try:
             question = inputs.question(asked)
         except ValueError as error:
             yield Status(str(error), "error"), None
             return
-        point = (down / 100, across / 100)
-        for status, insight in inspect_steps(engine, token, question, method, point):
-            yield status, None if insight is None else _shown(insight, label, one_scale, before)
+        for status, found in inspect_steps(engine, token, question, method, point):
+            about = point_note(engine.method_specs[method].views)
+            yield status, None if found is None else _shown(*found, point, about, label, before)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    # The copy's path stays here as well: a path that comes back from a browser is not looked at.
-    copied = gr.State(None, time_to_live=STATE_SECONDS)
 
-    def copy(photo: str | None) -> tuple[str | None, str | None]:
+    def photo_to_click(photo: str | None) -> tuple[str, tuple[float, float]]:
+        if photo == "":
+            raise gr.Error(escape(PHOTO_GONE), print_exception=False)
         try:
-            path = clickable_copy(photo)
-        except ValueError as error:
-            raise gr.Error(escape(str(error)), print_exception=False) from error
-        return path, path
+            return ("" if photo is None else photo_html(base_picture(read_photo(photo).pixels))), CENTRE
+        except ValueError:
+            return "", CENTRE  # Inspect says why
 
-    inputs.photo.change(copy, [inputs.photo], [picture, copied], api_name="clickable_copy", **quiet)
-    clicked = picture.select(point_in_percent, [copied], [across, down], **quiet)
+    # A path that comes back from a browser is not looked at.
+    inputs.photo.change(photo_to_click, [inputs.photo], [hover, point], api_name="photo_to_click", **quiet)
+    clicked = hover.select(clicked_place, None, [point], **quiet)
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, method, across, down, picker.label, picker.one_scale, found],
-        [similarity_scale, similarity, affinity, *picker.components, own_views, shared_views, found],
+        [*inputs.components, method, point, picker.label, found],
+        [hover, similarity_scale, similarity, *picker.components, shared_views, found],
         after=[clicked],
         tab="inspect",
         asked=[*inputs.components, method],
     )
     gr.on(
-        [picker.label.input, picker.one_scale.input],
+        [picker.label.change, picker.one_scale.input, hover.change],
         class_views,
         [found, picker.label, picker.one_scale],
         [own_views],
         queue=False,
-        trigger_mode="always_last",
+        trigger_mode="multiple",
+        **quiet,
+    )
+    # A reply may come after the answer or the class that it is about has gone: what arrives is asked for its
+    # mark, and made anew where that is another's.
+    own_views.change(
+        views_of_now,
+        [own_views, found, picker.label, picker.one_scale],
+        [own_views],
+        js=_MARK_OF_VIEWS,
+        queue=False,
+        trigger_mode="multiple",
         **quiet,
     )
 
@@ -258,20 +262,32 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         queue=False,
         **quiet,
     )
-    method.change(
-        lambda name: _about_point(engine, name),
-        [method],
-        [point_part, note],
-        queue=False,
-        **quiet,
-    )
 
 
-def class_views(found: Seen | None, label: int | None, one_scale: bool) -> str:
-    """Give the sections of one class."""
-    if found is None or label is None or not found.per_class:
+_MARK_OF_VIEWS = """(html, ...rest) => [(html || "").match(/data-mark="([^"]*)"/)?.[1] || "", ...rest]"""
+
+
+def class_views(found: Seen | None, label: int | str | None, one_scale: bool) -> str:
+    """Give the sections of one class, marked; nothing for one that these words do not have."""
+    mark = _mark(found, label, one_scale)
+    if not mark or found is None or not isinstance(label, int):
         return ""
-    return sections_html(sections(found, label, per_class=True, one_scale=one_scale))
+    shown = sections_html(sections(found, label, per_class=True, one_scale=one_scale))
+    return f'<div data-mark="{mark}">{shown}</div>'
+
+
+def views_of_now(mark: str, found: Seen | None, label: int | str | None, one_scale: bool) -> Any:
+    """Give `class_views` anew if those on the page have the mark of another answer, class or scale."""
+    return gr.skip() if mark == _mark(found, label, one_scale) else class_views(found, label, one_scale)
+
+
+def _mark(found: Seen | None, label: int | str | None, one_scale: bool) -> str:
+    """Which answer, class and scale views are of; "" where there are none."""
+    if found is None or not found.per_class:
+        return ""
+    if not isinstance(label, int) or not 1 <= label <= len(found.names):
+        return ""
+    return f"{found.mark}-{label}-{int(bool(one_scale))}"
 
 
 @dataclass(frozen=True)
@@ -292,6 +308,7 @@ def _class_picker() -> _ClassPicker:
         label = gr.Dropdown(
             [],
             label="Look inside one class",
+            allow_custom_value=True,  # a request about the words before may arrive late: it is no error
             elem_id="inspect-class",
             scale=3,
             min_width=180,
@@ -321,58 +338,29 @@ def _similarity_gallery() -> gr.Gallery:
     )
 
 
-def _point_fields() -> tuple[gr.Image, gr.Image, gr.Slider, gr.Slider]:
-    """Lay out the clickable photo, what its point looks at, and the point in percent across and down."""
-    with gr.Row(elem_classes="ovs-pair"):
-        picture = photo_field(
-            label="The point",
-            interactive=False,
-            sources=[],
-            buttons=[],
-            elem_id="inspect-photo",
-            alt_text="Your photo; click to choose a point",
-        )
-        affinity = gr.Image(
-            label="What it looks at",
-            format="png",
-            interactive=False,
-            elem_id="affinity",
-            alt_text="How strongly the chosen point looks at every other place, over your photo",
-            buttons=["download", "fullscreen"],
-        )
-    with gr.Row():
-        across = gr.Slider(0, 100, 50, step=0.1, label="Point: across (%)", elem_id="across", min_width=160)
-        down = gr.Slider(0, 100, 50, step=0.1, label="Point: down (%)", elem_id="down", min_width=160)
-    return picture, affinity, across, down
-
-
-def point_note(views: Collection[ViewSpec]) -> str:
-    """Say what a point of the photo is good for; "" where no view is about one."""
-    return next((view.about_point for view in views if view.about_point), "")
-
-
-def _about_point(engine: Engine, name: str | None) -> tuple[Any, str]:
-    """Show the point for methods with views about one, and say what it is good for."""
-    text = "" if name is None else point_note(engine.method_specs[name].views)
-    return gr.update(visible=bool(text)), note_html(text)
-
-
-def _shown(insight: Insight, label: int | None, one_scale: bool, before: Seen | None) -> tuple[Any, ...]:
+def _shown(
+    result: Result,
+    insight: Insight,
+    point: tuple[float, float],
+    about: str,
+    label: int | str | None,
+    before: Seen | None,
+) -> tuple[Any, ...]:
     """Give new values for all outputs; the class that was looked at stays if the words are the same."""
     gallery = [(picture, caption) for picture, caption in insight.similarity]
     found = insight.seen
-    kept = label if before is not None and before.names == found.names and label else found.first
+    same = before is not None and before.names == found.names
+    kept = label if same and isinstance(label, int) and label else found.first
     choices = [(name, number) for number, name in enumerate(found.names, start=1)]
     scale = scale_html(Scale(insight.low, insight.high), "Cosine similarity ") if gallery else ""
     if 0 < len(gallery) < len(found.names):
         scale += note_html(f"{len(gallery)} of {len(found.names)} classes, those that won most of the photo.")
     return (
+        hover_html(result, point, about),
         scale,
         gr.update(value=gallery, visible=bool(gallery)),
-        gr.update(value=insight.affinity, visible=insight.affinity is not None),
         gr.update(visible=found.per_class),
         gr.update(choices=choices, value=kept),
-        class_views(found, kept, one_scale),
         sections_html(sections(found, kept, per_class=False)),
         found,
     )

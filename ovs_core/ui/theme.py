@@ -20,7 +20,7 @@ _OUTER_STYLE = f"""
     right: .75rem; bottom: .75rem; width: auto; z-index: 60; box-shadow: 0 2px 14px rgba(0, 0, 0, .35); }}
 }}
 .ovs-stale-segment #result img, .ovs-stale-compare .ovs-panels img, .ovs-stale-inspect #similarity img,
-.ovs-stale-inspect #affinity img, .ovs-stale-inspect .ovs-view img
+.ovs-stale-inspect #hover [data-answer], .ovs-stale-inspect .ovs-view img
   {{ opacity: .3 !important; filter: grayscale(.7); }}
 .ovs-stale-segment #segment-status::after, .ovs-stale-compare #compare-status::after,
 .ovs-stale-inspect #inspect-status::after {{ content: "{STALE}"; display: block; font-size: .875rem;

@@ -5,8 +5,10 @@ How a kind is drawn its method declares (`ViewSpec`); here every way of drawing 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -100,6 +102,7 @@ class Seen:
         colors: one per label, (K + 1, 3).
         stand_ins: names that no font here can write, and what a picture shows in their place.
         first: label of the class to show first: the largest one.
+        mark: no other answer has it.
     """
 
     views: tuple[tuple[ViewSpec, View], ...]
@@ -108,6 +111,7 @@ class Seen:
     colors: NDArray[np.uint8]
     stand_ins: Mapping[str, str]
     first: int
+    mark: str = field(default_factory=partial(secrets.token_hex, 8))
 
     @property
     def per_class(self) -> bool:

@@ -239,6 +239,12 @@ def views_of(request: Asked, evidence: torch.Tensor) -> tuple[View, ...]:
         attention = torch.zeros(1, GRID_SIDE, GRID_SIDE)
         attention[0, int(row * (GRID_SIDE - 1)), int(column * (GRID_SIDE - 1))] = 1.0
         views.append(View("attention", "Where the last block looks from this patch", attention, ("patch",)))
+    if "affinity" in request.views:
+        places = GRID_SIDE**2
+        maps = torch.eye(places).reshape(places, GRID_SIDE, GRID_SIDE)
+        views.append(
+            View("affinity", "Where the last block looks from each place", maps, ("place",) * places)
+        )
     if request.method == "mvp_seg":
         views += mvp_seg_views(looked(request.vocabulary, evidence), request.views, spelled)
     if METHODS[request.method].masks:

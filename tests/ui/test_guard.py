@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import numpy as np
@@ -66,7 +67,7 @@ def forbidden(web: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> It
     os.mkfifo(fifo)
     others = upload(web, png(SECRET), "theirs.png")
     other_visitor = {"data": [{"path": others, "meta": META}], "session_hash": "somebody-else"}
-    web.post(f"{API}/run/clickable_copy", json=other_visitor).raise_for_status()
+    web.post(f"{API}/run/photo_to_click", json=other_visitor).raise_for_status()
     yield {
         "a picture": str(secret),
         "nothing there": str(folder / "nothing.png"),
@@ -152,7 +153,8 @@ def without_chance(text: str) -> str:
 
 def pictures(web: httpx.Client, text: str) -> Iterator[np.ndarray]:
     """Every picture that an answer points to."""
-    for path in set(re.findall(r'"path": ?"([^"]+)"', text)):
+    for path in set(re.findall(r'"path": ?"([^"]+)"|gradio_api/file=([^"\\]+)', text)):
+        path = unquote("".join(path))
         got = web.get(f"{API}/file={path}")
         if got.status_code == 200:
             try:
@@ -167,6 +169,11 @@ def shows_secret(web: httpx.Client, text: str) -> bool:
     return any((np.abs(pixels.astype(int) - wanted).max(axis=2) < 3).any() for pixels in pictures(web, text))
 
 
+def shown_path(reply: httpx.Response) -> str:
+    """Path of the picture in a piece of the page."""
+    return unquote(re.findall(r'file=([^"]+)"', reply.json()["data"][0])[0])
+
+
 def with_photo(page: Any) -> list[Any]:
     """Endpoints that take a photo; what runs in the browser alone has no code here to open one."""
     return [f for f in page.fns.values() if f.fn is not None and any(map(is_photo, f.inputs))]
@@ -174,7 +181,7 @@ def with_photo(page: Any) -> list[Any]:
 
 def test_the_walk_meets_every_endpoint_that_takes_a_photo(page: Any) -> None:
     names = {function.api_name for function in with_photo(page)}
-    assert names >= {"segment", "compare", "inspect", "clickable_copy"}
+    assert names >= {"segment", "compare", "inspect", "photo_to_click"}
     assert len(with_photo(page)) > len(names) - 1
     models = {
         getattr(getattr(field, "data_model", None), "__name__", None)
@@ -254,8 +261,8 @@ def test_samples_are_everybodys(page: Any, web: httpx.Client) -> None:
         body = {"data": [], "fn_index": click._id, "session_hash": "first"}
         sample = web.post(f"{API}/run/x", json=body).json()["data"][0]
         for session in ("first", "second"):
-            copied = web.post(f"{API}/run/clickable_copy", json={"data": [sample], "session_hash": session})
-            assert copied.json()["data"][0]["path"]
+            copied = web.post(f"{API}/run/photo_to_click", json={"data": [sample], "session_hash": session})
+            assert shown_path(copied)
 
 
 def test_an_upload_belongs_to_its_browser(web: httpx.Client) -> None:
@@ -266,8 +273,8 @@ def test_an_upload_belongs_to_its_browser(web: httpx.Client) -> None:
     assert len({str(visitor.cookies) for visitor in visitors}) == 2
     path = upload(first, png(SECRET), "private.png")
     body = {"data": [{"path": path, "meta": META}], "session_hash": "one"}
-    assert first.post(f"{API}/run/clickable_copy", json=body).status_code == 200
-    refused = second.post(f"{API}/run/clickable_copy", json=body)
+    assert first.post(f"{API}/run/photo_to_click", json=body).status_code == 200
+    refused = second.post(f"{API}/run/photo_to_click", json=body)
     assert refused.status_code == 500
     assert PHOTO_GONE in refused.text
     assert first.get(f"{API}/file={path}").status_code == 200
@@ -284,15 +291,15 @@ def test_an_upload_without_a_browser_belongs_to_its_first_session(web: httpx.Cli
 
     def asked(session: str) -> int:
         body = {"data": [{"path": path}], "session_hash": session}
-        return web.post(f"{API}/run/clickable_copy", json=body).status_code
+        return web.post(f"{API}/run/photo_to_click", json=body).status_code
 
     assert [asked("mine"), asked("yours"), asked("mine")] == [200, 500, 200]
 
 
 def test_where_a_photo_lies_cannot_be_guessed_from_what_it_shows(web: httpx.Client) -> None:
     path = upload(web, png(SECRET), "known.png")
-    copied = web.post(f"{API}/run/clickable_copy", json={"data": [{"path": path}], "session_hash": "known"})
-    copy = copied.json()["data"][0]["path"]
+    copied = web.post(f"{API}/run/photo_to_click", json={"data": [{"path": path}], "session_hash": "known"})
+    copy = shown_path(copied)
     for place in (path, copy):
         digest = hashlib.sha256(Path(place).read_bytes()).hexdigest()
         assert digest[:12] not in place

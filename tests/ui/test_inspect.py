@@ -71,7 +71,7 @@ def test_every_view_of_a_method_has_its_section(
     expect(page.locator("[data-kind=context_cosines] tbody td")).to_have_count(16)
     expect(page.locator("[data-kind=context_words]")).to_contain_text("<b>bold</b>")
     expect(page.locator("#similarity .grid-container img")).to_have_count(3)
-    expect(page.locator("#affinity img")).to_be_visible()
+    expect(page.locator("#hover .stage.map canvas")).to_be_visible()
     loaded = "() => [...document.querySelectorAll('.ovs-view img')].every(one => one.naturalWidth > 300)"
     page.wait_for_function(loaded)
 

@@ -127,21 +127,6 @@ def test_compare_shows_a_panel_per_method_and_where_they_differ(
     expect(page.locator("#photo img")).to_be_visible()
 
 
-def test_inspect_shows_maps_and_follows_a_click(open_page: OpenPage, address: str, photo_file: Path) -> None:
-    page = open_page(address)
-    choose(page, photo_file, "dog; grass")
-    open_tab(page, "Inspect")
-    picture = page.locator("#inspect-photo img")
-    expect(picture).to_be_visible()
-    box = picture.bounding_box()
-    assert box is not None
-    picture.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.5})
-    finished(page, "inspect")
-    expect(page.locator("#similarity .grid-container img")).to_have_count(2)
-    expect(page.locator("#affinity img")).to_be_visible()
-    assert float(page.input_value("#across input[type=number]")) == pytest.approx(25, abs=2)
-
-
 def test_downloads_have_the_size_of_the_photo(
     open_page: OpenPage, address: str, photo_file: Path, tmp_path: Path
 ) -> None:

@@ -107,4 +107,5 @@ def tuned_resnet(visual: ModifiedResNet, trained: TrainedGkc, *, source: str) ->
 def _config(values: Mapping[str, Any]) -> GkcHeadConfig:
     """Sizes as JSON has them."""
     pixels = {**values["pixels"], "inputs": tuple(values["pixels"]["inputs"])}
-    return GkcHeadConfig(PixelDecoderConfig(**pixels), MaskDecoderConfig(**values["masks"]))
+    masks = MaskDecoderConfig(**values["masks"])
+    return GkcHeadConfig(PixelDecoderConfig(**pixels), masks, bool(values.get("reads_dense", False)))

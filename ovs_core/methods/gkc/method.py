@@ -7,6 +7,7 @@ several names of a class the best one counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from ovs_core.evidence.base import class_counts
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.methods.base import Answer, Kinds, Point, check_point
-from ovs_core.methods.gkc.student import GkcHead, Proposed, name_logits
+from ovs_core.methods.gkc.student import GkcHead, Proposed, name_logits, with_dense
 from ovs_core.methods.gkc.views import GkcTrace, gkc_views
 from ovs_core.methods.mask_classification.head import best_names
 from ovs_core.options import Options
@@ -66,7 +67,10 @@ class Gkc:
         Raises:
             ValueError: if maps or text are of another width than the head.
         """
-        proposed = self.head.propose([level[None].float() for level in pyramid.maps], attention=attention)
+        maps: Sequence[Tensor] = [level[None].float() for level in pyramid.maps]
+        if self.head.config.reads_dense:
+            maps = with_dense(maps, pyramid.dense[None].float())
+        proposed = self.head.propose(maps, attention=attention)
         embeddings = self.head.embeddings(proposed.decoded.predictions[-1])[0]
         rows = self.head.with_void(text.embeddings.to(embeddings))
         names = name_logits(embeddings[None], rows, self.head.logit_scale)[0]

@@ -33,10 +33,18 @@ _NO_DIVISION_BY_ZERO = 1e-7
 
 @dataclass(frozen=True)
 class GkcHeadConfig:
-    """Sizes of a head; both decoders are equally wide."""
+    """Sizes of a head; both decoders are equally wide.
+
+    Attributes:
+        pixels: of the pixel decoder.
+        masks: of the mask decoder.
+        reads_dense: the maps at strides 16 and 32 end with what leaves the transformer (`with_dense`):
+            in the embedded tower that is the last stage, which a ResNet's maps hold anyway.
+    """
 
     pixels: PixelDecoderConfig
     masks: MaskDecoderConfig
+    reads_dense: bool = False
 
     def __post_init__(self) -> None:
         if self.pixels.width != self.masks.width:
@@ -94,6 +102,13 @@ class GkcHead(nn.Module):
             expected = self.void_embedding.shape[1]
             raise ValueError(f"text embeddings must be {expected} wide, got {rows.shape[-1]}")
         return torch.cat([rows, self.void_embedding.expand(*rows.shape[:-2], -1, -1)], dim=-2)
+
+
+def with_dense(maps: Sequence[Tensor], dense: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four maps (B, C_i, h_i, w_i) of which the last two also hold the dense map (B, C, h_2, w_2)."""
+    quarter, eighth, sixteenth, _ = maps
+    sixteenth = torch.cat([sixteenth, dense], dim=1)
+    return quarter, eighth, sixteenth, F.avg_pool2d(sixteenth, 2)
 
 
 def proposing(decoder: MaskDecoder) -> MaskDecoder:

@@ -66,6 +66,6 @@ LDVC_VIEWS = (
         "Affinity R of the point's window to every window, and the windows with the largest R, whose patches "
         "it reads, in each block. Bright: more related.",
         titled=True,
-        about_point="Click a point of the photo, or set it below, to see which windows its window reads.",
+        about_point="Click a place to see which windows its window reads.",
     ),
 )

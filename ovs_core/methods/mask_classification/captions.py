@@ -40,7 +40,7 @@ MAFT_PLUS_VIEWS = (
         'below each its class with its probability p_n, and the probability of "no object". Bright: inside.',
         most=12,
         peaks=False,
-        about_point="Click a point of the photo, or set it below, to see first the masks that hold it.",
+        about_point="Click a place to see first the masks that hold it.",
     ),
     ViewSpec(
         "mask_words",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from ovs_core.methods.base import ATTENTION, SIMILARITY
+from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY
 from ovs_core.types import ViewSpec
 
 MVP_SEG_VIEWS = (
     SIMILARITY,
     ATTENTION,
+    AFFINITY,
     ViewSpec(
         "view_maps",
         "heat",

@@ -165,8 +165,12 @@ class MvpSeg:
         if "similarity" in kinds:
             mean = ScoreMap(maps[-self.contexts.k :].mean(dim=0), text.vocabulary, features.image_size)
             seen.append(similarity_view("Mean cosine of the views to each class", mean))
-        if "attention" in kinds and isinstance(self.visual, VisionTransformer):
-            seen.append(TrainingFree(self.visual, RULES["maskclip"]).attention_view(features, point))
+        if isinstance(self.visual, VisionTransformer):
+            rule = TrainingFree(self.visual, RULES["maskclip"])
+            if "attention" in kinds:
+                seen.append(rule.attention_view(features, point))
+            if "affinity" in kinds:
+                seen.append(rule.affinity_view(features))
         trace = MvpSegTrace(maps, prompts, text.vocabulary, self.contexts)
         return (*seen, *mvp_seg_views(trace, kinds, self.words))
 

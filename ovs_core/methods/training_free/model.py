@@ -13,6 +13,7 @@ cosines: divided by their sum over names they are probabilities, which need no s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,15 @@ from ovs_core.encoders.clip_vit import to_joint_space
 from ovs_core.encoders.upsampling import sharpen
 from ovs_core.evidence.base import Activation
 from ovs_core.evidence.score_map import ScoreMap
-from ovs_core.methods.base import Answer, Kinds, Point, check_point, check_widths, similarity_view
+from ovs_core.methods.base import (
+    MOST_PLACES,
+    Answer,
+    Kinds,
+    Point,
+    check_point,
+    check_widths,
+    similarity_view,
+)
 from ovs_core.methods.training_free.attention_rules import (
     Rule,
     attention_weights,
@@ -76,7 +85,8 @@ class TrainingFree:
         Options: "prompt_denoising" and "key_smoothing" of MaskCLIP, off by default.
 
         Views: "similarity", the cosine of each class (its best name) before any refinement; "attention", how
-        much the patch under `point`, or without a point the class token, takes from each patch.
+        much the patch under `point`, or without a point the class token, takes from each patch; "affinity",
+        the same for every place of a coarse grid.
         """
         check_widths(self.visual, features, text)
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
@@ -88,6 +98,8 @@ class TrainingFree:
             seen.append(similarity_view("Cosine to each class", raw))
         if "attention" in views:
             seen.append(self.attention_view(features, point))
+        if "affinity" in views:
+            seen.append(self.affinity_view(features))
         scores, activation = cosines, SOFTMAX
         if options.get("prompt_denoising"):
             scores = prompt_denoising(scores, self.denoise_floor)
@@ -132,6 +144,41 @@ class TrainingFree:
         label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
         title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
         return View("attention", title, _mean_where_seen(parts, features.grid), (label,))
+
+    def affinity_view(self, features: Features) -> View:
+        """How much each place of a coarse grid takes from all of them, a mean over the windows that hold it.
+
+        A place is the token in its middle; what it takes from a place is the mean over that place's tokens.
+        """
+        height, width = features.grid
+        rows, columns = coarse_grid(features.grid)
+        down = ((torch.arange(rows) + 0.5) * height / rows).long()
+        across = ((torch.arange(columns) + 0.5) * width / columns).long()
+        cells = torch.cartesian_prod(down, across)  # (N, 2)
+        total = torch.zeros(len(cells), height, width, device=features.windows[0].tokens.device)
+        count = total.new_zeros(len(cells), 1, 1)
+        for window in features.windows:
+            tall, wide = window.grid
+            top, left = window.top, window.left
+            inside = cells - torch.tensor([top, left])
+            held = ((inside >= 0) & (inside < torch.tensor([tall, wide]))).all(dim=1)
+            index = (1 + inside[held] @ torch.tensor([wide, 1])).to(total.device)
+            weights = attention_weights(self.rule, self._block, window.tokens, window.grid, index)
+            held = held.to(total.device)
+            total[held, top : top + tall, left : left + wide] += weights[:, 1:].reshape(-1, tall, wide)
+            count[held] += 1
+        maps = F.adaptive_avg_pool2d(total / count.clamp(min=1), (rows, columns))
+        labels = tuple(
+            f"row {place // columns + 1}, column {place % columns + 1}" for place in range(len(cells))
+        )
+        return View("affinity", "Where the last block looks from each place", maps, labels)
+
+
+def coarse_grid(grid: tuple[int, int], most: int = MOST_PLACES) -> tuple[int, int]:
+    """The grid (h, w), or one of the same shape with at most `most` places."""
+    shrink = min(1.0, math.sqrt(most / (grid[0] * grid[1])))
+    rows = min(max(1, int(grid[0] * shrink)), most)
+    return rows, max(1, min(int(grid[1] * shrink), most // rows))
 
 
 def _cell(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:

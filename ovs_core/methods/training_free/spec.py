@@ -8,7 +8,7 @@ from functools import partial
 from types import MappingProxyType
 
 from ovs_core.encoders.towers import Family, Tower
-from ovs_core.methods.base import ATTENTION, SIMILARITY, BoundMethod
+from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY, BoundMethod
 from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
@@ -69,7 +69,7 @@ def _spec(
         partial(_bind, name),
         presets,
         TOKEN_OPTIONS + options,
-        (SIMILARITY, ATTENTION),
+        (SIMILARITY, ATTENTION, AFFINITY),
     )
 
 

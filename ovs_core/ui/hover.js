@@ -1,0 +1,145 @@
+// Scores and affinity under the pointer, from bytes that came with the answer: a move asks the server nothing.
+let data = null; // of the answer that is shown
+let at = [0.5, 0.5]; // place shown, (x, y) in [0, 1] of the photo
+let pinned = false;
+let bars = []; // the parts of each bar: a move looks nothing up
+let cursors = [];
+let latest = null; // where the pointer was last
+let frame = 0; // a request to draw, 0 for none
+let asked = null; // the place that the server was asked about
+
+const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const all = (what) => [...element.querySelectorAll(what)];
+const one = (what) => element.querySelector(what);
+const percent = (part) => `${Math.round(100 * part)} %`;
+const index = (part, length) => Math.min(length - 1, Math.max(0, Math.floor(part * length)));
+
+function read() {
+  const source = one(".ovs-hover > .data");
+  data = null;
+  if (!source) return;
+  const sent = JSON.parse(source.textContent);
+  source.textContent = ""; // the page need not keep it twice
+  for (const name of ["probabilities", "scores", "winners", "affinity", "colors"]) {
+    if (sent[name]) sent[name] = bytes(sent[name]);
+  }
+  data = sent;
+  cursors = all(".cursor");
+  bars = all(".bar").map((bar) => ({
+    bar,
+    fill: bar.querySelector(".track i"),
+    number: bar.querySelector(".number"),
+    best: bar.querySelector(".best"),
+  }));
+  pinned = asked !== null; // the place that was clicked to ask stays
+  asked = null;
+  show(...data.start);
+}
+
+function show(x, y) {
+  if (!data) return;
+  at = [x, y];
+  for (const cursor of cursors) cursor.style.transform = `translate(${100 * x}%, ${100 * y}%)`;
+  one(".ovs-hover").classList.toggle("pinned", pinned);
+  showBars(x, y);
+  if (data.affinity) showAffinity(x, y);
+}
+
+function showBars(x, y) {
+  const [rows, columns] = data.grid;
+  const cell = index(y, rows) * columns + index(x, columns);
+  const values = data.names.map((_, number) => data.probabilities[number * rows * columns + cell] / 255);
+  const order = values.map((_, number) => number).sort((a, b) => values[b] - values[a]);
+  data.names.forEach((names, number) => {
+    const parts = bars[number];
+    parts.bar.classList.toggle("first", number === order[0]);
+    parts.fill.style.transform = `scaleX(${values[number]})`; // moves no other part of the page
+    parts.number.textContent = percent(values[number]);
+    parts.best.textContent = bestName(names, number, cell, rows * columns);
+  });
+  const [first, second] = order;
+  const low = values[first] < data.threshold ? `, under the threshold of ${percent(data.threshold)}: other` : "";
+  const lead = second === undefined ? "" : `, ${percent(values[first] - values[second])} ahead of ${data.names[second][0]}`;
+  one(".verdict").textContent = `${pinned ? "Pinned: " : ""}${data.names[first][0]} ${percent(values[first])}${lead}${low}.`;
+}
+
+function bestName(names, number, cell, cells) {
+  if (!data.scores) return "";
+  const [low, high] = data.range;
+  const score = low + ((high - low) * data.scores[number * cells + cell]) / 255;
+  const offset = data.other && number === data.names.length - 1 ? 1 : 0; // the first is what it is called
+  const name = names[data.winners[number * cells + cell] + offset];
+  return name === undefined || names.length === 1 ? score.toFixed(2) : `${score.toFixed(2)}, “${name}”`;
+}
+
+function showAffinity(x, y) {
+  const [rows, columns] = data.places;
+  const canvas = one(".stage.map canvas");
+  if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
+  const context = canvas.getContext("2d");
+  const picture = context.createImageData(columns, rows);
+  const place = index(y, rows) * columns + index(x, columns);
+  for (let cell = 0; cell < rows * columns; cell += 1) {
+    const color = 3 * data.affinity[place * rows * columns + cell];
+    for (let band = 0; band < 3; band += 1) picture.data[4 * cell + band] = data.colors[color + band];
+    picture.data[4 * cell + 3] = 255;
+  }
+  context.putImageData(picture, 0, 0);
+  one(".peak").textContent = `bright up to ${data.peaks[place]}`;
+}
+
+function placeOf(event) {
+  const stage = event.target.closest?.(".stage");
+  if (!stage) return null;
+  const around = stage.getBoundingClientRect();
+  const part = (where, start, length) => Math.min(1, Math.max(0, (where - start) / length));
+  return [part(event.clientX, around.left, around.width), part(event.clientY, around.top, around.height)];
+}
+
+// Drawn once a frame, where the layout is known: to ask for it between two changes would make it anew each time.
+element.addEventListener("pointermove", (event) => {
+  if (!frame) frame = requestAnimationFrame(follow);
+  latest = { target: event.target, clientX: event.clientX, clientY: event.clientY };
+});
+
+function follow() {
+  frame = 0;
+  const place = placeOf(latest);
+  if (place && !pinned) show(...place);
+}
+
+element.addEventListener("click", (event) => {
+  const place = placeOf(event);
+  if (!place) return;
+  if (!data || one(".ovs-hover[data-asks]")) {
+    asked = place;
+    trigger("select", { tool: "place", points: [place] });
+  }
+  if (!data) return;
+  const around = event.target.closest(".stage").getBoundingClientRect();
+  const same = Math.hypot((place[0] - at[0]) * around.width, (place[1] - at[1]) * around.height) < 8;
+  pinned = !(pinned && same); // a click on the pin takes it out, one elsewhere moves it
+  show(...place);
+});
+
+element.addEventListener("keydown", (event) => {
+  if (!data || !event.target.closest?.(".stage")) return;
+  const [rows, columns] = data.affinity ? data.places : data.grid;
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  if (event.key in steps) {
+    const [right, down] = steps[event.key];
+    const moved = (part, step, length) => (Math.min(length - 1, Math.max(0, index(part, length) + step)) + 0.5) / length;
+    show(moved(at[0], right, columns), moved(at[1], down, rows));
+  } else if (event.key === "Enter" || event.key === " ") {
+    pinned = !pinned;
+    show(...at);
+    if (pinned && one(".ovs-hover[data-asks]")) trigger("select", { tool: "place", points: [(asked = at)] });
+  } else if (event.key === "Escape" && pinned) {
+    pinned = false;
+    show(...at);
+  } else return;
+  event.preventDefault();
+});
+
+watch("value", read);
+read();
