@@ -60,7 +60,9 @@ function showBars(x, y) {
   const [first, second] = order;
   const low = values[first] < data.threshold ? `, under the threshold of ${percent(data.threshold)}: other` : "";
   const lead = second === undefined ? "" : `, ${percent(values[first] - values[second])} ahead of ${data.names[second][0]}`;
-  one(".verdict").textContent = `${pinned ? "Pinned: " : ""}${data.names[first][0]} ${percent(values[first])}${lead}${low}.`;
+  const place = `at ${percent(x)} across, ${percent(y)} down`;
+  one(".verdict").textContent =
+    `${pinned ? "Pinned: " : ""}${data.names[first][0]} ${percent(values[first])}${lead}${low}, ${place}.`;
 }
 
 function bestName(names, number, cell, cells) {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fake_engine import FakeEngine
-from pages import PATIENCE, choose, finished, open_tab
+from pages import PATIENCE, PHONE, choose, finished, fits, open_tab
 from PIL import Image
 from playwright.sync_api import APIResponse, Page, Route, expect
 from test_inspect import inspect, mvp_address, pick_class
@@ -149,8 +149,23 @@ def test_moving_shows_scores_and_asks_nothing(
     page.keyboard.press("Escape")
     for _ in range(14):
         page.keyboard.press("ArrowRight")
-    expect(verdict).to_contain_text(re.compile("^grass "))
+    expect(verdict).to_contain_text(re.compile(r"^grass .* at \d+ % across, 48 % down"))
     assert requests == []
+
+
+def test_a_tap_pins_and_a_second_one_moves_the_pin(
+    open_page: OpenPage, address: str, photo_file: Path
+) -> None:
+    page = open_page(address, PHONE, touch=True)
+    asked(page, photo_file, "dog; grass")
+    stage, verdict = page.locator("#hover .stage").first, page.locator("#hover .verdict")
+    for across, name in ((0.25, "dog"), (0.75, "grass")):
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        assert box is not None
+        page.touchscreen.tap(box["x"] + across * box["width"], box["y"] + 0.5 * box["height"])
+        expect(verdict).to_contain_text(f"Pinned: {name}")
+    assert fits(page)
 
 
 def test_a_late_reply_does_not_show_the_class_of_other_words(
