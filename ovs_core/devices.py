@@ -13,7 +13,7 @@ import torch
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = MappingProxyType({"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16})
-_LOCK_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 Report = Callable[[int, int], None] | None
 """Told (steps done, steps in all); None where nobody listens."""
@@ -51,32 +51,41 @@ def advance(done: int, total: int, report: Report, cancel: Cancel) -> None:
 
 @dataclass(frozen=True)
 class Compute:
-    """One device, the precision towers run in on it, and the lock that lets one request at a time use it.
+    """One device, the precision towers run in on it, and how many requests at a time may use it.
 
     Attributes:
         device: where towers and features live.
         dtype: precision of the towers; attention weights and evidence are float32 whatever it is.
-        lock: held while the device works, and never while a caller looks at a partial answer.
+        slots: one is held while the device works for a request, and none while a caller looks at a partial
+            answer. One for all, unless said otherwise.
     """
 
     device: torch.device
     dtype: torch.dtype
-    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    slots: threading.BoundedSemaphore = field(
+        default_factory=threading.BoundedSemaphore, compare=False, repr=False
+    )
 
     @contextmanager
-    def hold(self, cancel: Cancel = None) -> Iterator[None]:
-        """Own the device for the length of a `with` block; waiting for it can be cancelled.
+    def hold(self, cancel: Cancel = None, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Use the device for the length of a `with` block; waiting for it can be cancelled.
+
+        Args:
+            cancel: as everywhere.
+            waiting: called once if the device is not free at once.
 
         Raises:
             Cancelled: if `cancel` is set before the device is free.
         """
         stop_if_cancelled(cancel)
-        while not self.lock.acquire(timeout=_LOCK_POLL_SECONDS):
-            stop_if_cancelled(cancel)
+        if not self.slots.acquire(blocking=False):
+            waiting()
+            while not self.slots.acquire(timeout=_POLL_SECONDS):
+                stop_if_cancelled(cancel)
         try:
             yield
         finally:
-            self.lock.release()
+            self.slots.release()
 
     def wait(self) -> None:
         """Return once the device has done what it was given, so that a stopwatch tells the truth."""
@@ -93,8 +102,14 @@ class Compute:
             torch.mps.empty_cache()
 
 
-def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
+def choose_compute(device: str = "auto", precision: str = "auto", at_once: int = 1) -> Compute:
     """Pick a device and a precision by name; "auto" takes a GPU if there is one, half precision on CUDA only.
+
+    Args:
+        device: one of `DEVICES`.
+        precision: one of `PRECISIONS`.
+        at_once: requests that a CPU may work for at the same time; on a GPU it is always one, as its memory
+            is made for one.
 
     Raises:
         ValueError: for an unknown name, a device this machine lacks, or half precision on the CPU.
@@ -112,7 +127,8 @@ def choose_compute(device: str = "auto", precision: str = "auto") -> Compute:
         raise ValueError(f"precision must be fp32 or auto on the CPU; got {precision!r}")
     if precision == "auto":
         precision = "fp32" if chosen != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return Compute(torch.device(chosen), _DTYPES[precision])
+    slots = threading.BoundedSemaphore(at_once if chosen == "cpu" else 1)
+    return Compute(torch.device(chosen), _DTYPES[precision], slots)
 
 
 def quick_bfloat16(device: torch.device) -> torch.autocast:

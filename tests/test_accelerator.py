@@ -442,7 +442,7 @@ class TestTraining:
         places = {"cpu": CPU, "cuda": DEVICE}
         monkeypatch.setattr(
             "ovs_core.training.processes.choose_compute",
-            lambda device, _: Compute(places[device], torch.float32),
+            lambda device, *_: Compute(places[device], torch.float32),
         )
         recipes = {
             "fc-clip": {

@@ -58,7 +58,7 @@ def read_journal(folder: Path) -> Mapping[tuple[str, str], Entry]:
     return found
 
 
-def note(folder: Path, entry: Entry) -> None:
+def note_entry(folder: Path, entry: Entry) -> None:
     """Write down that an answer is whole.
 
     Raises:

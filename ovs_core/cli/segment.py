@@ -5,66 +5,40 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from ovs_core.batch.plan import CACHE_BYTES
 from ovs_core.batch.sources import shard_of
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
-from ovs_core.cli.journal import Entry, digest, file_digest, is_whole, note, read_journal, write_failures
+from ovs_core.cli.folder import AT_ONCE, Outcome, Task, answer_all, report
+from ovs_core.cli.journal import file_digest, is_whole, read_journal, write_failures
 from ovs_core.cli.options import (
     EXIT_SOME_FAILED,
     add_machine_options,
     add_method_options,
     chosen_options,
     say,
-    write_line,
 )
 from ovs_core.cli.photos import Source, collect_photos
 from ovs_core.cli.streams import lasting_output
-from ovs_core.edit.record import Edit
-from ovs_core.engine import Engine, NotEnoughMemory, Result
+from ovs_core.engine import Engine
 from ovs_core.engine.saved import SavedRequest, read_saved
-from ovs_core.export.files import FORMATS, MASK_FORMATS, save_result
+from ovs_core.export.files import FORMATS, MASK_FORMATS
 from ovs_core.export.outlines import TOLERANCE, check_tolerance
-from ovs_core.image import ImageError, read_photo
+from ovs_core.image import read_photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options, lookup
-from ovs_core.render.legend import percent
 from ovs_core.types import Vocabulary
 from ovs_core.version import VERSION
 from ovs_core.vocabulary import read_vocabulary
 from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
 
-_CLASSES_SHOWN = 5
 _SQUARE = 32  # side in pixels
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What to do with every photo."""
-
-    vocabulary: Vocabulary
-    options: dict[str, Options]  # by method: its own among those asked for
-    encoder: str
-    refiner: str
-    formats: tuple[str, ...]
-    out: Path
-    stuff: str
-    exemplars: tuple[Exemplar, ...]
-    tolerance: float
-    edits: tuple[Edit, ...]
-    asked: Mapping[str, Any]  # what every answer depends on besides photo, method and weights
-    done: Mapping[tuple[str, str], Entry]  # by an earlier run; empty unless this one goes on with it
-    weights: Mapping[str, Mapping[str, str]]  # by method, known only then
-
-    def question(self, method: str, weights: Mapping[str, str]) -> str:
-        """What an answer depends on besides its photo, as a digest."""
-        options = {name: repr(value) for name, value in self.options[method].items()}
-        return digest({**self.asked, "method": method, "options": options, "weights": dict(weights)})
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -89,7 +63,13 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
         check_tolerance(arguments.tolerance)
         if engine is None:
-            engine = Engine(arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
+            engine = Engine(
+                arguments.device,
+                weights_dir=arguments.weights_dir,
+                offline=arguments.offline,
+                cache_bytes=CACHE_BYTES,
+                at_once=AT_ONCE,
+            )
         task = _task(arguments, vocabulary, exemplars, saved, engine)
         say(*found.notes, *vocabulary.notes)
         told = set(vocabulary.notes)
@@ -97,12 +77,17 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         done += [source for source in sources if source not in left]
         if done:
             say(f"{len(done)} of {len(sources)} photos are done already.")
-        for source in tqdm(left, unit="photo", disable=None):
-            reason = _segment(source, task, engine, told)
-            if reason:
-                failed.append((str(source.path), reason))
-            else:
-                done.append(source)
+        with tqdm(total=len(left), unit="photo", disable=None) as bar:
+
+            def finish(outcome: Outcome) -> None:
+                report(outcome, task, told)
+                if outcome.reason:
+                    failed.append((str(outcome.source.path), outcome.reason))
+                else:
+                    done.append(outcome.source)
+                bar.update()
+
+            answer_all(left, task, engine, finish)
         listed = write_failures(task.out, _failures_name(arguments.shard), failed)
     except ValueError as error:
         say(str(error))
@@ -210,7 +195,7 @@ def _task(
     exemplars: tuple[Exemplar, ...],
     saved: SavedRequest | None,
     engine: Engine,
-) -> _Task:
+) -> Task:
     """What the arguments ask for."""
     methods = tuple(dict.fromkeys(arguments.method or (DEFAULT_METHOD,)))
     for what, registry, name in (
@@ -224,7 +209,7 @@ def _task(
         options = {method: {**saved.options, **given} for method, given in options.items()}
     formats = tuple(arguments.export)
     _check_methods(formats, methods, arguments.encoder, engine)
-    return _Task(
+    return Task(
         vocabulary,
         options,
         arguments.encoder,
@@ -276,7 +261,7 @@ def _weights(
     }
 
 
-def _left(sources: Sequence[Source], task: _Task) -> list[Source]:
+def _left(sources: Sequence[Source], task: Task) -> list[Source]:
     """Photos whose answers are not all there."""
     if not task.done:
         return list(sources)
@@ -315,49 +300,6 @@ def _check_methods(formats: Sequence[str], methods: Sequence[str], encoder: str,
         raise ValueError(
             f"--export {asked[0]} needs a method that proposes masks, and {unable[0]} does not; {choose}."
         )
-
-
-def _segment(source: Source, task: _Task, engine: Engine, told: set[str]) -> str:
-    """Do one photo with every method; gives, and says on stderr, why not where the photo is the obstacle.
-
-    Notes about the words are said once; `told` holds those that were.
-    """
-    try:
-        photo_digest = file_digest(source.path)  # before: a photo that changes now is asked again
-        photo = read_photo(source.path)
-        say(*(f"{source.title}: {note}" for note in photo.notes))
-        for method, options in task.options.items():
-            result = engine.segment(
-                photo,
-                task.vocabulary,
-                method=method,
-                encoder=task.encoder,
-                refiner=task.refiner,
-                options=options,
-                exemplars=task.exemplars,
-            )
-            result = result.edited(task.edits) if task.edits else result
-            new = [note for note in result.vocabulary.notes if note not in told]
-            told.update(new)
-            say(*new, *(f"{source.title}: {note}" for note in result.notes))
-            files = save_result(
-                result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance
-            )
-            names = tuple(file.relative_to(task.out).as_posix() for file in files)
-            question = task.question(method, result.weights)
-            note(task.out, Entry(source.stem, method, photo_digest, question, names))
-            write_line(_summary(source.stem, result), sys.stdout)
-    except (ImageError, NotEnoughMemory) as error:
-        say(f"Skipped {source.path}: {error}")
-        return str(error)
-    return ""
-
-
-def _summary(stem: str, result: Result) -> str:
-    """One line for stdout: the files' start and the largest classes."""
-    largest = sorted(result.classes, key=lambda summary: -summary.area_share)[:_CLASSES_SHOWN]
-    shares = (f"{summary.names[0]} {percent(summary.area_share)}" for summary in largest)
-    return f"{stem}.{result.method}: {', '.join(shares)}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The engine: what is loaded, what is remembered, and how a photo and some words become a Result.
 
-An engine may serve several threads: values are frozen, the cache has a lock, and the device is owned only
+An engine may serve several threads: values are frozen, the cache has a lock, and the device is taken only
 while it works. The steps are in `ovs_core.engine.pipeline`; a slider starts behind them, at `relabel`.
 """
 
@@ -35,21 +35,9 @@ from ovs_core.engine.menus import (
 )
 from ovs_core.engine.pipeline import Pipeline, answered
 from ovs_core.engine.refining import Refining
-from ovs_core.engine.request import (
-    Job,
-    PhotoSource,
-    Progress,
-    Request,
-    make_request,
-)
+from ovs_core.engine.request import Job, PhotoSource, Progress, Request, make_request
 from ovs_core.engine.result import Result
-from ovs_core.engine.settings import (
-    Settings,
-    check_refiner,
-    checked_values,
-    declared_options,
-    settings_of,
-)
+from ovs_core.engine.settings import Settings, check_refiner, checked_values, declared_options, settings_of
 from ovs_core.engine.stream import stream
 from ovs_core.folders import cache_folder
 from ovs_core.image import fitted
@@ -77,6 +65,7 @@ class Engine:
         weights_dir: folder with weight files, looked at before the project's own.
         offline: never touch the network.
         cache_bytes: budget for features, text and evidence together.
+        at_once: requests that a CPU may work for at the same time (`ovs_core.devices.choose_compute`).
         text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder,
             or memory where the user has none.
         encoders, methods, refiners: registry name -> spec; all that is known by default.
@@ -93,12 +82,13 @@ class Engine:
         offline: bool = False,
         cache_bytes: int = CACHE_BYTES,
         *,
+        at_once: int = 1,
         text_dir: Path | None = None,
         encoders: Mapping[str, EncoderSpec] = ENCODERS,
         methods: Mapping[str, MethodSpec] = METHODS,
         refiners: Mapping[str, RefinerSpec] = REFINERS,
     ) -> None:
-        self.compute = choose_compute(device, precision)
+        self.compute = choose_compute(device, precision, at_once)
         self.store = WeightStore(None if weights_dir is None else Path(weights_dir), offline)
         self.cache = ByteCache(cache_bytes)
         self.encoder_specs = encoders

@@ -102,10 +102,12 @@ class Job:
 
     @contextmanager
     def on_device(self, stage: str, compute: Compute) -> Iterator[None]:
-        """The same for a stage that owns the device while it lasts."""
-        if compute.lock.locked():
+        """The same for a stage that uses the device while it lasts."""
+
+        def waiting() -> None:
             self.report(Progress(stage, 0, 1, "Waiting for another request."))
-        with compute.hold(self.cancel), torch.no_grad(), self.stage(stage):
+
+        with compute.hold(self.cancel, waiting), torch.no_grad(), self.stage(stage):
             yield
             compute.wait()
 
