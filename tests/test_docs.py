@@ -174,6 +174,15 @@ def test_a_command_that_is_wrong_is_found(
         read(name, arguments)
 
 
+def test_what_troubleshooting_quotes_is_said() -> None:
+    text = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r'^\| "(.+?)" \|', text, re.MULTILINE)
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "ovs_core").rglob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # sentences over several lines
+    assert len(quoted) > 5
+    assert [sentence for sentence in quoted if sentence not in code] == []
+
+
 def test_commands_are_found() -> None:
     found = [line for page in PAGES for line in commands(page)]
     assert {line.split()[0] for line in found} == set(PROGRAMS)
