@@ -46,6 +46,21 @@ def test_common_words_are_asked_to_the_letter():
     assert {"dog", "sky", "wall"} <= set(words.names)
 
 
+def test_common_words_are_said_by_people():
+    words = set(common_words().names)
+    assert {
+        "window",
+        "brick wall",
+        "wood wall",
+        "wood floor",
+        "ceiling tile",
+        "window blind",
+        "food",
+    } <= words
+    assert {name for name in words if "-" in name} == {"check-in-desk", "post-it"}
+    assert words.isdisjoint({"plant-other", "solid", "structural", "other", "stuff"})
+
+
 def test_an_engine_suggests_words(engine):
     ranked = suggest(engine, random_photo(40, 56), limit=4)
     assert len(ranked) == 4

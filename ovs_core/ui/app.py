@@ -143,6 +143,11 @@ def _shipped_samples() -> frozenset[str]:
     return _in_cache([example.file for example in load_examples()])
 
 
+def _icons(page: gr.Blocks) -> frozenset[str]:
+    """Pictures that are part of the page itself, such as those of its examples."""
+    return frozenset(path for block in page.blocks.values() for path in getattr(block, "keep_in_cache", ()))
+
+
 def _in_cache(files: Iterable[Path]) -> frozenset[str]:
     return frozenset(save_file_to_cache(file, get_upload_folder()) for file in files)
 
@@ -173,7 +178,7 @@ def launch(
     Raises:
         OSError: no such interface, the port is taken, or the page does not come up.
     """
-    guard = Middleware(Guard, uploads=Uploads(_shipped_samples() | _in_cache(shown)))
+    guard = Middleware(Guard, uploads=Uploads(_shipped_samples() | _in_cache(shown) | _icons(page)))
     routes = [] if engine is None else plain_routes(engine, auth)
     launched = partial(
         page.queue(max_size=MOST_WAITING).launch,

@@ -54,7 +54,7 @@ class Uploads:
         """Start with nothing uploaded.
 
         Args:
-            samples: paths that everybody may name.
+            samples: paths that everybody may name and see.
             most: uploads to remember.
             most_bytes: of all of them; the oldest are deleted first.
         """
@@ -68,6 +68,8 @@ class Uploads:
     def add(self, files: Mapping[str, int], visitor: Collection[str]) -> tuple[str, ...]:
         """Remember uploads; of a visitor without a name, until the first one who asks about them.
 
+        The bytes of a sample are kept where the sample is: they stay everybody's, and are not deleted.
+
         Args:
             files: size in bytes by path.
             visitor: whose they are.
@@ -78,6 +80,8 @@ class Uploads:
         forgotten = []
         with self._lock:
             for path, size in files.items():
+                if path in self._samples:
+                    continue
                 self._owners[path] = self._owners.pop(path, frozenset()) | frozenset(visitor)
                 self._sizes[path] = size
             while len(self._owners) > self._most or sum(self._sizes.values()) > self._most_bytes:

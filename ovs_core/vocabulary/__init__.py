@@ -42,6 +42,9 @@ __all__ = [
 MAX_FILE_BYTES = 4_000_000
 
 _LISTS = shipped_folder("assets") / "vocabularies"
+_NOT_SAID = frozenset(
+    {"plant-other", "solid", "structural"}
+)  # classes of a benchmark, and no words for a thing
 _BENCHMARK_NAMES = (
     "voc20",
     "voc21",
@@ -120,10 +123,20 @@ def read_vocabulary(
 
 
 def common_words() -> Vocabulary:
-    """First names of COCO's things, ADE's 847 classes and COCO-Stuff, each a class asked to the letter."""
-    lists = (read_vocabulary(f"@{name}", "none").names for name in ("cocoobject80", "ade847", "cocostuff171"))
-    names = tuple(dict.fromkeys(name for names in lists for name in names))
+    """What COCO's things, ADE's 847 classes and COCO-Stuff are called, each a class asked to the letter."""
+    lists = (
+        read_vocabulary(f"@{name}", "none").classes for name in ("cocoobject80", "ade847", "cocostuff171")
+    )
+    called = (_everyday_name(names) for classes in lists for names in classes)
+    names = tuple(dict.fromkeys(name for name in called if name not in _NOT_SAID))
     return Vocabulary(tuple((name,) for name in names), literal=frozenset(names))
+
+
+def _everyday_name(names: Sequence[str]) -> str:
+    """What people call a class of a benchmark: not "wall-brick" but "brick wall", not "sky-other" but "sky"."""
+    first, *more = names
+    parts = set(first.split("-"))
+    return next((name for name in more if "-" in first and parts.issuperset(name.split())), first)
 
 
 def default_background() -> tuple[str, ...]:

@@ -265,6 +265,29 @@ def test_samples_are_everybodys(page: Any, web: httpx.Client) -> None:
             assert shown_path(copied)
 
 
+def test_a_sample_that_somebody_uploads_stays_everybodys(page: Any, web: httpx.Client) -> None:
+    first, second = (httpx.Client(base_url=web.base_url, timeout=30) for _ in range(2))
+    first.get("/")
+    second.get("/")
+    icons = [icon["path"] for block in page.blocks.values() if (icon := getattr(block, "icon", None))]
+    assert len(icons) == len(load_examples()) > 0
+    for example, icon in zip(load_examples(), icons, strict=True):
+        path = upload(first, example.file.read_bytes(), example.file.name)
+        assert path == icon  # equal bytes lie at one place
+        for visitor in (first, second, web):
+            assert visitor.get(f"{API}/file={path}").status_code == 200
+            body = {"data": [{"path": path, "meta": META}], "session_hash": "anybody"}
+            assert visitor.post(f"{API}/run/photo_to_click", json=body).status_code == 200
+
+
+def test_a_sample_is_not_deleted_to_make_room() -> None:
+    uploads = Uploads({"sample"}, most=1)
+    assert uploads.add({"sample": 10}, {"cookie a"}) == ()
+    assert uploads.add({"mine": 1}, {"cookie a"}) == ()
+    assert uploads.add({"yours": 1}, {"cookie b"}) == ("mine",)
+    assert not uploads.hidden("sample", {"cookie b"})
+
+
 def test_an_upload_belongs_to_its_browser(web: httpx.Client) -> None:
     visitors = [httpx.Client(base_url=web.base_url, timeout=30) for _ in range(2)]
     for visitor in visitors:
