@@ -68,6 +68,8 @@ class EncoderSpec:
         options: what can be set of the tower itself.
         guards_lone_word: whether everyday things guard a class that is typed alone
             (`ovs_core.encoders.lone_word`); where the margin was measured on these weights.
+        alike_from: cosine of two names from which they are told to be nearly the same; None where nobody
+            looked at cosines of these weights, which differ from tower to tower.
     """
 
     name: str
@@ -85,6 +87,7 @@ class EncoderSpec:
     own_heads: bool = True
     options: tuple[Option, ...] = ()
     guards_lone_word: bool = False
+    alike_from: float | None = None
 
     def gives(self, what: Reads) -> bool:
         """Whether methods that read this can run on it."""
@@ -210,6 +213,7 @@ ENCODERS: Mapping[str, EncoderSpec] = MappingProxyType(
                 load_mini,
                 pyramid=mini_pyramid,
                 guards_lone_word=True,
+                alike_from=0.75,
             ),
             _full(
                 "vit_b16_openai",

@@ -339,6 +339,7 @@ class Engine:
                 vocabulary = with_guards(vocabulary)
             request = replace(request, vocabulary=vocabulary)
             refiner = self._loaded.refiner(spec, self.store, job)
+            alike = encoder.alike_from if method.head is None else None  # heads were not measured
             asked = Pipeline(
                 request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
             )
@@ -368,7 +369,7 @@ class Engine:
             evidence=answer.evidence,
             options=used.options,
             views=answer.views,
-            notes=memory_notes(settings.preset, used.preset),
+            notes=(*memory_notes(settings.preset, used.preset), *pipeline.alike_notes(alike)),
             source=request.photo.file_name,
             exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
             unrefined=None if request.refiner == NO_REFINER else given.evidence,

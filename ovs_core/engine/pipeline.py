@@ -32,6 +32,7 @@ from ovs_core.options import Preset
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import TextBank
 from ovs_core.vocabulary import TEMPLATES
+from ovs_core.vocabulary.alike import alike_notes
 from ovs_core.vocabulary.exemplars import Exemplar, box_vector, with_exemplars
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,13 @@ class Pipeline:
     def refine(self, answer: Answer) -> Answer:
         """The same answer with the refiner's evidence."""
         return replace(answer, evidence=self._refined(answer.evidence))
+
+    def alike_notes(self, least: float | None) -> tuple[str, ...]:
+        """Say which typed words have a cosine of at least `least`; nothing for None or learned contexts."""
+        text = None if least is None else self._embed(self.settings.preset.single_scale[0])
+        if least is None or text is None or text.embeddings.ndim != 2 or self.request.exemplars:
+            return ()
+        return alike_notes(text, least)
 
     def _ask(self, preset: Preset, request: Request) -> Answer:
         """What the method says on its own grid, of one frame."""
