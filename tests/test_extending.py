@@ -145,7 +145,7 @@ def test_the_page_offers_it_in_every_tab(engine):
     components = build_ui(engine).get_config_file()["components"]
     props = [component["props"] for component in components]
     choices = {p.get("elem_id"): p.get("choices") or [] for p in props}
-    for field in ("method", "compare-methods", "inspect-method"):
+    for field in ("method", "compare-methods-more", "inspect-method"):
         assert ["Toy", "toy"] in [list(choice) for choice in choices[field]]
     assert ["Square", "square"] in [list(choice) for choice in choices["refine"]]
     fields = {p.get("elem_id"): p for p in props}

@@ -8,7 +8,13 @@ from hand_made import make_mask_result, make_proposals, make_result
 from numpy.testing import assert_allclose, assert_array_equal
 
 from ovs_core.evidence.segments import segments_of
-from ovs_core.render.disagreement import disagreement, disagreement_picture
+from ovs_core.render.disagreement import (
+    consensus,
+    consensus_picture,
+    disagreement,
+    disagreement_picture,
+    pairwise_agreement,
+)
 from ovs_core.render.heatmap import blend, common_range, heatmap, scale_bar
 from ovs_core.render.legend import figure, legend, percent, with_legend
 from ovs_core.render.overlay import borders, label_picture, overlay, paint
@@ -330,6 +336,31 @@ def test_disagreement_picture_is_dark_where_all_agree():
     assert share.tolist() == [[0, 0.5]]
     assert picture[0, 0].max() <= 3
     assert picture[0, 1].min() >= 100
+
+
+def test_consensus_is_the_majority_and_a_tie_goes_to_the_earlier_method():
+    maps = [np.array([row]) for row in ([1, 1, 3, 0], [2, 1, 3, 1], [2, 0, 3, 2], [2, 0, 3, 3])]
+    labels, votes = consensus(maps)
+    assert labels.tolist() == [[2, 1, 3, 0]]
+    assert votes.tolist() == [[3, 2, 4, 1]]
+    assert_allclose(1 - votes / 4, disagreement(maps))
+
+
+def test_pairwise_agreement_counts_pixels_with_the_same_label():
+    maps = [np.array([row]) for row in ([1, 1, 0, 2], [1, 2, 0, 1])]
+    assert pairwise_agreement(maps).tolist() == [[1, 0.5], [0.5, 1]]
+
+
+def test_consensus_picture_is_stronger_where_more_agree():
+    photo = np.full((1, 3, 3), 100, np.uint8)
+    results = [make_result([row], photo) for row in ([1, 1, 1], [1, 1, 1], [1, 1, 2])]
+    picture, votes = consensus_picture(results)
+    assert votes.tolist() == [[3, 3, 2]]
+    color = results[0].label_map.color_table[1].astype(int)
+    distance = np.abs(picture[0].astype(int) - color).sum(axis=1)
+    assert distance[0] < distance[2]
+    with pytest.raises(ValueError, match="same classes"):
+        consensus_picture([make_result([[1, 0]]), make_result([[1, 0]], names=("grass", "dog"))])
 
 
 def test_disagreement_refuses_different_questions():

@@ -12,7 +12,7 @@ from ovs_core.encoders.loading import missing_sentence
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.settings import declared_options, refines
 from ovs_core.methods.heads import verified_head
-from ovs_core.methods.spec import MethodSpec
+from ovs_core.methods.spec import Group, MethodSpec
 from ovs_core.options import Option
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import ViewKind
@@ -23,7 +23,10 @@ class MethodInfo:
     """One method on one encoder, for a menu.
 
     Attributes:
-        name, title, paper, description, rule, masks, ticked: see `ovs_core.methods.spec.MethodSpec`.
+        name, title, paper, description, rule, masks, group: see `ovs_core.methods.spec.MethodSpec`.
+        ticked: whether Compare offers it ticked on the encoder.
+        alike: it gives nearly the labels of the default method there, because the encoder's tower was trained
+            through both.
         options: what can be set, with the defaults that suit it on the encoder.
         views: intermediate quantities that it can show.
         available: it runs on the encoder, and what was trained for it is on this machine.
@@ -41,6 +44,8 @@ class MethodInfo:
     reason: str = ""
     masks: bool = False
     ticked: bool = True
+    group: Group = "more"
+    alike: bool = False
     views: frozenset[ViewKind] = frozenset()
     refiners: tuple[str, ...] = ()
 
@@ -118,7 +123,9 @@ def method_info(
         available=not reason,
         reason=reason,
         masks=method.masks,
-        ticked=method.ticked,
+        ticked=method.ticked and encoder.family not in method.alike,
+        group=method.group,
+        alike=encoder.family in method.alike,
         views=method.view_kinds,
         refiners=refiners_for(method, refiners),
     )

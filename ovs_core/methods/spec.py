@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 
@@ -16,6 +17,18 @@ from ovs_core.types import ViewKind, ViewSpec
 
 Bind = Callable[[Tower, HeadFile | None], BoundMethod[Any]]
 """From a tower and, where the method needs one, the verified file of its head."""
+
+Group = Literal["last_block", "prompts", "decoder", "masks", "more"]
+GROUPS: Mapping[Group, str] = MappingProxyType(
+    {
+        "last_block": "Rules on CLIP's last block",
+        "prompts": "Learned prompts",
+        "decoder": "Trained decoders on patch tokens",
+        "masks": "Mask classification",
+        "more": "More methods",
+    }
+)
+"""What a method is, by its name in menus, in their order."""
 
 CPU_TEMPLATES = "short7"
 """Stands in for the 80 published prompts on a CPU, where 80 cost seconds per class and gain little."""
@@ -43,6 +56,9 @@ class MethodSpec:
         own_frame: whether it was trained at one frame with one prompt and keeps them where methods are
             compared; the others then look at one frame together.
         ticked: whether Compare offers it ticked; not what takes far longer than all others together.
+        group: what it is.
+        alike: families whose tower was trained through it and the default method, so that both give nearly
+            the same labels; Compare offers it unticked there.
         calibrate: what options of the stage "decide" do beside scale and threshold.
     """
 
@@ -60,6 +76,8 @@ class MethodSpec:
     masks: bool = False
     own_frame: bool = False
     ticked: bool = True
+    group: Group = "more"
+    alike: frozenset[Family] = frozenset()
     calibrate: Calibrate = field(default=as_it_is)
 
     @property

@@ -1,14 +1,19 @@
-"""Where several methods, asked the same question about the same photo, give different answers."""
+"""Where several methods, asked the same question about the same photo, agree and where they do not."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from ovs_core.render.heatmap import blend, heatmap
-from ovs_core.types import Labelled
+from ovs_core.render.overlay import borders
+from ovs_core.types import Color, Labelled
+
+_STRONGEST = 0.75  # share of the class colour where all agree
+_PAPER = 235  # grey of a consensus that nobody shares, in 0..255
 
 
 def disagreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
@@ -22,20 +27,47 @@ def disagreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float3
     Raises:
         ValueError: for fewer than two maps or different sizes.
     """
+    count = len(label_maps)
+    _, votes = consensus(label_maps)
+    return ((count - votes) / np.float32(count)).astype(np.float32)
+
+
+def consensus(
+    label_maps: Sequence[NDArray[np.integer]],
+) -> tuple[NDArray[np.integer], NDArray[np.int16]]:
+    """Most frequent label of every pixel (H, W), and how many of the M methods gave it, (H, W) in 1..M.
+
+    Where two labels are equally frequent, that of the earlier method stands.
+
+    Args:
+        label_maps: as in `disagreement`.
+
+    Raises:
+        ValueError: as `disagreement`.
+    """
     if len(label_maps) < 2:
         raise ValueError(f"A disagreement map needs at least two results, got {len(label_maps)}.")
     shapes = {labels.shape for labels in label_maps}
     if len(shapes) > 1:
         raise ValueError(f"Results can only be compared at one size, got {sorted(shapes)}.")
-    count = len(label_maps)
-    votes = [np.ones(label_maps[0].shape, np.int16) for _ in label_maps]
-    for first in range(count):
-        for second in range(first + 1, count):
-            same = label_maps[first] == label_maps[second]
-            votes[first] += same
-            votes[second] += same
-    largest = np.maximum.reduce(votes)
-    return ((count - largest) / np.float32(count)).astype(np.float32)
+    winner = label_maps[0].copy()
+    most = np.zeros(winner.shape, np.int16)
+    for labels in label_maps:
+        votes = np.zeros(winner.shape, np.int16)
+        for other in label_maps:
+            votes += labels == other
+        better = votes > most
+        winner[better], most[better] = labels[better], votes[better]
+    return winner, most
+
+
+def pairwise_agreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float64]:
+    """Share of pixels to which two methods give the same label, (M, M) in [0, 1], 1 on the diagonal.
+
+    Args:
+        label_maps: as in `disagreement`; one is enough.
+    """
+    return np.array([[float((first == second).mean()) for second in label_maps] for first in label_maps])
 
 
 def disagreement_picture(
@@ -46,10 +78,54 @@ def disagreement_picture(
     Raises:
         ValueError: where the results do not answer the same question (classes, sizes) or are fewer than two.
     """
+    _check_one_question(results)
+    share = disagreement([result.labels for result in results])
+    most = 1 - 1 / len(results)
+    return blend(heatmap(share, share.shape, 0, most, "inferno"), results[0].image, opacity), share
+
+
+def disagreement_colors(count: int) -> tuple[Color, ...]:
+    """Colours of `disagreement_picture`, not blended, where 0, 1, ... of `count` methods differ."""
+    steps = np.linspace(0, 1, count)
+    return tuple((int(r), int(g), int(b)) for r, g, b, _ in colormaps["inferno"](steps, bytes=True))
+
+
+def consensus_picture(results: Sequence[Labelled]) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
+    """The label that most methods give, stronger the more give it, over the greyed photo; and the votes.
+
+    Class colours are three quarters of the mixture where all agree, and less the fewer do.
+    Pixels of label 0 stay grey; white lines part neighbours.
+
+    Returns:
+        picture (H, W, 3), and how many methods gave the label, (H, W) in 1..M.
+
+    Raises:
+        ValueError: as `disagreement_picture`.
+    """
+    _check_one_question(results)
+    labels, votes = consensus([result.labels for result in results])
+    grey = blend(results[0].image, results[0].image, 0)
+    weight = np.where(labels == 0, 0, _strength(votes, len(results)))[..., None]  # (H, W, 1)
+    colors = np.asarray(results[0].label_map.color_table, np.float32)
+    picture = np.round(grey * (1 - weight) + colors[labels] * weight).astype(np.uint8)
+    picture[borders(labels)] = 255
+    return picture, votes
+
+
+def consensus_colors(color: Color, count: int) -> tuple[Color, ...]:
+    """A class colour as `consensus_picture` mixes it with grey where `count`, count - 1, ..., 1 agree."""
+    weights = _strength(np.arange(count, 0, -1), count)
+    mixed = np.round(_PAPER * (1 - weights[:, None]) + np.array(color) * weights[:, None])
+    return tuple((int(r), int(g), int(b)) for r, g, b in mixed)
+
+
+def _strength(votes: NDArray[np.integer], count: int) -> NDArray[np.float64]:
+    """Share of the class colour, in (0, `_STRONGEST`]."""
+    return _STRONGEST * (votes.astype(np.float64) - 0.5) / (count - 0.5)
+
+
+def _check_one_question(results: Sequence[Labelled]) -> None:
     if len({result.vocabulary.classes for result in results}) > 1:
         raise ValueError(
             "Results can only be compared when they were asked for the same classes in the same order."
         )
-    share = disagreement([result.labels for result in results])
-    most = 1 - 1 / len(results)
-    return blend(heatmap(share, share.shape, 0, most, "inferno"), results[0].image, opacity), share

@@ -12,21 +12,31 @@ import gradio as gr
 import numpy as np
 from numpy.typing import NDArray
 
-from ovs_core.engine import Engine, Progress, Result
+from ovs_core.engine import Engine, MethodInfo, Progress, Result
 from ovs_core.image import display_copy
-from ovs_core.render.disagreement import disagreement_picture
+from ovs_core.methods.spec import GROUPS, Group
+from ovs_core.render.disagreement import consensus_picture, disagreement_picture
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import overlay
 from ovs_core.types import LabelMap
 from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.compare_words import (
+    agreement_key,
+    agreement_table,
+    grouped,
+    keep_selection,
+    likeness_note,
+    usual_ticks,
+)
 from ovs_core.ui.inputs import InputPanel
-from ovs_core.ui.offered import keep_selection, method_choices, method_infos, unavailable_html
+from ovs_core.ui.offered import method_choices, method_infos, unavailable_html
 from ovs_core.ui.pictures import at_size
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.truth import MEASURED_SIDE, TRUTH_GONE, TruthFiles, measured_copy, truth_html
-from ovs_core.ui.words import Status, compare_table, legend_html, status_html, summary_text
+from ovs_core.ui.words import Status, compare_table, legend_html, note_html, status_html, summary_text
 
 PANEL_SIDE = 768  # longer side of a panel, in pixels
+SAME_FRAME = "All look at the same photo in the same windows, each with its own scale and threshold."
 NO_METHOD = "Tick at least one method to compare."
 
 
@@ -37,6 +47,8 @@ class Comparison:
     Attributes:
         results: one per finished method, shrunk to panel size, in the order they came.
         disagreement: picture (h, w, 3) of where methods differ, None before the last one.
+        consensus: picture (h, w, 3) of the label that most methods give, None before the last one.
+        votes: how many methods give it, (h, w), None before the last one.
         share: part of the pixels on which not all agree, in [0, 1].
         photo_name: file name of the photo without the end.
         answers: labels of each result at the size in which they are compared with a truth.
@@ -44,6 +56,8 @@ class Comparison:
 
     results: tuple[Result, ...] = ()
     disagreement: NDArray[np.uint8] | None = field(default=None)
+    consensus: NDArray[np.uint8] | None = field(default=None)
+    votes: NDArray[np.integer] | None = field(default=None)
     share: float = 0.0
     photo_name: str = ""
     answers: tuple[LabelMap, ...] = ()
@@ -89,17 +103,20 @@ def _verdict(found: Comparison) -> tuple[Status, Comparison]:
     if len(found.results) < 2:
         return Status(f"Done in {seconds:.2f} s. Tick a second method to see where they disagree."), found
     picture, disagreement = disagreement_picture(found.results)
+    consensus, votes = consensus_picture(found.results)
     share = float((disagreement > 0).mean())
     where = f"{percent(share)} of the photo, bright in the last panel"
     text = f"Done in {seconds:.2f} s. The methods disagree on {where}."
     notes = dict.fromkeys(
         note for result in found.results for note in (*result.vocabulary.notes, *result.notes)
     )
-    return Status(" ".join((text, *notes))), replace(found, disagreement=picture, share=share)
+    return Status(" ".join((text, *notes))), replace(
+        found, disagreement=picture, consensus=consensus, votes=votes, share=share
+    )
 
 
 def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
-    """Give new values for legend, one panel per entry of `titles`, disagreement map and table."""
+    """Give new values for legend, one panel per entry of `titles`, the two maps, their key, and tables."""
     by_method = {result.method: result for result in found.results}
     panels = [
         gr.update(
@@ -111,45 +128,50 @@ def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
         else gr.update(value=None, visible=False)
         for name, title in titles.items()
     ]
+    consensus = gr.update(
+        value=found.consensus,
+        visible=found.consensus is not None,
+        alt_text=f"The label that most methods give; all agree on {percent(1 - found.share)} of the photo",
+    )
     difference = gr.update(
         value=found.disagreement,
         visible=found.disagreement is not None,
         alt_text=f"Where the methods disagree: {percent(found.share)} of the photo",
     )
     legend = legend_html(found.results[0].classes) if found.results else ""
-    return [legend, *panels, difference, compare_table(found.results, titles)]
+    key = "" if found.votes is None else agreement_key(found.votes, len(found.results))
+    matrix = "" if found.votes is None else agreement_table(found.results, titles)
+    return [legend, *panels, consensus, difference, key, compare_table(found.results, titles), matrix]
 
 
 def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     """Lay out the tab and connect it."""
     infos = method_infos(engine, inputs.encoder.value)
     titles = {info.name: info.title for info in infos}
-    names = [name for _, name in method_choices(infos)]
     with gr.Row(elem_classes="ovs-run", equal_height=False):
-        methods = gr.CheckboxGroup(
-            method_choices(infos),
-            value=[info.name for info in infos if info.name in names and info.ticked],
-            label="Methods",
-            info="All look at the same photo in the same windows, each with its own scale and threshold.",
-            elem_id="compare-methods",
-            scale=3,
-            min_width=220,
-        )
+        with gr.Column(elem_id="compare-methods", scale=3, min_width=220):
+            gr.HTML(note_html(SAME_FRAME), padding=False)
+            ticks = [_ticks(group, members) for group, members in grouped(infos).items()]
         start, stop = run_bar("Compare", "compare")
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="compare-missing")
-    offered = gr.State(names, time_to_live=STATE_SECONDS)
+    known = gr.State(infos, time_to_live=STATE_SECONDS)
     status, token = status_line("compare")
+    said = likeness_note(infos, engine.encoder_specs[inputs.encoder.value].title)
+    note = gr.HTML(said, padding=False, elem_id="compare-note")
     legend = gr.HTML("", padding=False, elem_id="compare-legend")
     with gr.Row(elem_classes="ovs-panels"):
         panels = [_panel(title, f"panel-{name}") for name, title in titles.items()]
+        consensus = _panel("Consensus", "panel-consensus")
         difference = _panel("Disagreement", "panel-disagreement")
+    key = gr.HTML("", padding=False, elem_id="compare-key")
     table = gr.HTML("", padding=False, elem_id="compare-table")
+    matrix = gr.HTML("", padding=False, elem_id="compare-agreement")
     truth = gr.HTML("", padding=False, elem_id="truth-compare")
     shown = gr.State(None, time_to_live=STATE_SECONDS)
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, ticked = values
-        chosen = [name for name in titles if name in ticked]
+        asked, ticked = values[: -len(ticks)], values[-len(ticks) :]
+        chosen = [name for name in titles if any(name in names for names in ticked)]
         try:
             question = inputs.question(asked)
         except ValueError as error:
@@ -161,10 +183,10 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, methods],
-        [legend, *panels, difference, table, shown],
+        [*inputs.components, *ticks],
+        [legend, *panels, consensus, difference, key, table, matrix, shown],
         tab="compare",
-        asked=[*inputs.components, methods],
+        asked=[*inputs.components, *ticks],
     )
 
     def beside_truth(found: Comparison | None, *files: str | None) -> str:
@@ -181,17 +203,25 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         api_visibility="private",
     )
 
-    def follow(encoder: str, ticked: list[str], before: list[str]) -> list[Any]:
+    def follow(encoder: str, before: tuple[MethodInfo, ...], *ticked: list[str]) -> list[Any]:
         infos = method_infos(engine, encoder)
-        choices = method_choices(infos)
-        update = gr.update(choices=choices, value=keep_selection(infos, ticked, before))
-        return [update, unavailable_html(infos), [name for _, name in choices]]
+        kept = keep_selection(infos, [name for names in ticked for name in names], before)
+        updates = [
+            gr.update(
+                choices=method_choices(members),
+                value=[info.name for info in members if info.name in kept],
+                visible=any(info.available for info in members),
+            )
+            for members in grouped(infos).values()
+        ]
+        note = likeness_note(infos, engine.encoder_specs[encoder].title)
+        return [*updates, unavailable_html(infos), note, infos]
 
     gr.on(
         inputs.offer_changes,
         follow,
-        [inputs.encoder, methods, offered],
-        [methods, missing, offered],
+        [inputs.encoder, known, *ticks],
+        [*ticks, missing, note, known],
         queue=False,
         show_progress="hidden",
         api_visibility="private",
@@ -209,6 +239,16 @@ def _beside_truth(found: Comparison | None, files: TruthFiles, titles: Mapping[s
     answers = dict(zip(named, found.answers, strict=True))
     size = first.evidence.image_size
     return truth_html(files, first.image, size, first.vocabulary, found.photo_name, answers)
+
+
+def _ticks(group: Group, infos: Sequence[MethodInfo]) -> gr.CheckboxGroup:
+    return gr.CheckboxGroup(
+        method_choices(infos),
+        value=usual_ticks(infos),
+        label=GROUPS[group],
+        visible=any(info.available for info in infos),
+        elem_id=f"compare-methods-{group}",
+    )
 
 
 def _panel(title: str, name: str) -> gr.Image:

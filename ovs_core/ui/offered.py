@@ -50,14 +50,6 @@ def chosen_method(infos: Collection[MethodInfo], wanted: str | None) -> str | No
     return next((name for name in (wanted, DEFAULT_METHOD, *names) if name in names), None)
 
 
-def keep_selection(
-    infos: Collection[MethodInfo], ticked: Collection[str], before: Collection[str]
-) -> list[str]:
-    """Give the methods to tick: all that can be asked but those that were offered `before` and not ticked."""
-    names = [name for _, name in method_choices(infos)]
-    return [name for name in names if name in ticked or name not in before]
-
-
 def method_update(infos: Collection[MethodInfo], wanted: str | None) -> Any:
     """Give new choices of methods, the one that was chosen kept if it can be."""
     return gr.update(choices=method_choices(infos), value=chosen_method(infos, wanted))

@@ -115,13 +115,18 @@ def test_compare_shows_a_panel_per_method_and_where_they_differ(
     page = open_page(address)
     choose(page, photo_file, "dog; grass")
     open_tab(page, "Compare")
-    page.get_by_label("SCLIP").uncheck()
+    expect(page.locator("#compare-note")).to_contain_text("give nearly the labels of NACLIP")
+    expect(page.locator("#compare-methods input:checked")).to_have_count(1)
+    for title in ("CLIP as it is", "MaskCLIP", "ClearCLIP"):
+        page.get_by_role("checkbox", name=title, exact=True).check()
     page.click("#compare-start")
     expect(finished(page, "compare")).to_contain_text("disagree on")
-    for name in ("clip", "maskclip", "clearclip", "naclip", "disagreement"):
+    for name in ("clip", "maskclip", "clearclip", "naclip", "consensus", "disagreement"):
         expect(page.locator(f"#panel-{name} img")).to_be_visible()
     expect(page.locator("#panel-sclip img")).to_have_count(0)
     expect(page.locator("#compare-table tbody tr")).to_have_count(4)
+    expect(page.locator("#compare-agreement tbody td")).to_have_count(16)
+    expect(page.locator("#compare-key")).to_contain_text("4 of 4 agree")
     open_tab(page, "Segment")
     expect(page.locator("#classes textarea")).to_have_value("dog; grass")
     expect(page.locator("#photo img")).to_be_visible()

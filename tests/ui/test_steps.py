@@ -22,10 +22,18 @@ from ovs_core.methods.mask_classification.captions import MAFT_PLUS_VIEWS
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.options import MULTI_SCALE
+from ovs_core.render.legend import percent
 from ovs_core.types import ClassSummary
 from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.asking import NO_PHOTO, Question, progress_status
 from ovs_core.ui.compare_tab import NO_METHOD, compare_steps
+from ovs_core.ui.compare_words import (
+    agreement_key,
+    agreement_table,
+    keep_selection,
+    likeness_note,
+    usual_ticks,
+)
 from ovs_core.ui.downloads import export_file
 from ovs_core.ui.edit_steps import edited, undo
 from ovs_core.ui.http import api_inspect
@@ -43,7 +51,7 @@ from ovs_core.ui.models_tab import (
     size_text,
     use_local_steps,
 )
-from ovs_core.ui.offered import chosen_method, keep_selection, unavailable_html
+from ovs_core.ui.offered import chosen_method, unavailable_html
 from ovs_core.ui.pictures import DISPLAY_SIDE, FILL_ALPHA, base_picture, mask_png, resampled_labels
 from ovs_core.ui.segment_tab import segment_steps, shown_result
 from ovs_core.ui.segment_views import NO_OBJECT, Look, formats_update, formats_with, looked_at
@@ -414,6 +422,20 @@ def test_compare_table_has_a_row_per_method(engine: FakeEngine, photo_file: Path
     assert "CLIP as it is" in html
 
 
+def test_compare_says_who_agrees_with_whom(engine: FakeEngine, photo_file: Path) -> None:
+    *_, (_, found) = compare_steps(engine, None, question(photo_file), ["clip", "naclip"])
+    same = float((found.results[0].labels == found.results[1].labels).mean())
+    assert 0 < same < 1
+    html = agreement_table(found.results, {"clip": "<i>", "naclip": "NACLIP"})
+    assert html.count(f">{percent(same)}<") == 2
+    assert html.count(f">{percent(1.0)}<") == 2
+    assert "<i>" not in html
+    assert agreement_table(found.results[:1], {}) == ""
+    key = agreement_key(found.votes, 2)
+    assert f"2 of 2 agree · {percent(same)}" in key
+    assert f"1 of 2 differ · {percent(1 - same)}" in key
+
+
 # Inspect
 
 
@@ -486,9 +508,22 @@ def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path)
 def test_what_was_not_ticked_stays_so_and_what_is_new_is_ticked(tmp_path: Path) -> None:
     engine = FakeEngine(tmp_path, heads=("mvp_seg",))
     here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
-    headless = ["clip", "maskclip", "sclip", "clearclip", "naclip"]
-    assert keep_selection(elsewhere, ["clip", "mvp_seg"], [*headless, "mvp_seg"]) == ["clip"]
-    assert keep_selection(here, ["clip"], headless) == ["clip", "mvp_seg"]
+    assert keep_selection(elsewhere, ["clip", "mvp_seg"], here) == ["clip"]
+    assert keep_selection(here, ["clip"], elsewhere) == ["clip", "mvp_seg"]
+
+
+def test_methods_that_differ_are_ticked_until_somebody_chooses(tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, heads=("mvp_seg", "two_stage"))
+    here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
+    every_rule = ["clip", "maskclip", "sclip", "clearclip", "naclip"]
+    assert usual_ticks(here) == ["naclip", "mvp_seg"]
+    assert usual_ticks(elsewhere) == every_rule
+    assert keep_selection(elsewhere, usual_ticks(here), here) == every_rule
+    assert keep_selection(here, every_rule, elsewhere) == ["naclip", "mvp_seg"]
+    note = likeness_note(here, "Embedded")
+    assert "CLIP as it is, MaskCLIP, SCLIP, ClearCLIP give nearly the labels of NACLIP" in note
+    assert "they differ widely" in likeness_note(elsewhere, "Full")
+    assert "nearly" not in likeness_note(elsewhere, "Full")
 
 
 def test_the_ring_stands_where_the_point_is() -> None:

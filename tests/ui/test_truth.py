@@ -150,6 +150,7 @@ def test_compare_has_a_row_and_an_error_map_for_each_method(
     choose(page, photo_file, "dog; grass")
     give_truth(page, *color_truth)
     open_tab(page, "Compare")
+    page.get_by_role("checkbox", name="SCLIP", exact=True).check()
     page.click("#compare-start")
     finished(page, "compare")
     truth = page.locator("#truth-compare")

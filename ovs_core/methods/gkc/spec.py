@@ -70,5 +70,6 @@ SPECS = (
         reads="pyramid",
         masks=True,
         own_frame=True,
+        group="masks",
     ),
 )

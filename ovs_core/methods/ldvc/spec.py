@@ -110,6 +110,7 @@ def _spec(
         views,
         HeadFormat(KIND, partial(_read, name), named=True),
         own_frame=True,
+        group="decoder",
         calibrate=calibrate_seen,
     )
 

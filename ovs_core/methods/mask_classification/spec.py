@@ -105,6 +105,7 @@ def _spec(
         reads="pyramid",
         masks=True,
         own_frame=True,
+        group="masks",
     )
 
 

@@ -65,5 +65,6 @@ SPECS = (
         ),
         MVP_SEG_VIEWS,
         HeadFormat(KIND, load_contexts, MappingProxyType({"mini": "mini-mvp-seg"})),
+        group="prompts",
     ),
 )

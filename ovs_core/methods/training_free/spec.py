@@ -37,6 +37,8 @@ _CLEARCLIP: Mapping[Family, Preset] = MappingProxyType(
         "laion": replace(LAION, scale=50, window=448, stride=224),
     }
 )
+TRAINED_THROUGH: frozenset[Family] = frozenset({"mini"})
+"""The embedded tower saw every training batch through two of the five rules drawn at random."""
 _MASKCLIP_OPTIONS = (
     Option("prompt_denoising", "switch", False, "Take out classes that are nowhere convincing."),
     Option("key_smoothing", "switch", False, "Unsure patches follow patches that look alike."),
@@ -59,6 +61,7 @@ def _spec(
     rule: str,
     options: tuple[Option, ...] = (),
     presets: Mapping[Family, Preset] = PRESETS,
+    alike: frozenset[Family] = TRAINED_THROUGH,
 ) -> MethodSpec:
     return MethodSpec(
         name,
@@ -70,6 +73,8 @@ def _spec(
         presets,
         TOKEN_OPTIONS + options,
         (SIMILARITY, ATTENTION, AFFINITY),
+        group="last_block",
+        alike=alike,
     )
 
 
@@ -112,5 +117,6 @@ SPECS = (
         "2404.08181",
         "Patches that look alike share what they see, near ones most: smooth areas.",
         "softmax(s k k^T + Gaussian of patch distance) v, no residual, no MLP",
+        alike=frozenset(),  # the others are like it
     ),
 )

@@ -83,5 +83,6 @@ SPECS = (
         masks=True,
         own_frame=True,
         ticked=False,
+        group="masks",
     ),
 )
