@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from zegclip_files import official_file, official_state
 from zegclip_tensors import DATA, close
 
+from ovs_core import Engine
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.towers import Tower
 from ovs_core.evidence.decide import class_probabilities, decide
@@ -412,10 +413,13 @@ def test_two_methods_share_a_colour_scale():
     assert isinstance(shared[0], View)
 
 
-def test_nobody_publishes_a_head_yet():
+def test_the_embedded_model_has_both_heads():
+    engine = Engine("cpu", offline=True)
+    ready = {info.name for info in engine.methods() if not info.reason}
     for name in ("zegclip", "ldvc"):
         spec = METHODS[name]
         assert spec.head is not None
-        assert not spec.head.published
+        assert spec.head.published == {"mini": f"mini-{name}"}
+        assert name in ready
         assert [option.stage for option in spec.options if option.name == "gamma"] == ["decide"]
         assert not {"templates"} & {option.name for option in spec.options}

@@ -108,7 +108,7 @@ def _spec(
         PRESETS,
         options,
         views,
-        HeadFormat(KIND, partial(_read, name), named=True),
+        HeadFormat(KIND, partial(_read, name), MappingProxyType({"mini": f"mini-{name}"}), named=True),
         own_frame=True,
         group="decoder",
         calibrate=calibrate_seen,
