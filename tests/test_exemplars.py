@@ -9,7 +9,7 @@ from PIL import Image
 from ovs_core.cli.segment import main
 from ovs_core.image import Photo
 from ovs_core.types import TextBank, Vocabulary
-from ovs_core.vocabulary import default_background
+from ovs_core.vocabulary import default_background, parse_vocabulary
 from ovs_core.vocabulary.boxes import box_coverage
 from ovs_core.vocabulary.exemplars import (
     CONTRAST,
@@ -232,3 +232,10 @@ def test_a_command_line_takes_boxes(make_engine, tmp_path, capsys):
     ):
         assert main([str(path), "--out", str(out), "--exemplar", wrong], make_engine()) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_boxes_that_are_in_the_words_already_add_nothing():
+    names = ["mug", "other", "dog"]
+    once = exemplar_vocabulary(parse_vocabulary("dog"), names, "default")
+    assert once.names == ("dog", "mug (box)")
+    assert exemplar_vocabulary(once, names, "default") == once

@@ -139,7 +139,7 @@ def test_an_added_head_answers_and_gamma_runs_no_model(tmp_path, capsys, make_en
     engine, result = ask(make_engine, *full_tower, "ldvc")
     assert {view.kind for view in result.views} == METHODS["ldvc"].view_kinds
     assert f"ldvc-{TOWER[:16]}.safetensors" in result.weights
-    assert result.options["gamma"] == 0.1
+    assert result.options["gamma"] == 0.0
     again = engine.relabel(result, {"gamma": 0.3})
     assert set(again.seconds) == {"decide"}
     with pytest.raises(ValueError, match=r"gamma must be a number in \[0, 0.3\], got 0.5"):

@@ -108,7 +108,9 @@ def test_gamma_lowers_what_training_saw_by_any_of_its_names():
 
 def test_gamma_follows_classes_that_are_put_together_anew():
     evidence = ask(bound(seen=frozenset({"zebra"})), photo(60, 100)).evidence
-    assert dict(calibrate_seen(evidence, {}).offsets) == {3: -0.1}
+    assert dict(calibrate_seen(evidence, {}).offsets) == {}  # off unless asked for
+    evidence = calibrate_seen(evidence, {"gamma": 0.1})
+    assert dict(evidence.offsets) == {3: -0.1}
     merged = Vocabulary((("cat", "kitten", "sky"), ("zebra",)), ("wall", "grass"))
     again = calibrate_seen(evidence.for_vocabulary(merged), {"gamma": 0.25})
     assert dict(again.offsets) == {2: -0.25}
@@ -286,7 +288,7 @@ def test_an_official_checkpoint_answers(tmp_path):
     halves = (vision, PromptedText(make_text(model), trained), PromptedSegmenter(trained, vision.visual))
     evidence = ask(halves, photo(60, 100)).evidence
     assert evidence.rows.std() > 1e-3
-    assert dict(calibrate_seen(evidence, {}).offsets) == {1: -0.1}  # VOC's seen 15 hold cats
+    assert dict(calibrate_seen(evidence, {"gamma": 0.1}).offsets) == {1: -0.1}  # VOC's seen 15 hold cats
 
 
 # Views.

@@ -151,6 +151,7 @@ class Engine:
         background: str = "default",
         refiner: str = NO_REFINER,
         options: Options | None = None,
+        exemplars: Sequence[Exemplar] = (),
         side: int | None = None,
         cancel: threading.Event | None = None,
     ) -> Generator[Progress | Result, None, None]:
@@ -170,6 +171,7 @@ class Engine:
             methods: registry names, answered in this order; None takes all that are available on the encoder
                 and go with the refiner.
             options: for all of them; each method takes those that it declares.
+            exemplars: as in `segment`; without `methods`, those that cannot be asked by boxes are left out.
             side: as in `Request`.
             cancel: as in `run`.
 
@@ -180,12 +182,14 @@ class Engine:
         if methods is None:
             known = self.methods(encoder)
             methods = [info.name for info in known if info.available and refiner in info.refiners]
+            if exemplars:
+                methods = [name for name in methods if takes_exemplars(self._method(name))]
             if not methods:
                 none = f"No method on {encoder} goes with refiner {refiner!r}."
                 raise ValueError(weights_missing(self._encoder(encoder), self.store) or none)
         if not methods:
             raise ValueError("methods must hold at least one name, got none")
-        first = make_request(image, classes, methods[0], encoder, background, refiner, options)
+        first = make_request(image, classes, methods[0], encoder, background, refiner, options, exemplars)
         first = replace(first, side=side)
         tower, refiner_spec = self._encoder(encoder), self._refiner(refiner)
         specs = [self._method(name) for name in methods]

@@ -36,7 +36,7 @@ class Question:
         encoder: registry name of the image-text model.
         refiner: "none" or the refiner's registry name.
         options: values that were chosen for all methods; each takes those that it declares.
-        boxes: to be found besides the words; only `request` asks about them.
+        boxes: to be found besides the words.
     """
 
     photo: str | None
@@ -119,6 +119,7 @@ class Question:
             encoder=self.encoder,
             refiner=self.refiner,
             options=self.options,
+            exemplars=exemplars_of(self.boxes),
             side=side,
             cancel=cancel,
         )

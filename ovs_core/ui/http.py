@@ -276,6 +276,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         refine: str,
         several_frames: bool = False,
         options: dict[str, Any] | None = None,
+        exemplars: list[dict[str, Any]] | None = None,
     ) -> tuple[list[str], str | None, Report]:
         """Segment a photo with several methods and show where they disagree."""
 
@@ -283,6 +284,7 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
             shared = older_options(switch("several_frames", several_frames))
             shared = {**shared, **by_name("options", options)}
             asked = question(image, classes, encoder, background, refine, shared)
+            asked = replace(asked, boxes=sent_boxes(exemplars, image))
             return api_compare(engine, asked, names("methods", methods))
 
         return answered(answer)
@@ -298,11 +300,13 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
         views: list[str] | None = None,
         label: int = 0,
         options: dict[str, Any] | None = None,
+        exemplars: list[dict[str, Any]] | None = None,
     ) -> tuple[list[str], str | None, Report]:
         """Look inside a method: heat map per class, what the patch at a point looks at, and its own views."""
 
         def answer() -> tuple[list[str], str | None, Report]:
             asked = question(image, classes, encoder, background, "none", by_name("options", options))
+            asked = replace(asked, boxes=sent_boxes(exemplars, image))
             point = number("across", across), number("down", down)
             right, low = (0.5 if place is None else place for place in point)
             wanted = names("views", views), whole_number("label", label, 0)
@@ -339,14 +343,14 @@ def http_endpoints(engine: Engine, default_background: str) -> None:
     )
     press.click(
         compare,
-        [image, classes, methods, encoder, background, refine, several, options],
+        [image, classes, methods, encoder, background, refine, several, options, exemplars],
         [files, file, report],
         api_name="compare",
         **common,
     )
     press.click(
         inspect,
-        [image, classes, method, encoder, background, across, down, views, label, options],
+        [image, classes, method, encoder, background, across, down, views, label, options, exemplars],
         [files, file, report],
         api_name="inspect",
         **common,

@@ -42,9 +42,7 @@ __all__ = [
 MAX_FILE_BYTES = 4_000_000
 
 _LISTS = shipped_folder("assets") / "vocabularies"
-_NOT_SAID = frozenset(
-    {"plant-other", "solid", "structural"}
-)  # classes of a benchmark, and no words for a thing
+_NOT_SAID = frozenset({"plant-other", "solid", "structural"})  # classes of COCO-Stuff that nobody says
 _BENCHMARK_NAMES = (
     "voc20",
     "voc21",
@@ -133,7 +131,7 @@ def common_words() -> Vocabulary:
 
 
 def _everyday_name(names: Sequence[str]) -> str:
-    """What people call a class of a benchmark: not "wall-brick" but "brick wall", not "sky-other" but "sky"."""
+    """What people call a class of a benchmark: "brick wall" for "wall-brick", "sky" for "sky-other"."""
     first, *more = names
     parts = set(first.split("-"))
     return next((name for name in more if "-" in first and parts.issuperset(name.split())), first)

@@ -126,8 +126,8 @@ def pooled_vector(tokens: Tensor, weights: Tensor) -> Tensor:
 def exemplar_vocabulary(vocabulary: Vocabulary | None, names: Sequence[str], background: str) -> Vocabulary:
     """What is asked once boxes of these names are added.
 
-    A name that was typed adds nothing; "other" adds a hidden name, every other one a class. Their rows are
-    called after the name with "(box)" behind it, so that no word is mistaken for them.
+    A name that was typed or added before adds nothing; "other" adds a hidden name, every other one a class.
+    Their rows are called after the name with "(box)" behind it, so that no word is mistaken for them.
 
     Args:
         vocabulary: what was typed; None where nothing was.
@@ -143,6 +143,8 @@ def exemplar_vocabulary(vocabulary: Vocabulary | None, names: Sequence[str], bac
     typed = () if vocabulary is None else vocabulary.classes
     asked = () if vocabulary is None else vocabulary.asked
     known = {name.casefold() for group in (*typed, *asked) for name in group}
+    there = {*known, *(name.casefold() for name in (() if vocabulary is None else vocabulary.other))}
+    drawn = tuple(name for name in drawn if _row_name(name).casefold() not in there)  # added before
     new = [name for name in drawn if name.casefold() not in {*known, OTHER_NAME}]
     classes = (*typed, *((_row_name(name),) for name in new))
     if not classes:

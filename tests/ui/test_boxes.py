@@ -167,6 +167,28 @@ def test_boxes_come_over_http(address: str, photo_file: Path, other_file: Path) 
     assert report["classes"][0]["names"] == ["mug (box)"]
 
 
+def test_boxes_reach_compare_and_inspect_over_http(address: str, photo_file: Path, other_file: Path) -> None:
+    client = Client(address, verbose=False)
+    asked = {
+        "image": handle_file(photo_file),
+        "classes": "dog",
+        "exemplars": [{"box": [0, 0, 40, 40], "image": handle_file(other_file), "name": "mug"}],
+    }
+    _, _, report = client.predict(**asked, methods=["clip", "naclip"], api_name="/compare")
+    for entry in report["methods"].values():
+        assert [summary["names"][0] for summary in entry["classes"]] == ["dog", "mug (box)", "other"]
+        assert [box["name"] for box in entry["exemplars"]] == ["mug"]
+    _, _, report = client.predict(**asked, api_name="/inspect")
+    assert report["classes"] == ["dog", "mug (box)"]
+    for name in ("/compare", "/inspect"):
+        with pytest.raises(AppError, match="reaches out of the photo"):
+            client.predict(**{**asked, "exemplars": [{"box": [0, 0, 900, 9]}]}, api_name=name)
+        with pytest.raises(AppError, match="was not uploaded here"):
+            client.predict(
+                **{**asked, "exemplars": [{"box": [1, 2, 3, 4], "image": {"path": __file__}}]}, api_name=name
+            )
+
+
 def data_url(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 

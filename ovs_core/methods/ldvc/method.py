@@ -27,7 +27,7 @@ from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods.base import Answer, Kinds, Point, check_point, check_widths
 from ovs_core.methods.ldvc.heads import PromptedHead
-from ovs_core.methods.ldvc.model import GAMMA, gamma_offsets
+from ovs_core.methods.ldvc.model import gamma_offsets
 from ovs_core.methods.ldvc.views import Trace, prompted_views
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, Vocabulary, Window
@@ -162,5 +162,5 @@ def prompted_encoder(vision: VisionEncoder, trained: PromptedHead, sha256: str) 
 
 def calibrate_seen(evidence: Evidence, options: Options) -> Evidence:
     """Evidence in which classes that training saw are less probable by option "gamma"."""
-    gamma = options.get(GAMMA_OPTION, GAMMA)
-    return evidence.calibrated(gamma_offsets(evidence.vocabulary, evidence.seen, float(str(gamma))))
+    gamma = float(str(options.get(GAMMA_OPTION, 0.0)))
+    return evidence.calibrated(gamma_offsets(evidence.vocabulary, evidence.seen, gamma))

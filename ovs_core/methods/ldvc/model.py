@@ -36,7 +36,7 @@ METHODS: tuple[MethodName, ...] = ("zegclip", "ldvc")
 
 EXTRA_NORM_EPS = 1e-6
 GAMMA_RANGE = (0.0, 0.3)
-GAMMA = 0.1  # ZegCLIP, for heads that never saw an unseen class
+GAMMA = 0.1  # ZegCLIP's, for closed lists and heads that never saw an unseen class
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ovs_core.methods.ldvc.method import (
     calibrate_seen,
     prompted_encoder,
 )
-from ovs_core.methods.ldvc.model import GAMMA, GAMMA_RANGE, MethodName
+from ovs_core.methods.ldvc.model import GAMMA_RANGE, MethodName
 from ovs_core.methods.options import SCALE, TEMPLATE_SET, TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Preset
@@ -35,11 +35,12 @@ _FULL = Preset(scale=1, threshold=0.0, short_side=512, window=512, stride=426, t
 _MINI = replace(_FULL, window=None, stride=0)
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": _MINI, "openai": _FULL, "laion": _FULL})
 
+# ZegCLIP's 0.1 is for closed lists: names of "everything else" are not lowered and would take what is typed.
 GAMMA_SETTING = Option(
     GAMMA_OPTION,
     "number",
-    GAMMA,
-    "Taken off the probability of every class that training saw, so that unseen ones can win.",
+    0.0,
+    "Taken off the probability of every class that training saw; 0.1 in the papers, whose lists are closed.",
     title="Calibration of seen classes",
     low=GAMMA_RANGE[0],
     high=GAMMA_RANGE[1],
