@@ -119,7 +119,7 @@ def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"views": ["view_maps"]}, "views of NACLIP must be among attention, similarity; got 'view_maps'"),
+        ({"views": ["view_maps"]}, "views of NACLIP must be among affinity, attention, similarity; got 'view_maps'"),
         ({"label": 3}, "class must be a number from 1 to 2, got 3"),
     ],
 )
@@ -137,7 +137,7 @@ def test_methods_lists_methods_and_models(client: Client) -> None:
     assert about["naclip"]["available"]
     assert not about["fc_clip"]["available"]
     assert "FC-CLIP does not run on Tiny random towers 0" in about["fc_clip"]["reason"]
-    assert about["naclip"]["views"] == ["attention", "similarity"]
+    assert about["naclip"]["views"] == ["affinity", "attention", "similarity"]
     assert [entry["name"] for entry in found["encoders"]] == ["mini", "second"]
     assert found["default"] == "naclip"
 

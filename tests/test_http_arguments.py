@@ -41,6 +41,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "refine": "none",
         "several_frames": False,
         "options": {},
+        "exemplars": [],
     },
     "inspect": {
         "image": None,
@@ -53,6 +54,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "views": [],
         "label": 0,
         "options": {},
+        "exemplars": [],
     },
     "methods": {"encoder": "mini"},
 }
@@ -133,7 +135,7 @@ def test_the_defaults_are_answered(web: httpx.Client, photo: dict[str, str]) -> 
         ("inspect", {"label": "first"}, "label must be a number, got 'first'"),
         ("inspect", {"label": 99}, "class must be a number from 1 to 1, got 99"),
         ("inspect", {"views": "all"}, "views must be a list of names, got 'all'"),
-        ("inspect", {"views": ["nonsense"]}, "must be among attention, similarity; got"),
+        ("inspect", {"views": ["nonsense"]}, "must be among affinity, attention, similarity; got"),
         ("methods", {"encoder": 5}, "encoder must be text, got 5"),
         ("methods", {"encoder": "nonsense"}, "encoder must be one of"),
     ],
