@@ -119,7 +119,10 @@ def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"views": ["view_maps"]}, "views of NACLIP must be among affinity, attention, similarity; got 'view_maps'"),
+        (
+            {"views": ["view_maps"]},
+            "views of NACLIP must be among affinity, attention, similarity; got 'view_maps'",
+        ),
         ({"label": 3}, "class must be a number from 1 to 2, got 3"),
     ],
 )
