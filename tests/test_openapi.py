@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from fake_engine import FakeEngine
 from PIL import Image
+from serving import served
 
 from ovs_core.methods import METHODS
 from ovs_core.refine import REFINERS
-from ovs_core.ui.app import build_ui, launch
+from ovs_core.ui.app import build_ui
 from ovs_core.ui.openapi import openapi
 from ovs_core.version import VERSION
 
@@ -38,11 +39,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> FakeEngine:
 
 @pytest.fixture(scope="module")
 def web(engine: FakeEngine) -> Iterator[httpx.Client]:
-    page = build_ui(engine)
-    address = launch(page, host="127.0.0.1", port=None, browser=False, auth=AUTH, engine=engine)
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with (
+        served(build_ui(engine), auth=AUTH, engine=engine) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         yield client
-    page.close(verbose=False)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from serving import served
 
 from ovs_core import Engine as PublicEngine
 from ovs_core.encoders.towers import EncoderSpec
@@ -29,11 +30,11 @@ def engine(tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.Te
 
 @pytest.fixture(scope="module")
 def web(engine: Engine) -> Iterator[httpx.Client]:
-    page = build_ui(engine)
-    address = launch(page, host="127.0.0.1", port=None, browser=False, auth=AUTH, engine=engine)
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with (
+        served(build_ui(engine), auth=AUTH, engine=engine) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
         yield client
-    page.close(verbose=False)
 
 
 @pytest.fixture(scope="module")

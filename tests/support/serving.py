@@ -10,9 +10,9 @@ PHOTO_SIZE = (60, 90)  # H, W
 
 
 @contextmanager
-def served(page: Any) -> Iterator[str]:
-    """Serve a page on a free port; gives its address without the final slash."""
+def served(page: Any, **settings: Any) -> Iterator[str]:
+    """Serve a page on a free port, with settings of `launch`; gives its address without the final slash."""
     try:
-        yield launch(page, host="127.0.0.1", port=None, browser=False).rstrip("/")
+        yield launch(page, host="127.0.0.1", port=None, browser=False, **settings).rstrip("/")
     finally:
         page.close(verbose=False)
