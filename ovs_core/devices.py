@@ -132,9 +132,21 @@ def choose_compute(device: str = "auto", precision: str = "auto", at_once: int =
 
 
 def quick_bfloat16(device: torch.device) -> torch.autocast:
-    """Products in bfloat16 inside a `with` block, on a CPU and on GPUs that have it; elsewhere no change."""
-    has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cpu" or has_it)
+    """Products in bfloat16 inside a `with` block, on CPUs and GPUs that have it; elsewhere no change.
+
+    A CPU without such instructions imitates them: one with AVX2 alone took fourteen times as long as in float32.
+    """
+    has_it = {"cuda": _cuda_has_bfloat16, "cpu": _cpu_has_bfloat16}.get(device.type, lambda: False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_it())
+
+
+def _cuda_has_bfloat16() -> bool:
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether this processor multiplies in bfloat16; torch has no public question for it."""
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,8 +4,9 @@ import threading
 from dataclasses import replace
 
 import pytest
+import torch
 
-from ovs_core.devices import Cancelled, advance
+from ovs_core.devices import Cancelled, advance, quick_bfloat16
 from ovs_core.options import Preset
 
 PRESET = Preset(scale=20, threshold=0.2, short_side=512, window=None, stride=0, templates="single1")
@@ -48,3 +49,14 @@ def test_settings_that_are_given_change_and_no_others():
     assert PRESET.with_overrides({"scale": 7, "short_side": 64}) == replace(PRESET, scale=7, short_side=64)
     with pytest.raises(ValueError, match="scale must be above 0, got 0"):
         PRESET.with_overrides({"scale": 0})
+
+
+@pytest.mark.parametrize(("has_it", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_processor_without_bfloat16_is_not_made_to_imitate_it(
+    has_it: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has_it)
+    rows = torch.ones(2, 2)
+    with quick_bfloat16(torch.device("cpu")):
+        assert (rows @ rows).dtype == dtype
+    assert (rows @ rows).dtype == torch.float32

@@ -196,7 +196,7 @@ class StudentModel(nn.Module):
         super().__init__()
         self.head = GkcHead(config)
         masks = config.masks
-        self.projections = GkcProjections(masks.width, masks.joint, masks.layers)
+        self.projections = GkcProjections(config.class_width or masks.width, masks.joint, masks.layers)
         start_head(self.head)
 
 

@@ -87,7 +87,7 @@ class GkcProjections(nn.Module):
     """What training has beside the head: projections of earlier predictions, and those of distillation.
 
     Args:
-        width: channels of queries.
+        width: channels of a query's class feature.
         joint: width of the joint space.
         layers: decoder layers: as many predictions come before the last one.
     """

@@ -108,4 +108,5 @@ def _config(values: Mapping[str, Any]) -> GkcHeadConfig:
     """Sizes as JSON has them."""
     pixels = {**values["pixels"], "inputs": tuple(values["pixels"]["inputs"])}
     masks = MaskDecoderConfig(**values["masks"])
-    return GkcHeadConfig(PixelDecoderConfig(**pixels), masks, bool(values.get("reads_dense", False)))
+    reads_dense = bool(values.get("reads_dense", False))  # files of older versions have neither
+    return GkcHeadConfig(PixelDecoderConfig(**pixels), masks, reads_dense, values.get("class_width"))

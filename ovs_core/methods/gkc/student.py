@@ -40,11 +40,14 @@ class GkcHeadConfig:
         masks: of the mask decoder.
         reads_dense: the maps at strides 16 and 32 end with what leaves the transformer (`with_dense`):
             in the embedded tower that is the last stage, which a ResNet's maps hold anyway.
+        class_width: channels of a query's class feature; None makes it as wide as the decoders (official).
+            Queries of a narrow decoder know more than as narrow a projection can say.
     """
 
     pixels: PixelDecoderConfig
     masks: MaskDecoderConfig
     reads_dense: bool = False
+    class_width: int | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.width != self.masks.width:
@@ -76,8 +79,8 @@ class GkcHead(nn.Module):
         self.config = config
         self.pixel_decoder = PixelDecoder(config.pixels)
         self.mask_decoder = proposing(MaskDecoder(config.masks))
-        self.class_embed = nn.Linear(width, width)
-        self.embed_proj = nn.Linear(width, joint)
+        self.class_embed = nn.Linear(width, config.class_width or width)
+        self.embed_proj = nn.Linear(config.class_width or width, joint)
         self.void_embedding = nn.Parameter(joint**-0.5 * torch.randn(1, joint))
         self.logit_scale = nn.Parameter(torch.tensor(START_LOGIT_SCALE))
 
@@ -89,7 +92,7 @@ class GkcHead(nn.Module):
         return Proposed(pixels, self.mask_decoder(pixels, every_layer=every_layer, attention=attention))
 
     def class_features(self, prediction: Prediction) -> Tensor:
-        """What each query shows, before any projection, (B, N, C)."""
+        """What each query shows, before any projection, (B, N, `class_width`)."""
         return self.class_embed(prediction.queries)
 
     def embeddings(self, prediction: Prediction) -> Tensor:
