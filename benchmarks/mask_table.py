@@ -119,7 +119,7 @@ def measure(
         tower.vision.dtype,
     )
     counted = {name: Counted() for name in (NACLIP, *subjects)}
-    for sample in _read(coco, limit):
+    for sample in every_photo(coco, limit):
         truth, numbers = true_classes(sample, names), true_segments(sample)
         of_segment = [names.index(group[0]) for group in sample.groups]
 
@@ -167,7 +167,7 @@ def _answer(
     return labels, answer.numbers, [segment.label - 1 for segment in answer.segments]
 
 
-def _read(coco: CocoInstances, limit: int | None) -> Iterator[Sample]:
+def every_photo(coco: CocoInstances, limit: int | None) -> Iterator[Sample]:
     """Photos of a folder, evenly spaced if there are more than `limit`."""
     count = len(coco.photos)
     kept = range(count) if limit is None or limit >= count else [i * count // limit for i in range(limit)]

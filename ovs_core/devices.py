@@ -134,7 +134,7 @@ def choose_compute(device: str = "auto", precision: str = "auto", at_once: int =
 def quick_bfloat16(device: torch.device) -> torch.autocast:
     """Products in bfloat16 inside a `with` block, on CPUs and GPUs that have it; elsewhere no change.
 
-    A CPU without such instructions imitates them: one with AVX2 alone took fourteen times as long as in float32.
+    A CPU without such instructions imitates them: with AVX2 alone, in fourteen times the time of float32.
     """
     has_it = {"cuda": _cuda_has_bfloat16, "cpu": _cpu_has_bfloat16}.get(device.type, lambda: False)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_it())

@@ -163,6 +163,7 @@ SMALL = {
     "pixel_layers": 1,
     "mask_layers": 2,
     "feedforward": 16,
+    "class_width": 40,
     "hold_out": ["zebra"],
     "steps": 3,
     "batch": 2,
@@ -186,6 +187,9 @@ def test_embedded_recipe_ends_in_a_file_for_its_tower(coco, tmp_path):
     assert {"dog", "puppy", "person"} <= found.seen
     assert "zebra" not in found.seen
     assert found.tuned == {}
+    assert found.head.config.reads_dense
+    assert found.head.class_embed.weight.shape == (40, 64)
+    assert found.head.embed_proj.weight.shape == (tower.visual.proj.shape[1], 40)
     lines = [json.loads(line) for line in (tmp_path / "run" / "gkc" / "log.jsonl").read_text().splitlines()]
     assert {"loss_syn", "loss_mask", "loss_dice", "loss_kd", "loss_text_kd"} <= set(lines[-1])
     with pytest.raises(CheckpointError, match="another tower"):
@@ -196,7 +200,7 @@ def test_embedded_recipe_ends_in_a_file_for_its_tower(coco, tmp_path):
 
 def test_it_may_start_from_the_decoders_of_a_head_that_proposes_masks(coco, tmp_path):
     tower = toy_tower()
-    sizes = {name: value for name, value in SMALL.items() if name != "losses"}
+    sizes = {name: value for name, value in SMALL.items() if name not in ("losses", "class_width")}
     plan = plan_from_json(FcClipPlan(), {**sizes, "points": 16})
     start = train_fc_clip(tower, MaskSources(coco), plan, tmp_path / "fc_clip")
     given = load_mask_head(start, tower.sha256).head.state_dict()

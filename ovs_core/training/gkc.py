@@ -63,6 +63,7 @@ class GkcPlan:
         losses: weights and settings; `sampling` "plain" turns text diversification off, `distillation` and
             `structure` 0 turn the teacher off.
         width, queries, pixel_layers, mask_layers, feedforward: sizes, as in `FcClipPlan`.
+        class_width: of a query's class feature (`GkcHeadConfig`); None takes `width`, as official code does.
         steps, batch, rate, weight_decay, clip, ema: of the optimiser, as there.
         templates: prompts that names are put in, from `ovs_core.vocabulary.TEMPLATES`.
         hold_out: class names that are never learnt: their instances do not count.
@@ -78,6 +79,7 @@ class GkcPlan:
     pixel_layers: int = 1
     mask_layers: int = 3
     feedforward: int = 384
+    class_width: int | None = 1024
     steps: int = 1300
     batch: int = 4
     rate: float = 6e-4
@@ -236,7 +238,7 @@ def head_config(plan: GkcPlan, inputs: tuple[int, int, int, int], joint: int) ->
     """Sizes of the head of a recipe on a tower's maps."""
     pixels = PixelDecoderConfig(inputs, plan.width, plan.feedforward, plan.pixel_layers)
     masks = MaskDecoderConfig(joint, plan.width, plan.queries, plan.feedforward, plan.mask_layers)
-    return GkcHeadConfig(pixels, masks, reads_dense=True)
+    return GkcHeadConfig(pixels, masks, reads_dense=True, class_width=plan.class_width)
 
 
 def student_channels(visual: VisionTransformer) -> tuple[int, int, int, int]:
