@@ -59,8 +59,9 @@ from ovs_core.options import Preset
 from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, MaskTower
 from ovs_core.training.mask_photos import CocoInstances
-from ovs_core.training.mask_plans import HELD_OUT, TuningPlan, plan_from_json
+from ovs_core.training.mask_plans import HELD_OUT, TuningPlan
 from ovs_core.training.mask_tuning import TunedTower, train_maft_plus
+from ovs_core.training.plans import plan_from_json
 from ovs_core.types import Pyramid, TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES, parse_vocabulary
 

@@ -126,16 +126,16 @@ def test_the_pyramid_holds_the_detectors_maps():
     assert [tuple(one.shape[2:]) for one in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
-def test_shares_do_not_read_the_detector():
+def test_upsampling_weights_do_not_read_the_detector():
     torch.manual_seed(2)
     stem = ConvStem(16, 8, 3, 3, upsampling=True, detector_names=2).eval()
     pixels = torch.rand(1, 3, 32, 48) * 2 - 1
     with torch.no_grad():
-        stem.mix.weight[:, -(8 + 384) :] = 0  # tokens, which shares read, do not hear of it either
-        _, before = stem.with_shares(pixels)
+        stem.mix.weight[:, -(8 + 384) :] = 0  # tokens, which these weights read, do not hear of it either
+        _, before = stem.with_upsampling(pixels)
         for part in stem.detector.parameters():
             part.mul_(0.5)
-        _, after = stem.with_shares(pixels)
+        _, after = stem.with_upsampling(pixels)
     assert torch.equal(before, after)
 
 

@@ -57,7 +57,8 @@ from ovs_core.training.gkc_photos import (
 )
 from ovs_core.training.loop import Schedule, _rate, fit
 from ovs_core.training.losses import Target, draw_from
-from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan
+from ovs_core.training.plans import plan_from_json
 from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import TEMPLATES
 

@@ -23,9 +23,10 @@ from ovs_core.training.fc_clip import MaskSources, _rays, train_fc_clip
 from ovs_core.training.losses import Target, class_loss, on_unclear_ground
 from ovs_core.training.mask_crops import MOST_MASKS, NO_MASK, NOTHING, UNCLEAR, kept_labels
 from ovs_core.training.mask_photos import CocoInstances, camvid_sample, paste, pet_sample
-from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.matcher import MatchWeights, match
+from ovs_core.training.plans import plan_from_json
 from ovs_core.types import IGNORE, UNLISTED
 
 

@@ -18,7 +18,8 @@ from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
-from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan
+from ovs_core.training.plans import plan_from_json
 from ovs_core.types import IGNORE, UNLISTED
 
 NAMES = ("person", "dog", "zebra")

@@ -76,19 +76,19 @@ def test_trunk_maps_are_of_a_quarter_an_eighth_and_a_sixteenth():
     assert [tuple(one.shape[1:]) for one in maps] == [(24, 8, 16), (32, 4, 8), (320, 2, 4)]
 
 
-def test_without_upsampling_there_are_no_shares():
+def test_without_upsampling_there_are_no_weights():
     stem = ConvStem(6, 3, imagenet_names=2, voc_names=2)
-    tokens, shares = stem.with_shares(torch.zeros(1, 3, 32, 48))
+    tokens, weights = stem.with_upsampling(torch.zeros(1, 3, 32, 48))
     assert tokens.shape == (1, 6, 2, 3)
-    assert shares is None
+    assert weights is None
 
 
-def test_shares_come_with_the_same_tokens(model):
+def test_upsampling_weights_come_with_the_same_tokens(model):
     pixels = torch.rand(2, 3, 48, 80) * 2 - 1
-    tokens, shares = model.visual.conv1.with_shares(pixels)
+    tokens, weights = model.visual.conv1.with_upsampling(pixels)
     torch.testing.assert_close(tokens, model.visual.conv1(pixels), rtol=0, atol=0)
-    assert shares.shape == (2, 9, 12, 20)
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(2, 12, 20))
+    assert weights.shape == (2, 9, 12, 20)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 12, 20))
 
 
 @pytest.mark.parametrize(("height", "width", "grid"), [(48, 80, (3, 5)), (64, 32, (4, 2)), (40, 33, (3, 3))])

@@ -114,10 +114,10 @@ def test_its_maps_join_the_pyramid(model):
 def test_finer_positions_see_its_finest_map(model):
     stem = model.visual.conv1
     pixels = torch.rand(1, 3, 48, 64) * 2 - 1
-    before = stem.with_shares(pixels)[1]
+    before = stem.with_upsampling(pixels)[1]
     assert before.shape == (1, 9, 12, 16)
     stem.shares.quarter.weight[:, -4:] += 1
-    assert not torch.equal(stem.with_shares(pixels)[1], before)
+    assert not torch.equal(stem.with_upsampling(pixels)[1], before)
 
 
 @pytest.mark.parametrize(("detector", "materials"), [(3, 4), (3, 0), (0, 4), (0, 0)])

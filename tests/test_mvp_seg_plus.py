@@ -135,7 +135,7 @@ def test_student_learns_unseen_classes_from_its_teacher(tmp_path, photos):
         asked.append(len(crops))
         return color_teacher(crops)
 
-    fit_student(student, embeddings, photos, teacher, dataclasses.replace(PLAN, teacher_share=0.5), tmp_path)
+    fit_student(student, embeddings, photos, teacher, dataclasses.replace(PLAN, teacher_part=0.5), tmp_path)
     assert asked == [2] * 40  # the second half guesses by itself
     assert torch.equal(embeddings, before)
     assert not student.training
@@ -211,7 +211,7 @@ def test_classifier_is_the_sum_over_views(words):
 
 
 def test_a_whole_run_gives_a_student_for_its_tower(tmp_path, photos, vision, method, words):
-    plan = dataclasses.replace(PLAN, trunk="test_resnet", steps=2, batch=2, teacher_share=0.5)
+    plan = dataclasses.replace(PLAN, trunk="test_resnet", steps=2, batch=2, teacher_part=0.5)
     path = train_mvp_seg_plus(vision, method, words, photos, plan, tmp_path)
     changed = path.stat().st_mtime_ns
     assert train_mvp_seg_plus(vision, method, words, photos, plan, tmp_path) == path

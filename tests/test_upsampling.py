@@ -7,7 +7,7 @@ from training_toys import CONFIG
 
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.mini import build_mini
-from ovs_core.encoders.upsampling import NeighbourShares, bilinear_weights, neighbours, sharpen
+from ovs_core.encoders.upsampling import NeighbourWeights, bilinear_weights, neighbours, sharpen
 from ovs_core.options import Preset
 
 
@@ -53,7 +53,7 @@ def test_weights_of_another_grid_are_refused():
 def test_learns_to_put_an_edge_inside_a_token():
     """Left of column 6 dark, right of it bright: tokens 0 and 2 are pure, the edge cuts token 1."""
     torch.manual_seed(0)
-    layer = NeighbourShares(1, 1, 2, width=8)
+    layer = NeighbourWeights(1, 1, 2, width=8)
     dark = (torch.arange(12) < 6).float()
     quarter = dark.expand(1, 1, 12, 12)
     eighth, share = F.avg_pool2d(quarter, 2), F.avg_pool2d(quarter, 4)

@@ -31,10 +31,11 @@ from ovs_core.training.fc_clip import MaskSources, MaskTower, train_fc_clip
 from ovs_core.training.gkc import gkc_plan, train_gkc
 from ovs_core.training.gkc_photos import ResNetTower, gkc_photo_plan, train_gkc_photos
 from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
-from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
 from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
+from ovs_core.training.plans import plan_from_json
 from ovs_core.training.processes import Processes, started
 from ovs_core.training.split_photos import Photos, open_photos
 from ovs_core.vocabulary.splits import SPLITS

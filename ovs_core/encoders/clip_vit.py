@@ -185,7 +185,7 @@ def patches_and_upsampling(visual: VisionTransformer, pixels: Tensor) -> tuple[T
     Weights (B, 9, 4h, 4w) say how evidence is upsampled (`ovs_core.encoders.upsampling`); CLIP has none.
     """
     if isinstance(visual.conv1, ConvStem):
-        return visual.conv1.with_shares(pixels)
+        return visual.conv1.with_upsampling(pixels)
     return visual.conv1(pixels), None
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, at_sixteenth
 from ovs_core.encoders.mosaic import CONTEXT, Mosaic
 from ovs_core.encoders.padding import pad_same
-from ovs_core.encoders.upsampling import NeighbourShares
+from ovs_core.encoders.upsampling import NeighbourWeights
 
 STRIDE = 16  # frame pixels per token
 # (expansion, channels, repeats, stride) of MobileNetV2, table 2 of the paper.
@@ -161,14 +161,15 @@ class ConvStem(nn.Module):
             inputs += text_width + CONTEXT
         self.mix = nn.Conv2d(inputs, width, 1)
         channels = (2 * QUARTER_CHANNELS + material_names, 2 * EIGHTH_CHANNELS, width)
-        self.shares = NeighbourShares(*channels) if upsampling else None
+        # `shares` is what shipped weight files call these tensors (`conv1.shares.`).
+        self.shares = NeighbourWeights(*channels) if upsampling else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] to (B, width, H/16, W/16), sides rounded up."""
         return self.with_maps(x)[0]
 
-    def with_shares(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and shares (B, 9, 4h, 4w) or None."""
+    def with_upsampling(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and weights (B, 9, 4h, 4w) or None."""
         tokens, maps = self.with_maps(x)
         if self.shares is None:
             return tokens, None

@@ -21,7 +21,7 @@ NEIGHBOURS = 9  # 3 x 3 tokens, row-major, the own one in the middle
 FAR_WEIGHT = 0.02  # of neighbours that bilinear interpolation would leave out, when training starts
 
 
-class NeighbourShares(nn.Module):
+class NeighbourWeights(nn.Module):
     """How much of each of its 3 x 3 tokens every fine position takes.
 
     Args:

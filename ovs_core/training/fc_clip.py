@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -38,6 +37,7 @@ from ovs_core.training.maft_plus import MaftPlan, head_losses, optimiser_groups
 from ovs_core.training.mask_crops import MaskCrops, cache_mask_crops, mask_sampler
 from ovs_core.training.mask_photos import CocoInstances, SegmentSource
 from ovs_core.training.mask_plans import FcClipPlan, MaskCropPlan
+from ovs_core.training.plans import keep_recipe
 from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary import TEMPLATES
@@ -247,16 +247,3 @@ def _rays(heads: int, levels: int, points: int) -> Tensor:
     rays = rays / rays.abs().amax(dim=1, keepdim=True)  # on the edge of a square
     steps = torch.arange(1, points + 1.0)
     return (rays[:, None, None] * steps[None, None, :, None]).expand(-1, levels, -1, -1).flatten()
-
-
-def keep_recipe(values: dict[str, object], out: Path) -> None:
-    """Write the recipe beside what it makes, once.
-
-    Raises:
-        FileExistsError: if `out` holds a run of another recipe.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    text, path = json.dumps(values, indent=2) + "\n", out / "recipe.json"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise FileExistsError(f"{out} holds a run of another recipe; choose another or empty it.")
-    path.write_text(text, encoding="utf-8")

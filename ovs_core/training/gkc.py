@@ -33,7 +33,6 @@ from ovs_core.training.fc_clip import (
     WARMUP,
     MaskSources,
     MaskTower,
-    keep_recipe,
     open_crops,
     seen_names,
     start_head,
@@ -46,6 +45,7 @@ from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
 from ovs_core.training.mask_photos import CocoInstances
 from ovs_core.training.mask_plans import HELD_OUT, MaskCropPlan
+from ovs_core.training.plans import keep_recipe, plan_from_json
 from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
 from ovs_core.vocabulary import TEMPLATES
 
@@ -270,25 +270,4 @@ def gkc_plan(values: Mapping[str, Any]) -> GkcPlan:
     Raises:
         ValueError: for a name that the recipe does not have.
     """
-    return with_values(GkcPlan(), values)
-
-
-def with_values(plan: Any, values: Mapping[str, Any]) -> Any:
-    """A plan with some of its settings changed, plans inside it too."""
-    known = [setting.name for setting in dataclasses.fields(plan)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        names = ", ".join(unknown)
-        raise ValueError(f"The recipe has unknown settings: {names}; known are {', '.join(known)}.")
-    changes = {
-        name: with_values(getattr(plan, name), value)
-        if dataclasses.is_dataclass(getattr(plan, name))
-        else _as_tuple(value)
-        for name, value in values.items()
-    }
-    return dataclasses.replace(plan, **changes)
-
-
-def _as_tuple(value: Any) -> Any:
-    """JSON's lists as tuples, inner ones too."""
-    return tuple(_as_tuple(part) for part in value) if isinstance(value, list) else value
+    return plan_from_json(GkcPlan(), values)

@@ -42,8 +42,8 @@ from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
 from ovs_core.methods.gkc.student import GkcHeadConfig
 from ovs_core.training.data import Sample, crop_sample
-from ovs_core.training.fc_clip import PART, keep_recipe
-from ovs_core.training.gkc import FILE, StudentModel, said_names, summed_by_kind, with_values
+from ovs_core.training.fc_clip import PART
+from ovs_core.training.gkc import FILE, StudentModel, said_names, summed_by_kind
 from ovs_core.training.gkc_lessons import (
     caption_nouns,
     known_nouns,
@@ -58,6 +58,7 @@ from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
 from ovs_core.training.mask_photos import CocoInstances
+from ovs_core.training.plans import keep_recipe, plan_from_json
 from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
 from ovs_core.types import UNLISTED
 from ovs_core.vocabulary import TEMPLATES
@@ -283,5 +284,4 @@ def gkc_photo_plan(values: Mapping[str, Any]) -> GkcPhotoPlan:
     Raises:
         ValueError: for a name that the recipe does not have, or a value out of range.
     """
-    plan: GkcPhotoPlan = with_values(GkcPhotoPlan(), values)
-    return plan
+    return plan_from_json(GkcPhotoPlan(), values)

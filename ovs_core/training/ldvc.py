@@ -16,7 +16,6 @@ never use either.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -47,7 +46,7 @@ from ovs_core.methods.ldvc.model import HeadConfig, JointFeatures, MethodName, n
 from ovs_core.training.ldvc_data import Batch, CropPlan, Crops
 from ovs_core.training.ldvc_losses import mask_losses, pseudo_labels, weighted
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.mask_plans import plan_from_json
+from ovs_core.training.plans import keep_recipe, plan_from_json
 from ovs_core.training.processes import SINGLE_PROCESS, Processes
 from ovs_core.training.split_photos import Photos
 from ovs_core.types import UNLISTED
@@ -311,8 +310,7 @@ def train_prompted(
     training = dataclasses.asdict(plan) | {"seen": list(photos.seen), "photos": len(photos.paths)}
     path = out / f"{plan.method}.safetensors"
     with processes.main_process_first():
-        out.mkdir(parents=True, exist_ok=True)
-        _keep_recipe({**training, "tower": towers.sha256}, out / "recipe.json")
+        keep_recipe(training | {"tower": towers.sha256}, out)
     if path.exists():
         log.info("%s is there, training skipped", path.name)
         return path
@@ -357,11 +355,3 @@ def train_prompted(
 def towers_of(vision: VisionEncoder, model: nn.Module, sha256: str) -> Towers:
     """Frozen towers of an open_clip model."""
     return Towers(vision, text_tower(model.eval().requires_grad_(False)), sha256)
-
-
-def _keep_recipe(values: Mapping[str, Any], path: Path) -> None:
-    """Write the recipe beside what it makes, once."""
-    text = json.dumps(values, indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise FileExistsError(f"{path.parent} holds a run of another recipe; choose another or empty it.")
-    path.write_text(text, encoding="utf-8")

@@ -99,7 +99,7 @@ def mask_sampler(
     if camvid is not None:
         sources["camvid"] = lambda rng: camvid_sample(camvid, rng)
     sources |= {name: source.sample for name, source in more.items()}
-    weights = [(name, weight) for name, weight in plan.shares if name in sources]
+    weights = [(name, weight) for name, weight in plan.source_weights if name in sources]
     chances = np.array([weight for _, weight in weights])
 
     def sample(rng: np.random.Generator) -> Sample:

@@ -6,19 +6,11 @@ one CPU core and a few hundred.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from ovs_core.vocabulary.splits import SPLITS
 
 HELD_OUT = SPLITS["coco_mini"].unseen
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-Plan = TypeVar("Plan", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -29,7 +21,7 @@ class MaskCropPlan:
         count: crops in all.
         side: of a square crop, pixels, a multiple of 32.
         short_side: range of a photo's shorter side before cropping, pixels.
-        shares: how often each source is drawn.
+        source_weights: how often each source is drawn, relative to the others.
         pastes: most objects from other photos that are pasted into a photo of people's masks.
         seed: of everything that is drawn.
     """
@@ -37,7 +29,7 @@ class MaskCropPlan:
     count: int = 1600
     side: int = 288
     short_side: tuple[int, int] = (288, 520)
-    shares: tuple[tuple[str, float], ...] = (("coco", 0.72), ("pets", 0.18), ("camvid", 0.1))
+    source_weights: tuple[tuple[str, float], ...] = (("coco", 0.72), ("pets", 0.18), ("camvid", 0.1))
     pastes: int = 3
     seed: int = 0
 
@@ -104,25 +96,3 @@ class TuningPlan:
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int = 0
-
-
-def plan_from_json(plan: Plan, values: Mapping[str, Any]) -> Plan:
-    """`plan` with `values` in it, as `dataclasses.asdict` and JSON write them; crops may be in part too.
-
-    Raises:
-        ValueError: for a name that the plan does not have.
-    """
-    known = [setting.name for setting in dataclasses.fields(plan)]
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        names = ", ".join(unknown)
-        raise ValueError(f"The recipe has unknown settings: {names}; known are {', '.join(known)}.")
-    changes = {name: _as_tuple(value) for name, value in values.items()}
-    if "crops" in changes:
-        changes["crops"] = plan_from_json(getattr(plan, "crops"), changes["crops"])  # noqa: B009
-    return dataclasses.replace(plan, **changes)
-
-
-def _as_tuple(value: Any) -> Any:
-    """JSON's lists as tuples, inner ones too."""
-    return tuple(_as_tuple(one) for one in value) if isinstance(value, list) else value

@@ -35,7 +35,6 @@ from ovs_core.training.fc_clip import (
     PART,
     MaskSources,
     MaskTower,
-    keep_recipe,
     open_crops,
     save_first,
     seen_names,
@@ -50,7 +49,8 @@ from ovs_core.training.maft_plus import (
 )
 from ovs_core.training.mask_crops import MaskCrops
 from ovs_core.training.mask_photos import CocoInstances
-from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
+from ovs_core.training.plans import keep_recipe, plan_from_json
 from ovs_core.training.processes import SINGLE_PROCESS, Processes, parts_of
 from ovs_core.types import UNLISTED
 

@@ -17,7 +17,6 @@ defaults of `MvpSegPlan` are inferred: the paper's text was not at hand beyond i
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -39,6 +38,7 @@ from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_probabilities, orthogonality
 from ovs_core.training.loop import Schedule, fit, seed_torch
 from ovs_core.training.mvp_seg_data import CachedCrops, CropPlan, cache_crops, draw_classes
+from ovs_core.training.plans import keep_recipe, plan_from_json
 from ovs_core.training.split_photos import Photos
 from ovs_core.types import IGNORE
 from ovs_core.vocabulary.splits import spoken_name
@@ -115,19 +115,8 @@ def mvp_seg_plan(values: Mapping[str, Any]) -> MvpSegPlan:
     Raises:
         ValueError: for a name that no recipe has, or a value it cannot have.
     """
-    values = dict(values)
-    crops = dict(values.pop("crops", {}))
-    if "short_side" in crops:
-        crops["short_side"] = tuple(crops["short_side"])
-    for given, kind in ((values, MvpSegPlan), (crops, CropPlan)):
-        known = {entry.name for entry in dataclasses.fields(kind)}
-        if set(given) - known:
-            names = ", ".join(sorted(set(given) - known))
-            raise ValueError(
-                f"The recipe has unknown settings: {names}; known are {', '.join(sorted(known))}."
-            )
     try:
-        return MvpSegPlan(crops=CropPlan(**crops), **values)
+        return plan_from_json(MvpSegPlan(), values)
     except TypeError as error:
         raise ValueError(f"The recipe cannot be read: {error}.") from error
 
@@ -310,9 +299,8 @@ def train_mvp_seg(
     Raises:
         FileExistsError: if `out` holds a run of another recipe, tower or list of classes.
     """
-    out.mkdir(parents=True, exist_ok=True)
     training = dataclasses.asdict(plan) | {"seen": list(photos.seen), "photos": len(photos.paths)}
-    _keep_recipe({**training, "tower": tower_sha256}, out / "recipe.json")
+    keep_recipe(training | {"tower": tower_sha256}, out)
     path = out / "mvp_seg.safetensors"
     if path.exists():
         log.info("%s is there, training skipped", path.name)
@@ -323,11 +311,3 @@ def train_mvp_seg(
     names = [spoken_name(name) if plan.wording == "plain" else name for name in photos.seen]
     train_contexts(learner, tower, names, crops, plan, out)
     return save_contexts(learner.contexts(tower_sha256, training), path)
-
-
-def _keep_recipe(values: Mapping[str, Any], path: Path) -> None:
-    """Write the recipe beside what it makes, once."""
-    text = json.dumps(values, indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise FileExistsError(f"{path.parent} holds a run of another recipe; choose another or empty it.")
-    path.write_text(text, encoding="utf-8")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from ovs_core.methods.trained_files import trained_tower
 from ovs_core.options import Preset
 from ovs_core.training.data import Sample, crop_sample
 from ovs_core.training.loop import Schedule, fit, seed_torch
+from ovs_core.training.plans import keep_recipe, plan_from_json
 from ovs_core.training.split_photos import Photos
 from ovs_core.types import IGNORE, UNLISTED, Vocabulary
 from ovs_core.vocabulary.splits import spoken_name
@@ -67,7 +67,7 @@ class PlusPlan:
         short_side: range of the photo's shorter side before cropping, pixels.
         label_stride: pixels per label that the loss sees (1).
         steps: in all (20,000 for VOC).
-        teacher_share: part of the steps with the teacher's labels (0.1).
+        teacher_part: part of the steps with the teacher's labels (0.1).
         batch: crops a step (16).
         rate: peak learning rate of the head; the trunk's is `trunk_factor` times that.
         trunk_factor: see `rate`.
@@ -80,7 +80,7 @@ class PlusPlan:
     short_side: tuple[int, int] = (320, 720)
     label_stride: int = 4
     steps: int = 1000
-    teacher_share: float = 0.1
+    teacher_part: float = 0.1
     batch: int = 4
     rate: float = 1e-3
     trunk_factor: float = 0.1
@@ -94,14 +94,7 @@ def plus_plan(values: Mapping[str, Any]) -> PlusPlan:
     Raises:
         ValueError: for a name that no recipe has.
     """
-    known = {entry.name for entry in dataclasses.fields(PlusPlan)}
-    if set(values) - known:
-        names = ", ".join(sorted(set(values) - known))
-        raise ValueError(f"The recipe has unknown settings: {names}; known are {', '.join(sorted(known))}.")
-    values = dict(values)
-    if "short_side" in values:
-        values["short_side"] = tuple(values["short_side"])
-    return PlusPlan(**values)
+    return plan_from_json(PlusPlan(), values)
 
 
 class DeepLabV2Head(nn.Module):
@@ -271,7 +264,7 @@ def fit_student(
         plan: the recipe.
         out: folder of the run; a stopped run goes on from there.
     """
-    until = round(plan.teacher_share * plan.steps)
+    until = round(plan.teacher_part * plan.steps)
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         student.train()
@@ -319,17 +312,12 @@ def train_mvp_seg_plus(
         FileExistsError: if `out` holds a run of another recipe or tower.
         ValueError: if the plan's trunk is not there.
     """
-    out.mkdir(parents=True, exist_ok=True)
     tower = method.contexts.tower
-    recipe = json.dumps({**dataclasses.asdict(plan), "tower": tower}, indent=2) + "\n"
-    kept = out / "recipe.json"
-    if kept.exists() and kept.read_text(encoding="utf-8") != recipe:
-        raise FileExistsError(f"{out} holds a run of another recipe; choose another or empty it.")
     seed_torch(plan.seed, 0)
     names = tuple(map(spoken_name, (*photos.seen, *photos.unseen)))
     embeddings = summed_embeddings(text, names)
     student = make_student(plan.trunk, method.visual, embeddings.shape[1])
-    kept.write_text(recipe, encoding="utf-8")
+    keep_recipe(dataclasses.asdict(plan) | {"tower": tower}, out)
     path = out / "mvp_seg_plus.safetensors"
     if path.exists():
         log.info("%s is there, training skipped", path.name)

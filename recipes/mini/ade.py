@@ -27,7 +27,7 @@ MOSAIC_FILE = "mosaic_fp16_ade31.onnx"
 DEEPLAB_FILE = "deeplabv3_mnv2_ade150.tflite"
 LABELS_FILE = "ade150_labels.txt"
 MATERIAL_NAMES = 32  # outputs of MOSAIC: "none of them", then the first 31 of ADE20K's 150
-SURE = 0.75  # mean share of both networks from which a place counts
+SURE = 0.75  # mean probability of both networks from which a place counts
 MAP_SIDE = 128  # cells of a kept map, both ways
 MOSAIC_SIDE = 512
 DEEPLAB_STEP = 4  # its logits are interpolated to every pixel of a 513 x 513 frame
@@ -168,15 +168,15 @@ def agreed(one: Tensor, other: Tensor) -> NDArray[np.uint8]:
     """Map (128, 128) of the materials that two networks agree on.
 
     Args:
-        one: shares (32, h, w) of "none" and the first 31 names.
-        other: shares (1 + 150, h', w') of "none" and all 150.
+        one: probabilities (32, h, w) of "none" and the first 31 names.
+        other: probabilities (1 + 150, h', w') of "none" and all 150.
     """
     size = (MAP_SIDE, MAP_SIDE)
     maps = [
-        F.interpolate(shares[None], size=size, mode="bilinear", align_corners=False)[0]
-        for shares in (one, other)
+        F.interpolate(probabilities[None], size=size, mode="bilinear", align_corners=False)[0]
+        for probabilities in (one, other)
     ]
-    first, second = (shares.argmax(dim=0) for shares in maps)
+    first, second = (probabilities.argmax(dim=0) for probabilities in maps)
     mean = (maps[0][:MATERIAL_NAMES] + maps[1][:MATERIAL_NAMES]) / 2
     known = torch.zeros(maps[1].shape[0], dtype=torch.bool)
     known[list(MATERIALS)] = True

@@ -29,6 +29,7 @@ from ovs_core.encoders.mini import (
 )
 from ovs_core.encoders.prompts import clip_tokenizer
 from ovs_core.training.loop import Schedule, seed_torch
+from ovs_core.training.plans import keep_recipe
 from ovs_core.vocabulary import default_background
 from recipes.mini.ade import MATERIAL_NAMES, ade_names
 from recipes.mini.coco import coco_names
@@ -36,7 +37,7 @@ from recipes.mini.image import join_detector, join_materials, start_image_tower,
 from recipes.mini.losses import WordTable
 from recipes.mini.names import everyday_names, imagenet_names, voc_names
 from recipes.mini.near_words import write_near_words
-from recipes.mini.plan import ImagePlan, Member, MiniPlan
+from recipes.mini.plan import FORMER_NAMES, ImagePlan, Member, MiniPlan
 from recipes.mini.sources import LABELS, Sources, caltech_photos, material_sources, photo_sources
 from recipes.mini.teachers import VocTeacher
 from recipes.mini.text import PLAIN, encode_words, train_text
@@ -67,8 +68,7 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path, start:
         ValueError: if the recipe has a stage with a detector and no folder of it, or holds names out too.
     """
     _check(plan, sources, start)
-    out.mkdir(parents=True, exist_ok=True)
-    _keep_recipe(plan, out / "recipe.json")
+    keep_recipe(dataclasses.asdict(plan), out, FORMER_NAMES)
     architecture = json.loads(config.read_text(encoding="utf-8"))
     state = in_full(read_state(start)) if start else _learn_things(architecture, sources, plan, out)
     if plan.materials_steps and sources.ade is not None:
@@ -142,8 +142,8 @@ def _detect(
     path = out / "detected.safetensors"
     recipe = _having(plan.detect, photos)
     _stage(model, path, lambda: train_image(model, words, photos, recipe, schedule, out / "detect", teacher))
-    share, trained = plan.detect_share, model.state_dict()
-    return _mean_in_halves([{name: value.lerp(trained[name], share) for name, value in joined.items()}])
+    part, trained = plan.detect_part, model.state_dict()
+    return _mean_in_halves([{name: value.lerp(trained[name], part) for name, value in joined.items()}])
 
 
 def _learn_materials(
@@ -180,8 +180,8 @@ def _learn_materials(
     _stage(
         model, path, lambda: train_image(model, words, photos, recipe, schedule, out / "materials", teacher)
     )
-    share, trained = plan.materials_share, model.state_dict()
-    return _mean_in_halves([{name: value.lerp(trained[name], share) for name, value in joined.items()}])
+    part, trained = plan.materials_part, model.state_dict()
+    return _mean_in_halves([{name: value.lerp(trained[name], part) for name, value in joined.items()}])
 
 
 def _learn_members(model: CLIP, sources: Sources, plan: MiniPlan, mean: Path) -> None:
@@ -245,14 +245,6 @@ def _mean_in_halves(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]
     return {name: torch.stack([state[name].float() for state in states]).mean(dim=0).half() for name in names}
 
 
-def _keep_recipe(plan: MiniPlan, path: Path) -> None:
-    """Write the recipe beside what it makes, once."""
-    text = json.dumps(dataclasses.asdict(plan), indent=2) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise FileExistsError(f"{path.parent} holds a run of another recipe; choose another or empty it.")
-    path.write_text(text, encoding="utf-8")
-
-
 def _save(state: Mapping[str, Tensor], path: Path) -> Path:
     """Write tensors; a write that is cut leaves no file of that name."""
     partial = path.with_suffix(".part")
@@ -304,5 +296,5 @@ def _head_words(pretrained: Path, words: WordTable) -> tuple[Tensor, Tensor]:
 def _having(plan: ImagePlan, photos: Mapping[str, object]) -> ImagePlan:
     """The plan without sources that were not given."""
     return dataclasses.replace(
-        plan, shares=tuple((name, share) for name, share in plan.shares if name in photos)
+        plan, source_weights=tuple(source for source in plan.source_weights if source[0] in photos)
     )

@@ -91,19 +91,19 @@ class Coco:
             words = entry["caption"].lower().replace(".", " ").replace(",", " ").split()
             self.captions.setdefault(int(entry["image_id"]), set()).update(words)
 
-    def sample(self, rng: np.random.Generator, rare_share: float = 0.0, paste_share: float = 0.0) -> Sample:
+    def sample(self, rng: np.random.Generator, rare_chance: float = 0.0, paste_chance: float = 0.0) -> Sample:
         """A whole photo with masks; the caller crops.
 
         Args:
             rng: draws the photo and its words.
-            rare_share: how often the class is drawn first and a photo that has it second, in [0, 1]; then the
-                crop holds a pixel of that class. mIoU counts rare classes like common ones.
-            paste_share: how often a thing of a class drawn evenly, from another photo, is pasted into it, in
+            rare_chance: how often the class is drawn first and a photo that has it second, in [0, 1]; then
+                the crop holds a pixel of that class. mIoU counts rare classes like common ones.
+            paste_chance: how often a thing of a class drawn evenly, from another photo, is pasted into it, in
                 [0, 1] (copy-paste, arXiv 2012.07177); then the crop holds a pixel of that thing.
         """
-        path, wanted = self._draw(rng, rare_share)
+        path, wanted = self._draw(rng, rare_chance)
         pixels, mask = read_rgb(path), read_mask(self.masks / f"{path.stem}.png")
-        if self.found and paste_share and rng.random() < paste_share:
+        if self.found and paste_chance and rng.random() < paste_chance:
             pixels, mask, wanted = self._paste(pixels, mask, rng)
         present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names) and k not in self.hidden]
         groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
@@ -136,9 +136,9 @@ class Coco:
         pixels[place][where], mask[place][where] = thing[where], wanted
         return pixels, mask, wanted if where.any() else 0
 
-    def _draw(self, rng: np.random.Generator, rare_share: float) -> tuple[Path, int]:
+    def _draw(self, rng: np.random.Generator, rare_chance: float) -> tuple[Path, int]:
         """A photo, and the class that its crop must show (0 = any)."""
-        if rng.random() >= rare_share:
+        if rng.random() >= rare_chance:
             return self.photos[rng.integers(len(self.photos))], 0
         wanted = self.found[rng.integers(len(self.found))]
         having = self.having[wanted]

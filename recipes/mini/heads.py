@@ -40,7 +40,7 @@ DIGITS = 12  # of the tower's SHA-256, in the name of its heads' folder
 # Where materials are labelled, mask heads learn them too: one segment per material.
 CROPS = MaskCropPlan(
     count=2400,
-    shares=(
+    source_weights=(
         *(("coco", 0.5), ("pets", 0.1), ("camvid", 0.08)),
         *(("nyu", 0.14), ("msrc", 0.1), ("voc", 0.05), ("labelme_facade", 0.03)),
     ),

@@ -41,7 +41,7 @@ RULES_PER_STEP = 2
 START_SCALE, LARGEST_SCALE = 20.0, 100.0
 VOC_TRUST = 1.5  # of the VOC head against ImageNet's: it knows 20 names, but knows them per pixel
 MATERIAL_TRUST = 3.0  # of the segmenter of materials, times a gate that starts at 1
-DETECTOR_TRUST = 4.0  # of the detector: a name's share is seldom above a half
+DETECTOR_TRUST = 4.0  # of the detector: a name's probability is seldom above a half
 FREE_STD = 0.002  # of the channels that carry features and no words yet
 MIX, FINE = "visual.conv1.mix.weight", "visual.conv1.shares.quarter.weight"  # in a model's state
 WHOLE_WEIGHT = 0.5  # of the class token on a photo of one thing
@@ -187,8 +187,8 @@ class Batches:
 
     def _make(self, step: int) -> list[Sample]:
         plan, rng = self._plan, np.random.default_rng((self._seed, step, 1))
-        names = [name for name, _ in plan.shares]
-        chances = np.array([share for _, share in plan.shares])
+        names, weights = zip(*plan.source_weights, strict=True)
+        chances = np.array(weights)
         chosen = rng.choice(len(names), size=plan.batch, p=chances / chances.sum())
         samples = (self._sources[names[c]](rng) for c in chosen)  # one at a time: draws stay in order
         return [crop_sample(sample, plan.side, plan.short_side, rng) for sample in samples]
@@ -208,7 +208,7 @@ def train_image(
     Args:
         model: from `build_mini`, started or trained before.
         words: the text tower's word table.
-        sources: where pictures come from; every name in `plan.shares` is there.
+        sources: where pictures come from; every name in `plan.source_weights` is there.
         plan: the recipe.
         schedule: how long.
         out: folder of the run (`loop.fit`).
@@ -248,7 +248,7 @@ def _batch_losses(
     pixels = torch.from_numpy(np.stack([sample.pixels for sample in samples]))  # (B, H, W, 3)
     pixels = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # (B, 3, H, W)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16_trunk):
-        patches, shares = model.visual.conv1.with_shares(pixels)
+        patches, weights = model.visual.conv1.with_upsampling(pixels)
         entering = tokens_of_patches(model.visual, patches)
     grid = (pixels.shape[2] // STRIDE, pixels.shape[3] // STRIDE)
     typed = [typed_rows(sample, rng) for sample in samples]
@@ -265,7 +265,7 @@ def _batch_losses(
             beliefs.append(belief_loss(scale * embeddings[:, 1:], words, teacher.names, believed, samples))
         for index, (sample, found, one) in enumerate(zip(samples, embeddings, typed, strict=True)):
             evidence = (words(one.rows) @ found[1:].T).reshape(-1, *grid)  # (S, h, w)
-            dense = _finer(evidence, None if shares is None else shares[index])
+            dense = _finer(evidence, None if weights is None else weights[index])
             losses.append(_dense_loss(model, sample, dense, one))
             if rule == "clip" and not sample.placed and len(sample.groups) == 1:
                 losses.append(WHOLE_WEIGHT * _whole_loss(model, words, found[0], one))
@@ -273,10 +273,10 @@ def _batch_losses(
     return {**total, "belief": torch.stack(beliefs).mean()} if beliefs else total
 
 
-def _finer(evidence: Tensor, shares: Tensor | None) -> Tensor:
+def _finer(evidence: Tensor, weights: Tensor | None) -> Tensor:
     """Evidence (S, h, w) at a quarter of the frame, (S, H/4, W/4), as an answer would have it."""
-    if shares is not None:
-        return sharpen(evidence, shares)
+    if weights is not None:
+        return sharpen(evidence, weights)
     return F.interpolate(evidence[None], scale_factor=FINER, mode="bilinear", align_corners=False)[0]
 
 
@@ -293,7 +293,7 @@ def _whole_loss(model: CLIP, words: WordTable, found: Tensor, typed: SampledVoca
 
 
 def _image_parts(model: CLIP) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
-    """What is always trained, what starts from teachers, and the first part of that; all share tensors."""
+    """What is always trained, what starts from teachers, the first part of that; tensors are shared."""
     visual = model.visual
     stem: ConvStem = visual.conv1
     transformer = nn.ModuleList(

@@ -84,15 +84,15 @@ class Labelled:
         """Mask of a photo, (H, W)."""
         return read_mask(photo.parent.parent / self.folder / f"{photo.stem}.png")
 
-    def sample(self, rng: np.random.Generator, class_share: float = 0.6) -> Sample:
+    def sample(self, rng: np.random.Generator, class_chance: float = 0.6) -> Sample:
         """A whole photo and words for what is labelled on it; the caller crops.
 
         Args:
             rng: draws the photo and its words.
-            class_share: how often a name is drawn first and a photo that has it second, in [0, 1]; then the
+            class_chance: how often a name is drawn first and a photo that has it second, in [0, 1]; then the
                 crop holds a pixel of that name.
         """
-        path, wanted = self._draw(rng, class_share)
+        path, wanted = self._draw(rng, class_chance)
         mask = self.mask(path)
         merged, words = self._spoken(mask, rng)
         labels = np.full(mask.shape, IGNORE, np.int16)
@@ -111,9 +111,9 @@ class Labelled:
             read_rgb(path), labels, tuple(groups), absent, maybe=maybe, focus=_focus(mask, wanted, rng)
         )
 
-    def _draw(self, rng: np.random.Generator, class_share: float) -> tuple[Path, int | None]:
+    def _draw(self, rng: np.random.Generator, class_chance: float) -> tuple[Path, int | None]:
         """A photo, and the mask value that its crop must show."""
-        if not self._values or rng.random() >= class_share:
+        if not self._values or rng.random() >= class_chance:
             return self.photos[rng.integers(len(self.photos))], None
         value = self._values[rng.choice(len(self._values), p=self._chances)]
         having = self.having[value]

@@ -348,18 +348,18 @@ def labelled_samplers(
         found[name] = Labelled(photos, names, maps, MATERIALS).sample
         if name == "nyu" and (root / "masks_fine").is_dir():
             found[name] = either(
-                found[name], Labelled(photos, NYU_FINE, folder="masks_fine").sample, FINE_SHARE
+                found[name], Labelled(photos, NYU_FINE, folder="masks_fine").sample, FINE_CHANCE
             )
     return found
 
 
-FINE_SHARE = 0.3  # of NYUv2's samples, with the finer and less sure names
+FINE_CHANCE = 0.3  # of NYUv2's samples, with the finer and less sure names
 
 
-def either(first: Sampler, second: Sampler, share: float) -> Sampler:
-    """Draws from `second` in that share of the samples."""
+def either(first: Sampler, second: Sampler, chance: float) -> Sampler:
+    """Draws from `second` with that chance."""
 
     def sample(rng: np.random.Generator) -> Sample:
-        return second(rng) if rng.random() < share else first(rng)
+        return second(rng) if rng.random() < chance else first(rng)
 
     return sample

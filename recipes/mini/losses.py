@@ -136,7 +136,7 @@ def belief_loss(
         scaled: scale x unit embeddings of the tokens, (B, h*w, D).
         words: the text tower's word table.
         names: the teacher's, K of them.
-        believed: shares (B, 1 + K, h, w), row 0 everything else.
+        believed: probabilities (B, 1 + K, h, w), row 0 everything else.
         samples: the B pictures.
     """
     vocabulary = parse_vocabulary(names)

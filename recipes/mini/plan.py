@@ -5,13 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, TypeVar
+
+from ovs_core.training import plans
+from ovs_core.training.plans import current_names
 
 Plan = TypeVar("Plan", "MiniPlan", "Member", "ImagePlan")
 
-REFINE_SHARES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
-DETECT_SHARES = (("coco", 0.5), ("mosaic", 0.25), ("camvid", 0.1), ("pets", 0.15))
-MATERIAL_SHARES = (
+FORMER_NAMES = MappingProxyType(
+    {
+        **plans.FORMER_NAMES,
+        **{f"{what}_share": f"{what}_chance" for what in ("rare", "paste", "thing")},
+        **{f"{stage}_share": f"{stage}_part" for stage in ("detect", "materials")},
+    }
+)
+
+PLAIN_SOURCES = (("coco", 0.5), ("mosaic", 0.3), ("camvid", 0.1), ("pets", 0.1))
+REFINE_SOURCES = (("coco", 0.45), ("things", 0.25), ("mosaic", 0.12), ("camvid", 0.08), ("pets", 0.1))
+DETECT_SOURCES = (("coco", 0.5), ("mosaic", 0.25), ("camvid", 0.1), ("pets", 0.15))
+MATERIAL_SOURCES = (
     *(("coco", 0.34), ("coco128", 0.08), ("nyu", 0.17), ("msrc", 0.08), ("voc", 0.08), ("camvid", 0.04)),
     *(("labelme_facade", 0.03), ("facade", 0.02), ("furniture", 0.04), ("clothing", 0.03), ("pets", 0.03)),
     ("mosaic", 0.06),
@@ -26,11 +39,11 @@ class ImagePlan:
         side: training crop, pixels.
         short_side: range of the photo's shorter side before cropping, pixels.
         batch: pictures a step.
-        shares: how often each source is drawn.
+        source_weights: how often each source is drawn, relative to the others.
         rate: peak learning rate of the transformer and the stem's last layers.
-        rare_share: part of the COCO samples that are drawn class first, photo second.
-        paste_share: part of the COCO samples into which a thing from another photo is pasted.
-        thing_share: part of the samples with drawn masks into which things of one-object photos are pasted.
+        rare_chance: part of the COCO samples that are drawn class first, photo second.
+        paste_chance: part of the COCO samples into which a thing from another photo is pasted.
+        thing_chance: part of the samples with drawn masks into which things of one-object photos are pasted.
         belief_weight: of the VOC network's belief, against the labels.
         trunk_rate: peak learning rate of the stem's trunks and heads; 0 keeps them as they are.
         whole_every: of the steps with a `trunk_rate`, how many it takes until the trunks' first blocks, whose
@@ -41,20 +54,20 @@ class ImagePlan:
     side: int = 384
     short_side: tuple[int, int] = (320, 720)
     batch: int = 8
-    shares: tuple[tuple[str, float], ...] = (("coco", 0.5), ("mosaic", 0.3), ("camvid", 0.1), ("pets", 0.1))
+    source_weights: tuple[tuple[str, float], ...] = PLAIN_SOURCES
     rate: float = 4e-4
     trunk_rate: float = 0.0
     whole_every: int = 1
-    rare_share: float = 0.6
-    paste_share: float = 0.0
-    thing_share: float = 0.0
+    rare_chance: float = 0.6
+    paste_chance: float = 0.0
+    thing_chance: float = 0.0
     belief_weight: float = 0.0
     half_trunks: bool = False
 
     @property
     def needs_things(self) -> bool:
         """Whether photos of one thing are wanted with its place."""
-        return self.thing_share > 0 or any(name == "things" for name, _ in self.shares)
+        return self.thing_chance > 0 or any(name == "things" for name, _ in self.source_weights)
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class Member:
     image: ImagePlan = field(default_factory=lambda: ImagePlan(rate=6e-4))
     image_steps: int = 1100
     tune: ImagePlan = field(
-        default_factory=lambda: ImagePlan(rate=1.5e-4, trunk_rate=5e-5, whole_every=4, rare_share=0.0)
+        default_factory=lambda: ImagePlan(rate=1.5e-4, trunk_rate=5e-5, whole_every=4, rare_chance=0.0)
     )
     tune_steps: int = 300
     seed: int = 0
@@ -78,8 +91,8 @@ class Member:
 
 def _short_member() -> Member:
     """Fewer steps on photos with things pasted in: worse alone, and wrong in other places."""
-    tune = ImagePlan(rate=1e-4, trunk_rate=5e-5, whole_every=8, rare_share=0.3, paste_share=0.3)
-    return Member(ImagePlan(rate=4e-4, whole_every=8, paste_share=0.3), 500, tune, 48)
+    tune = ImagePlan(rate=1e-4, trunk_rate=5e-5, whole_every=8, rare_chance=0.3, paste_chance=0.3)
+    return Member(ImagePlan(rate=4e-4, whole_every=8, paste_chance=0.3), 500, tune, 48)
 
 
 @dataclass(frozen=True)
@@ -93,8 +106,8 @@ class MiniPlan:
             trained on, once for each seed; what goes on is the mean of that start and of what each seed made
             of it (as in WiSE-FT, arXiv 2109.01903).
         detect, detect_steps: then the detector joins the stem and all is trained on; 0 steps leave it out.
-        detect_share: part of the trained weights in what ships, in [0, 1]; the rest is what it started from.
-        materials, materials_steps, materials_share: then the segmenter of materials joins, and all is
+        detect_part: part of the trained weights in what ships, in [0, 1]; the rest is what it started from.
+        materials, materials_steps, materials_part: then the segmenter of materials joins, and all is
             trained on with every labelled set; 0 steps leave it out.
         hold_out: names that no photo may teach: their pixels do not count, photos of them alone are left out.
         seed: of the text tower, and of what all members start from.
@@ -105,11 +118,11 @@ class MiniPlan:
     members: tuple[Member, ...] = field(default_factory=lambda: (_short_member(), Member()))
     refine: ImagePlan = field(
         default_factory=lambda: ImagePlan(
-            shares=REFINE_SHARES,
+            source_weights=REFINE_SOURCES,
             rate=1e-4,
             trunk_rate=5e-5,
             whole_every=8,
-            thing_share=0.5,
+            thing_chance=0.5,
             belief_weight=0.3,
             half_trunks=True,
         )
@@ -118,30 +131,30 @@ class MiniPlan:
     refine_seeds: tuple[int, ...] = (10,)
     detect: ImagePlan = field(
         default_factory=lambda: ImagePlan(
-            shares=DETECT_SHARES,
+            source_weights=DETECT_SOURCES,
             rate=1.5e-4,
             trunk_rate=3e-5,
             whole_every=32,
-            paste_share=0.3,
+            paste_chance=0.3,
             belief_weight=0.3,
             half_trunks=True,
         )
     )
     detect_steps: int = 640
-    detect_share: float = 0.7
+    detect_part: float = 0.7
     materials: ImagePlan = field(
         default_factory=lambda: ImagePlan(
-            shares=MATERIAL_SHARES,
+            source_weights=MATERIAL_SOURCES,
             rate=1.2e-4,
             trunk_rate=3e-5,
             whole_every=32,
-            paste_share=0.3,
+            paste_chance=0.3,
             belief_weight=0.2,
             half_trunks=True,
         )
     )
     materials_steps: int = 640
-    materials_share: float = 1.0
+    materials_part: float = 1.0
     hold_out: tuple[str, ...] = ()
     seed: int = 0
 
@@ -152,7 +165,7 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
     Raises:
         ValueError: for a name that no recipe has, or for no member.
     """
-    values = dict(values)
+    values = current_names(values, FORMER_NAMES)
     for several in ("hold_out", "refine_seeds"):
         if several in values:
             values[several] = tuple(values[several])
@@ -178,8 +191,8 @@ def _member(values: Mapping[str, Any]) -> Member:
 def _image_plan(default: ImagePlan, values: Mapping[str, Any]) -> ImagePlan:
     """`default` with `values` in it; JSON's lists become tuples."""
     values = dict(values)
-    if "shares" in values:
-        values["shares"] = tuple((source, float(share)) for source, share in values["shares"])
+    if "source_weights" in values:
+        values["source_weights"] = tuple((name, float(weight)) for name, weight in values["source_weights"])
     if "short_side" in values:
         values["short_side"] = tuple(values["short_side"])
     return _replaced(default, values)

@@ -77,13 +77,15 @@ def photo_sources(
     named = _unhidden((*_imagenet_photos(sources), *caltech_photos(sources)), hidden)
     things = _things(sources, hidden, out) if plan.needs_things else []
     coco = partial(
-        Coco(sources.coco, outdoor, hidden).sample, rare_share=plan.rare_share, paste_share=plan.paste_share
+        Coco(sources.coco, outdoor, hidden).sample,
+        rare_chance=plan.rare_chance,
+        paste_chance=plan.paste_chance,
     )
-    found: dict[str, Sampler] = {"coco": _with_things(coco, things, plan.thing_share)}
+    found: dict[str, Sampler] = {"coco": _with_things(coco, things, plan.thing_chance)}
     if sources.camvid:
-        found["camvid"] = _with_things(CamVid(sources.camvid).sample, things, plan.thing_share)
+        found["camvid"] = _with_things(CamVid(sources.camvid).sample, things, plan.thing_chance)
     if sources.pets:
-        found["pets"] = _with_things(Pets(sources.pets).sample, things, plan.thing_share)
+        found["pets"] = _with_things(Pets(sources.pets).sample, things, plan.thing_chance)
     if named:
         found["mosaic"] = Mosaic(named, plan.side).sample
     if things:
@@ -104,7 +106,7 @@ def material_sources(sources: Sources, ade: Path, plan: ImagePlan, out: Path) ->
     seen = kept_maps(photos, ade, out / "materials-coco.npz")
     coco = Coco(sources.coco, seen, seen_names=MATERIALS)
     found: dict[str, Sampler] = {
-        "coco": partial(coco.sample, rare_share=plan.rare_share, paste_share=plan.paste_share)
+        "coco": partial(coco.sample, rare_chance=plan.rare_chance, paste_chance=plan.paste_chance)
     }
     if sources.camvid:
         found["camvid"] = CamVid(sources.camvid).sample
@@ -117,14 +119,14 @@ def material_sources(sources: Sources, ade: Path, plan: ImagePlan, out: Path) ->
     return {**found, **labelled_samplers(sources.labelled, ade, out, known)}
 
 
-def _with_things(sampler: Sampler, things: Sequence[Thing], share: float) -> Sampler:
-    """`sampler`, with things pasted into that share of its pictures."""
-    if not things or not share:
+def _with_things(sampler: Sampler, things: Sequence[Thing], chance: float) -> Sampler:
+    """`sampler`, with things pasted into a picture with that chance."""
+    if not things or not chance:
         return sampler
 
     def sample(rng: np.random.Generator) -> Sample:
         drawn = sampler(rng)
-        return paste_things(drawn, things, rng) if rng.random() < share else drawn
+        return paste_things(drawn, things, rng) if rng.random() < chance else drawn
 
     return sample
 

@@ -29,7 +29,7 @@ from recipes.mini.things import salience_key
 MIDDLE = 127.5  # pixels of [0, 255] are x * 127.5 + 127.5
 # Cityscapes train ids that hold on everyday photos too; its other classes do not.
 CITYSCAPES_SKY, CITYSCAPES_PLANTS = 10, (8, 9)
-SURE = 0.85  # share of the soft-max
+SURE = 0.85  # probability of the soft-max
 SALIENCE_SIDE = 320  # pixels, fixed in the network's file
 SALIENCE_MEAN, SALIENCE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DETECTOR_MEAN, DETECTOR_STD = (
@@ -146,11 +146,11 @@ class VocTeacher:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Shares (B, 21, H/16, W/16) of pixels (B, 3, H, W) in [-1, 1]; row 0 is everything else."""
+        """Probabilities (B, 21, H/16, W/16) of pixels (B, 3, H, W) in [-1, 1]; row 0 is everything else."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
             _, logits = self._stem.voc_head(self._stem.voc(pixels))
-        shares: Tensor = logits.float().softmax(dim=1)
-        return shares
+        probabilities: Tensor = logits.float().softmax(dim=1)
+        return probabilities
 
 
 def _starting(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
@@ -196,16 +196,16 @@ def outdoor_maps(photos: Iterable[Path], model: Path) -> dict[str, NDArray[np.in
         network.set_tensor(entry["index"], pixels[None])
         network.invoke()
         quantised = network.get_tensor(logits["index"])[0].astype(np.float32)
-        share = (torch.from_numpy(quantised) * step).softmax(dim=-1)  # (33, 33, 19)
-        maps[path.stem] = _where_sure(share)
+        probabilities = (torch.from_numpy(quantised) * step).softmax(dim=-1)  # (33, 33, 19)
+        maps[path.stem] = _where_sure(probabilities)
     return maps
 
 
-def _where_sure(share: Tensor) -> NDArray[np.int8]:
-    """Map (h, w) of SKY, PLANTS and 0 from the shares (h, w, 19) of Cityscapes' classes."""
-    found = np.zeros(share.shape[:2], np.int8)
-    found[(share[..., CITYSCAPES_SKY] > SURE).numpy()] = SKY
-    found[(share[..., CITYSCAPES_PLANTS].sum(dim=-1) > SURE).numpy()] = PLANTS
+def _where_sure(probabilities: Tensor) -> NDArray[np.int8]:
+    """Map (h, w) of SKY, PLANTS and 0 from the probabilities (h, w, 19) of Cityscapes' classes."""
+    found = np.zeros(probabilities.shape[:2], np.int8)
+    found[(probabilities[..., CITYSCAPES_SKY] > SURE).numpy()] = SKY
+    found[(probabilities[..., CITYSCAPES_PLANTS].sum(dim=-1) > SURE).numpy()] = PLANTS
     return found
 
 

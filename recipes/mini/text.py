@@ -34,7 +34,7 @@ NEAR_WEIGHT = 0.4  # how far a rare noun is pulled to the mean of its synonyms a
 HELD_OUT = 1500  # nouns
 COSINE_WEIGHT, CONTRASTIVE_WEIGHT, TEMPERATURE = 2, 0.3, 0.05
 PLAIN = (SLOT, "a photo of a {}.")
-PLAIN_SHARE = 0.7  # of the prompts; the others use any template
+PLAIN_CHANCE = 0.7  # of the prompts; the others use any template
 LENGTH_PARTS = 6  # of a batch, by prompt length
 EXAM_BATCH = 256
 PEAK_RATE = 1e-3
@@ -137,7 +137,7 @@ def train_text(
         everyday_rows = rng.integers(lesson.everyday, size=half)
         rows = np.unique(np.concatenate([everyday_rows, rng.integers(len(lesson.names), size=half)]))
         prompts = [
-            _prompt(PLAIN if rng.random() < PLAIN_SHARE else templates, lesson.names[row], rng)
+            _prompt(PLAIN if rng.random() < PLAIN_CHANCE else templates, lesson.names[row], rng)
             for row in rows
         ]
         with torch.autocast("cpu", dtype=torch.bfloat16):

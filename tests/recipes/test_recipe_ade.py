@@ -63,7 +63,7 @@ def test_joining_keeps_what_was_learnt_and_adds_the_materials_words(saved):
     words[0] = 0
     join_materials(after, before.state_dict(), folder, words, "toy")
     pixels = torch.rand(1, 3, 64, 96) * 2 - 1
-    (old, near), (new, after_near) = (one.visual.conv1.with_shares(pixels) for one in (before, after))
+    (old, near), (new, after_near) = (one.visual.conv1.with_upsampling(pixels) for one in (before, after))
     half = F.interpolate(pixels, (32, 48), mode="bilinear", antialias=True)  # of each side is what it sees
     fine = after.visual.conv1.materials(half).logits.softmax(dim=1)
     belief = F.avg_pool2d(F.interpolate(fine, (16, 24), mode="bilinear"), 4)

@@ -21,12 +21,12 @@ from recipes.mini.chain import train_mini, word_table
 from recipes.mini.plan import ImagePlan, Member, MiniPlan, plan_from_json
 from recipes.mini.text_space import fit_text_space
 
-SHARES = (("coco", 0.3), ("mosaic", 0.3), ("camvid", 0.2), ("pets", 0.2))
-IMAGE = ImagePlan(64, (64, 80), 2, SHARES)
+SOURCES = (("coco", 0.3), ("mosaic", 0.3), ("camvid", 0.2), ("pets", 0.2))
+IMAGE = ImagePlan(64, (64, 80), 2, SOURCES)
 MEMBER = Member(IMAGE, 2, dataclasses.replace(IMAGE, trunk_rate=3e-5), 1)
-REFINE = dataclasses.replace(IMAGE, trunk_rate=3e-5, thing_share=1.0, belief_weight=0.3, half_trunks=True)
-DETECT = dataclasses.replace(REFINE, thing_share=0.0, paste_share=1.0)
-MATERIALS = dataclasses.replace(DETECT, shares=(*SHARES, ("msrc", 0.5), ("voc", 0.5), ("nyu", 0.5)))
+REFINE = dataclasses.replace(IMAGE, trunk_rate=3e-5, thing_chance=1.0, belief_weight=0.3, half_trunks=True)
+DETECT = dataclasses.replace(REFINE, thing_chance=0.0, paste_chance=1.0)
+MATERIALS = dataclasses.replace(DETECT, source_weights=(*SOURCES, ("msrc", 0.5), ("voc", 0.5), ("nyu", 0.5)))
 MEMBERS = (MEMBER, dataclasses.replace(MEMBER, seed=7))
 PLAN = MiniPlan(2, 16, MEMBERS, REFINE, 1, (3, 4), DETECT, 2, materials=MATERIALS, materials_steps=2)
 WITH_DETECTOR = {**CONFIG, "stem": {**CONFIG["stem"], "detector_names": 3}}
@@ -183,6 +183,19 @@ def test_shipped_recipe_is_the_default_with_a_shorter_last_stage():
     assert plan_from_json(json.loads(recipe.read_text(encoding="utf-8"))) == MiniPlan(materials_steps=320)
 
 
+def test_former_names_are_read():
+    former = {
+        "detect": {"shares": [["coco", 1.0]], "rare_share": 0.1, "paste_share": 0.2, "thing_share": 0.3},
+        "detect_share": 0.4,
+        "materials_share": 0.5,
+    }
+    plan = plan_from_json(former)
+    assert plan.detect.source_weights == (("coco", 1.0),)
+    assert (plan.detect.rare_chance, plan.detect.paste_chance, plan.detect.thing_chance) == (0.1, 0.2, 0.3)
+    assert (plan.detect_part, plan.materials_part) == (0.4, 0.5)
+    assert plan.detect.side == MiniPlan().detect.side
+
+
 def test_what_a_part_leaves_out_keeps_the_default_of_that_part():
     (member,) = plan_from_json({"members": [{"tune": {"side": 64}}]}).members
     assert member.tune == dataclasses.replace(Member().tune, side=64)
@@ -223,7 +236,7 @@ def test_stage_that_is_there_is_not_learnt_again(world, tmp_path, monkeypatch):
     chain._save(learnt.state_dict(), out / "with-materials.safetensors")
     for name in ("train_text", "train_image", "start_image_tower"):
         monkeypatch.setattr(chain, name, None)  # calling it would fail
-    plan = dataclasses.replace(PLAN, detect_share=1.0, materials_share=1.0)
+    plan = dataclasses.replace(PLAN, detect_part=1.0, materials_part=1.0)
     shipped = read_state(train_mini(tmp_path / "checkpoints/mini/mini.json", world, plan, out))
     assert torch.equal(shipped["visual.proj"], learnt.visual.proj.detach().half())
 

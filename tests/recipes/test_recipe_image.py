@@ -121,7 +121,7 @@ def test_a_picture_without_names_is_asked_for_everything_else():
 
 def test_batches_depend_on_the_step_alone():
     sources = {"dots": lambda rng: sample_of(np.full((8, 12), rng.integers(2)), (("dot",), ("dash",)))}
-    plan = ImagePlan(side=32, short_side=(32, 40), batch=3, shares=(("dots", 1.0),))
+    plan = ImagePlan(side=32, short_side=(32, 40), batch=3, source_weights=(("dots", 1.0),))
     with Batches(sources, plan, 7) as batches:
         in_order = [batches(step) for step in (0, 1, 2)]
     with Batches(sources, plan, 7) as batches:
@@ -217,9 +217,9 @@ def test_before_training_the_first_blocks_add_one_constant(teachers, model):
 def test_before_training_finer_positions_interpolate(teachers, model):
     start_image_tower(model, teachers[0], word_rows(1), word_rows(2))
     with torch.no_grad():
-        _, shares = model.visual.conv1.with_shares(torch.rand(1, 3, 32, 48) * 2 - 1)
+        _, weights = model.visual.conv1.with_upsampling(torch.rand(1, 3, 32, 48) * 2 - 1)
     expected = bilinear_weights().repeat(1, 2, 3)
-    torch.testing.assert_close(shares[0], expected)
+    torch.testing.assert_close(weights[0], expected)
 
 
 def test_first_blocks_learn_at_every_whole_step_only(teachers, model, tmp_path):

@@ -92,14 +92,14 @@ def test_a_class_is_drawn_first_by_the_square_root_of_its_photos(tmp_path):
     paths = [photo_with(tmp_path, columns(1, 0), f"dog{i}") for i in range(16)]
     paths.append(photo_with(tmp_path, columns(0, 5), "lamp"))
     photos = Labelled(paths, LabelledNames(WORDS))
-    drawn = [photos.sample(rng(seed), class_share=1.0) for seed in range(200)]
+    drawn = [photos.sample(rng(seed), class_chance=1.0) for seed in range(200)]
     lamps = [sample for sample in drawn if sample.groups == (("lamp",),)]
     assert 25 < len(lamps) < 55
     for sample in lamps:
         assert sample.focus is not None
         assert sample.focus[1] >= 0.5
         assert (crop_sample(sample, 8, (40, 41), rng()).labels == 0).any()
-    even = [photos.sample(rng(seed), class_share=0.0) for seed in range(200)]
+    even = [photos.sample(rng(seed), class_chance=0.0) for seed in range(200)]
     assert sum(sample.groups == (("lamp",),) for sample in even) < 25
     assert all(sample.focus is None for sample in even)
 

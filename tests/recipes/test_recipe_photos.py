@@ -37,7 +37,7 @@ def test_coco_masks_captions_and_absent_names(tmp_path):
 def test_coco_class_first_shows_that_class(tmp_path):
     coco = Coco(make_coco(tmp_path), {})
     for seed in range(10):
-        sample = coco.sample(rng(seed), rare_share=1.0)
+        sample = coco.sample(rng(seed), rare_chance=1.0)
         row, column = sample.focus
         assert sample.labels[int(row * 40), int(column * 56)] == 0  # the dog's half
         crop = crop_sample(sample, 8, (40, 41), rng(seed))
@@ -67,7 +67,7 @@ def test_coco_pastes_a_thing_from_another_photo(tmp_path):
     own = read_rgb(coco.photos[1])
     pasted = 0
     for seed in range(30):
-        sample = coco.sample(rng(seed), paste_share=1.0)
+        sample = coco.sample(rng(seed), paste_chance=1.0)
         rows, columns = np.nonzero(sample.labels == 0)
         if not np.array_equal(sample.pixels[sample.labels == UNLISTED], own[sample.labels == UNLISTED]):
             continue  # drawn onto the dog's own photo

@@ -12,7 +12,8 @@ from ovs_core.methods.gkc.head_file import load_gkc_head
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.gkc import gkc_plan, train_gkc
-from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan
+from ovs_core.training.plans import plan_from_json
 from ovs_core.types import IGNORE
 from recipes.mini.labelled import LabelledNames
 from recipes.mini.segments import Segments, segment_sources
@@ -62,8 +63,8 @@ def test_what_is_measured_is_not_drawn(tmp_path):
 
 def test_a_head_learns_the_names_of_materials_too(tmp_path):
     more = segment_sources({"msrc": make_msrc(tmp_path / "msrc")}, frozenset({"zebra"}))
-    shares = [["coco", 0.5], ["msrc", 0.5]]
-    crops = {"count": 6, "side": 64, "short_side": [64, 72], "pastes": 0, "shares": shares}
+    weights = [["coco", 0.5], ["msrc", 0.5]]
+    crops = {"count": 6, "side": 64, "short_side": [64, 72], "pastes": 0, "source_weights": weights}
     plan = plan_from_json(FcClipPlan(), {**SMALL_HEAD, "crops": crops, "steps": 2, "batch": 2})
     sources = MaskSources(make_instances(tmp_path / "coco"), more=more)
     tower = toy_tower()
@@ -81,7 +82,7 @@ def test_a_head_learns_the_names_of_materials_too(tmp_path):
 def test_gkc_says_the_words_of_every_set(tmp_path):
     """Crops name what all sets name; its words were COCO's alone once."""
     more = segment_sources({"msrc": make_msrc(tmp_path / "msrc")}, frozenset({"zebra"}))
-    crops = {"count": 6, "side": 64, "short_side": [64, 72], "pastes": 0, "shares": [["msrc", 1.0]]}
+    crops = {"count": 6, "side": 64, "short_side": [64, 72], "pastes": 0, "source_weights": [["msrc", 1.0]]}
     sizes = {name: value for name, value in SMALL_HEAD.items() if name != "points"}
     losses = {"points": 16, "grounding": 0}
     plan = gkc_plan({**sizes, "crops": crops, "steps": 2, "batch": 2, "losses": losses})

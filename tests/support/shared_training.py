@@ -19,7 +19,8 @@ from training_toys import make_camvid, make_pets
 from ovs_core.training import mask_tuning
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.loop import Schedule, fit
-from ovs_core.training.mask_plans import FcClipPlan, TuningPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
+from ovs_core.training.plans import plan_from_json
 from ovs_core.training.processes import SINGLE_PROCESS, Mean, Processes, parts_of, started
 
 STEPS, SAVED = 9, 4
