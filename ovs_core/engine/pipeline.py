@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from ovs_core.devices import Compute, is_out_of_memory
+from ovs_core.encoders.base import ImageEncoder
 from ovs_core.encoders.lone_word import lowered
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.cache import ByteCache
@@ -101,15 +102,17 @@ class Pipeline:
         kept: Answer | None = self.cache.get("scores", key)
         if kept is None:
             text = self._embed(preset)
-            features = self._look(preset, self.request.photo)
+            features = self._look(self._image(request), preset, self.request.photo)
             with self.job.on_device("method", self.compute):
                 kept = ask()
             self.cache.put("scores", key, kept, kept.nbytes)
         # Notes of the same words may differ from question to question.
         return replace(kept, evidence=kept.evidence.for_vocabulary(self.request.vocabulary))
 
-    def _look(self, preset: Preset, photo: Photo) -> Any:
-        image = self.bound.image
+    def _image(self, request: Request) -> ImageEncoder[Any]:
+        return self.bound.image_for(request.views, self.settings.options)
+
+    def _look(self, image: ImageEncoder[Any], preset: Preset, photo: Photo) -> Any:
         return self._cached(
             "features",
             (photo.key, image.features_identity(preset)),
@@ -139,7 +142,7 @@ class Pipeline:
 
     def _box(self, exemplar: Exemplar, preset: Preset, bank: TextBank) -> tuple[str, Tensor]:
         """Name and vector of a box on its own photo, seen as the photo that is asked about is seen."""
-        features = self._look(preset, exemplar.photo)
+        features = self._look(self.bound.image, preset, exemplar.photo)
         width = bank.embeddings.shape[-1]
         with self.job.on_device("method", self.compute):
             tokens = joint_tokens(self.bound, features, width)
@@ -171,7 +174,7 @@ class Pipeline:
         by_class = self.by_class or request.views or request.exemplars
         classes = vocabulary.classes if by_class else None
         return (
-            (request.photo.key, self.bound.image.features_identity(preset)),
+            (request.photo.key, self._image(request).features_identity(preset)),
             (self.bound.text.identity, preset.templates, vocabulary.rows, classes),
             vocabulary.guards,
             tuple((one.photo.key, one.box, one.name) for one in request.exemplars),

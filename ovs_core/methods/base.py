@@ -133,12 +133,21 @@ class BoundMethod(Generic[F]):
         image: makes the features it reads; methods whose image halves have equal identities share them.
         text: makes the embeddings it reads.
         weights: file name -> SHA-256 of what it read beside the tower's own file.
+        deeper: gives all that `image` gives, bit for bit, and more of the tower; None where nothing needs it.
+        needs_deeper: names of the views, and of the switches, that read what only `deeper` gives.
     """
 
     method: Method[F]
     image: ImageEncoder[F]
     text: TextHalf
     weights: Mapping[str, str] = field(default_factory=dict)
+    deeper: ImageEncoder[F] | None = None
+    needs_deeper: frozenset[str] = frozenset()
+
+    def image_for(self, views: Kinds, options: Options) -> ImageEncoder[F]:
+        """The image half that a question with these views and options reads: nothing asked, nothing paid."""
+        wanted = {name for name in self.needs_deeper if name in views or options.get(name)}
+        return self.deeper if wanted and self.deeper is not None else self.image
 
 
 Calibrate = Callable[[Evidence, Options], Evidence]

@@ -43,7 +43,7 @@ class MethodSpec:
     Attributes:
         name: registry name, e.g. "naclip".
         title: name people know it by.
-        paper: arXiv id.
+        paper: arXiv id; "" where there is none.
         description: one sentence in plain words.
         rule: what it does, as a formula.
         bind: puts it on a tower. Raises CheckpointError if its head does not fit.

@@ -1,8 +1,8 @@
 """What each training-free method does in the last block of a frozen CLIP tower: data and pure functions.
 
-All five methods run blocks 1..L-1 of the tower unchanged and differ only here: which projections of a token
-are compared to make the attention maps, whether a Gaussian favours near patches, and whether the residual and
-the MLP of the block are kept. `Rule` says exactly that and nothing else.
+The five methods of this file run blocks 1..L-1 of the tower unchanged and differ only in which projections of
+a token are compared to make the attention maps, whether a Gaussian favours near patches, and whether the
+residual and the MLP of the block are kept. `Rule` says exactly that and nothing else.
 
     clip       the block as it was trained                          Radford et al., arXiv 2103.00020
     maskclip   every token keeps its own value: no mixing at all    Zhou et al., arXiv 2112.01071
@@ -21,20 +21,35 @@ heads T of width d.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
+
+from ovs_core.options import Options
+from ovs_core.types import Window
 
 Comparison = Literal["qk", "qq", "kk"]
 
 TEMPERATURE = 100.0  # MaskCLIP turns cosines into probabilities at CLIP's own logit scale
 SUPPRESSED = -100.0  # MaskCLIP's score for a class that prompt denoising takes out of the photo
+
+
+class LastBlock(Protocol):
+    """What a method does in the last block of a tower: all that `TrainingFree` needs to know of it."""
+
+    def leave(self, visual: VisionTransformer, window: Window, options: Options) -> Tensor:
+        """Tokens of a window after the last block, (1 + h*w, C), class token first; `ln_post` comes later."""
+        ...
+
+    def heads(self, visual: VisionTransformer, window: Window, rows: Tensor) -> Iterator[Tensor]:
+        """How much tokens `rows` (R,), class token 0, take from each token: (R, L) float32, head by head."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,14 @@ class Rule:
     def __post_init__(self) -> None:
         if self.kernel_std is not None and not self.kernel_std > 0:
             raise ValueError(f"kernel_std must be above 0 patches, got {self.kernel_std}")
+
+    def leave(self, visual: VisionTransformer, window: Window, options: Options) -> Tensor:
+        """As `LastBlock.leave`."""
+        return leave_last_block(self, visual.transformer.resblocks[-1], window.tokens[None], window.grid)[0]
+
+    def heads(self, visual: VisionTransformer, window: Window, rows: Tensor) -> Iterator[Tensor]:
+        """As `LastBlock.heads`."""
+        return attention_heads(self, visual.transformer.resblocks[-1], window.tokens, window.grid, rows)
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -103,17 +126,30 @@ def attention_weights(
     """
     if rows is None:
         rows = torch.arange(len(x), device=x.device)
-    if not rule.comparisons:
-        return F.one_hot(rows, len(x)).float()
-    q, k, _ = (heads.float() for heads in project_qkv(block, x[None]))
+    total = torch.zeros(len(rows), len(x), device=x.device)
+    for weights in attention_heads(rule, block, x, grid, rows):
+        total += weights
+    return total / block.attn.num_heads
+
+
+def attention_heads(
+    rule: Rule, block: ResidualAttentionBlock, x: Tensor, grid: tuple[int, int], rows: Tensor
+) -> Iterator[Tensor]:
+    """The same for each head in turn, (R, L) float32: all heads at once may not fit."""
+    q, k, _ = (heads.float()[0] for heads in project_qkv(block, x[None]))
     bias = 0.0 if rule.kernel_std is None else gaussian_kernel(grid, rule.kernel_std, like=q)[rows]
-    total = q.new_zeros(len(rows), len(x))
-    for comparison in rule.comparisons:
-        left, right = _sides(comparison, q[0], k[0])
-        for one_left, one_right in zip(left, right, strict=True):  # head by head: T maps at once may not fit
-            scores = one_left[rows] @ one_right.T * one_left.shape[-1] ** -0.5  # (R, L)
-            total += (scores + bias).softmax(dim=-1)
-    return total / q.shape[1]
+    for head in range(len(q)):
+        if not rule.comparisons:
+            yield F.one_hot(rows, len(x)).float()
+            continue
+        maps = (compared(one, q[head], k[head], rows) + bias for one in rule.comparisons)
+        yield torch.stack([scores.softmax(dim=-1) for scores in maps]).sum(dim=0)
+
+
+def compared(comparison: Comparison, q: Tensor, k: Tensor, rows: Tensor) -> Tensor:
+    """Scores of one head before any soft-max, (R, L): `rows` (R,) of q or k (L, d) against all."""
+    left, right = _sides(comparison, q, k)
+    return left[rows] @ right.T * left.shape[-1] ** -0.5
 
 
 def project_qkv(block: ResidualAttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -35,10 +35,8 @@ from ovs_core.methods.base import (
     similarity_view,
 )
 from ovs_core.methods.training_free.attention_rules import (
-    Rule,
-    attention_weights,
+    LastBlock,
     key_smoothing,
-    leave_last_block,
     maskclip_value_path,
     prompt_denoising,
 )
@@ -60,13 +58,13 @@ class TrainingFree:
     Attributes:
         visual: open_clip's `VisionTransformer` that made the features; only its last block, `ln_post` and
             `proj` run.
-        rule: from `ovs_core.methods.training_free.attention_rules.RULES`.
+        rule: what happens in the last block: one of `attention_rules.RULES` or `calibrated.CALIBRATIONS`.
         denoise_floor: of MaskCLIP's prompt denoising, a probability.
         smooth_ceiling: of MaskCLIP's key smoothing, a probability.
     """
 
     visual: VisionTransformer
-    rule: Rule
+    rule: LastBlock
     denoise_floor: float = PROMPT_DENOISING_FLOOR
     smooth_ceiling: float = KEY_SMOOTHING_CEILING
 
@@ -90,7 +88,7 @@ class TrainingFree:
         """
         check_widths(self.visual, features, text)
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
-        parts = ((window, self._cosines(window, rows)) for window in features.windows)
+        parts = ((window, self._cosines(window, rows, options)) for window in features.windows)
         cosines = accumulate(parts, features.grid)  # (S, h, w)
         seen: list[View] = []
         if "similarity" in views:
@@ -113,11 +111,17 @@ class TrainingFree:
     def _block(self) -> ResidualAttentionBlock:
         return self.visual.transformer.resblocks[-1]
 
-    def _cosines(self, window: Window, rows: Tensor) -> Tensor:
+    def _cosines(self, window: Window, rows: Tensor, options: Options) -> Tensor:
         """Cosine of each patch of a window with each text row (S, D), (S, h, w) float32."""
-        x = leave_last_block(self.rule, self._block, window.tokens[None], window.grid)
-        dense = to_joint_space(self.visual, x)[0, 1:]  # (h*w, D)
+        dense = to_joint_space(self.visual, self.rule.leave(self.visual, window, options))[1:]  # (h*w, D)
         return (rows @ F.normalize(dense.float(), dim=-1).T).reshape(-1, *window.grid)  # (S, h, w)
+
+    def _weights(self, window: Window, tokens: Tensor) -> Tensor:
+        """How much each of `tokens` (R,) takes from each one of its window, (R, L) float32, mean of heads."""
+        total = torch.zeros(len(tokens), len(window.tokens), device=window.tokens.device)
+        for weights in self.rule.heads(self.visual, window, tokens):
+            total += weights
+        return total / self._block.attn.num_heads
 
     def _smoothed(self, cosines: Tensor, features: Features) -> Tensor:
         """Probabilities (S, h, w) of names after MaskCLIP's key smoothing of cosines (S, h, w)."""
@@ -139,7 +143,7 @@ class TrainingFree:
             token = 0 if cell is None else _token(window, cell)
             if token is not None:
                 index = torch.tensor([token], device=window.tokens.device)
-                weights = attention_weights(self.rule, self._block, window.tokens, window.grid, index)
+                weights = self._weights(window, index)
                 parts.append((window, weights[:, 1:].reshape(1, *window.grid)))  # (1, h, w)
         label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
         title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
@@ -163,7 +167,7 @@ class TrainingFree:
             inside = cells - torch.tensor([top, left])
             held = ((inside >= 0) & (inside < torch.tensor([tall, wide]))).all(dim=1)
             index = (1 + inside[held] @ torch.tensor([wide, 1])).to(total.device)
-            weights = attention_weights(self.rule, self._block, window.tokens, window.grid, index)
+            weights = self._weights(window, index)
             held = held.to(total.device)
             total[held, top : top + tall, left : left + wide] += weights[:, 1:].reshape(-1, tall, wide)
             count[held] += 1

@@ -1,8 +1,8 @@
-"""CLIP, MaskCLIP, SCLIP, ClearCLIP and NACLIP as menus see them."""
+"""CLIP, MaskCLIP, SCLIP, ClearCLIP, NACLIP, SC-CLIP and SFP as menus see them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -13,6 +13,8 @@ from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.methods.training_free.attention_rules import RULES
+from ovs_core.methods.training_free.blocks import deeper
+from ovs_core.methods.training_free.calibrated import CALIBRATIONS
 from ovs_core.methods.training_free.model import TrainingFree
 from ovs_core.methods.training_free.resnet import PoolRule, ResNetTrainingFree
 from ovs_core.options import Option, Preset
@@ -37,6 +39,10 @@ _CLEARCLIP: Mapping[Family, Preset] = MappingProxyType(
         "laion": replace(LAION, scale=50, window=448, stride=224),
     }
 )
+# SC-CLIP: its COCO-Object values, too. SFP's are not known; the formula is the same.
+_CALIBRATED: Mapping[Family, Preset] = MappingProxyType(
+    {"mini": MINI, "openai": replace(OPENAI, scale=55, threshold=0.35), "laion": replace(LAION, scale=55)}
+)
 TRAINED_THROUGH: frozenset[Family] = frozenset({"mini"})
 """The embedded tower saw every training batch through two of the five rules drawn at random."""
 _MASKCLIP_OPTIONS = (
@@ -53,6 +59,11 @@ def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Feature
     return BoundMethod(TrainingFree(vision.visual, RULES[name]), vision, tower.text)
 
 
+def _bind_calibrated(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
+    vision = deeper(tower.vision)
+    return BoundMethod(TrainingFree(vision.visual, CALIBRATIONS[name]), vision, tower.text)
+
+
 def _spec(
     name: str,
     title: str,
@@ -62,6 +73,8 @@ def _spec(
     options: tuple[Option, ...] = (),
     presets: Mapping[Family, Preset] = PRESETS,
     alike: frozenset[Family] = TRAINED_THROUGH,
+    bind: Callable[[str, Tower, HeadFile | None], BoundMethod[Features]] = _bind,
+    ticked: bool = True,
 ) -> MethodSpec:
     return MethodSpec(
         name,
@@ -69,10 +82,11 @@ def _spec(
         paper,
         description,
         rule,
-        partial(_bind, name),
+        partial(bind, name),
         presets,
         TOKEN_OPTIONS + options,
         (SIMILARITY, ATTENTION, AFFINITY),
+        ticked=ticked,
         group="last_block",
         alike=alike,
     )
@@ -118,5 +132,28 @@ SPECS = (
         "Patches that look alike share what they see, near ones most: smooth areas.",
         "softmax(s k k^T + Gaussian of patch distance) v, no residual, no MLP",
         alike=frozenset(),  # the others are like it
+    ),
+    _spec(
+        "sc_clip",
+        "SC-CLIP",
+        "2411.15869",
+        "Repairs abnormal patches, then lets patches share by what earlier blocks find alike.",
+        "1/2 (softmax(s k k^T) + softmax(3 (S9 - mean))) v + 0.3 CLS, averaged by S4; x11 and x4 + ... x10",
+        presets=_CALIBRATED,
+        alike=frozenset(),
+        bind=_bind_calibrated,
+        ticked=False,  # it looks deeper: another pass of the tower
+    ),
+    _spec(
+        "sfp",
+        "SFP",
+        "",
+        "Repairs patches that the class token dwells on, then shares as SC-CLIP does (ICCV 2025).",
+        "1/3 (softmax(s q q^T) + softmax(s k k^T) + softmax(3 (S9 - mean))) v + 0.3 CLS, averaged by S4; "
+        "of x4 + ... x10 by S9 alone",
+        presets=_CALIBRATED,
+        alike=frozenset(),
+        bind=_bind_calibrated,
+        ticked=False,  # it looks deeper: another pass of the tower
     ),
 )
