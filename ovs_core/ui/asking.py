@@ -9,6 +9,7 @@ from threading import Event
 
 from ovs_core.engine import Cancelled, Engine, Progress, Request, Result
 from ovs_core.engine.comparing import unrefined
+from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.settings import refines
 from ovs_core.image import Photo, read_photo
 from ovs_core.options import Options
@@ -58,12 +59,7 @@ class Question:
         Raises:
             ValueError: no photo, an unreadable one, or neither words nor boxes; one sentence.
         """
-        photo = self.read_photo()
-        names = [box.name for box in self.boxes]
-        if not names:
-            return photo, parse_vocabulary(self.classes or "", self.background)
-        typed = parse_vocabulary(self.classes, self.background) if (self.classes or "").strip() else None
-        return photo, exemplar_vocabulary(typed, names, self.background)
+        return self.read_photo(), asked_words(self.classes or "", self.background, self.boxes)
 
     def read_photo(self) -> Photo:
         """Read the photo alone.
@@ -125,12 +121,41 @@ class Question:
         )
 
 
+def asked_words(classes: str, background: str, boxes: Sequence[DrawnBox]) -> Vocabulary:
+    """What words and boxes ask for between them.
+
+    Args:
+        classes: as typed.
+        background: hidden words; "default", "none" or a list.
+        boxes: may stand without a word.
+
+    Raises:
+        ValueError: where neither says what to look for; one sentence.
+    """
+    if not boxes:
+        return parse_vocabulary(classes, background)
+    typed = parse_vocabulary(classes, background) if classes.strip() else None
+    return exemplar_vocabulary(typed, [box.name for box in boxes], background)
+
+
 def refinable(engine: Engine, question: Question, method: str) -> tuple[Question, str]:
     """A question without refinement where the method's answer cannot be refined, and a sentence saying so."""
     spec, refiner = engine.method_specs.get(method), engine.refiner_specs.get(question.refiner)
     if spec is None or refiner is None or refines(refiner, spec):
         return question, ""
     return replace(question, refiner=NO_REFINER), unrefined(refiner, spec)
+
+
+def askable(engine: Engine, question: Question, methods: Sequence[str]) -> tuple[list[str], str]:
+    """Those of several methods that can be asked a question, and a sentence that names the others.
+
+    Only boxes are not for all.
+    """
+    if not question.boxes:
+        return list(methods), ""
+    able = [name for name in methods if takes_exemplars(engine.method_specs[name])]
+    others = ", ".join(engine.method_specs[name].title for name in methods if name not in able)
+    return able, f"Not asked, because boxes go with rules on tokens alone: {others}." if others else ""
 
 
 def answers(

@@ -1,7 +1,8 @@
-"""The part of the Segment tab where boxes are drawn: find this, too, or not this."""
+"""Where boxes are drawn that belong to the question of every tab: find this, too, or not this."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -21,8 +22,9 @@ FIND, AVOID = "Find this", "Not this"
 HERE, ELSEWHERE = "The photo", "Another photo"
 ABOUT = (
     "Draw a box round something, by a drag or by a click on two opposite corners, and add it: the next "
-    "answer looks for it besides your words. Named like a class that you typed, it helps that word; "
-    "“not this” says what is not meant. Where the model knows a word well, the word alone is better."
+    "answer of Segment, Compare or Inspect looks for it besides your words. Named like a class that you "
+    "typed, it helps that word; “not this” says what is not meant. Where the model knows a word well, "
+    "the word alone is better."
 )
 NO_PHOTO = "Choose a photo to draw on."
 REMOVE_JS = """element.addEventListener("click", (event) => {
@@ -31,15 +33,22 @@ REMOVE_JS = """element.addEventListener("click", (event) => {
 });"""
 
 
-def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
-    """Lay out the panel and connect it.
+@dataclass(frozen=True)
+class BoxFields:
+    """What the panel holds.
 
-    Args:
-        photo: field of the photo that is asked about.
-
-    Returns:
-        State that holds a tuple of `DrawnBox`, and the list of them that the page shows.
+    Attributes:
+        drawn: state of a tuple of `DrawnBox`.
+        listed: the list of them that the page shows; it changes with them, which a browser does not see of a
+            state.
     """
+
+    drawn: gr.State
+    listed: gr.HTML
+
+
+def boxes_panel(photo: gr.Image) -> BoxFields:
+    """Lay out the panel and connect it; `photo` is the field of the photo that is asked about."""
     boxes = gr.State((), time_to_live=STATE_SECONDS)
     source = gr.State(None, time_to_live=STATE_SECONDS)  # path and (H, W) of the upload that is drawn on
     with gr.Accordion("Find this, too: boxes", open=False, elem_id="boxes") as area:
@@ -119,7 +128,8 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
             boxes = with_box(boxes, drawn_box(source and source[0], read_corners(text), called))
         except ValueError as error:
             return [*[gr.skip()] * 4, note_html(str(error))]
-        said = f"{len(boxes)} box{'' if len(boxes) == 1 else 'es'}: press Segment to ask."
+        said = "1 box" if len(boxes) == 1 else f"{len(boxes)} boxes"
+        said = f"{said} in the question; the next answer looks for this, too."
         return [*changed(source, photo, boxes), "", note_html(said)]
 
     def remove(
@@ -146,7 +156,7 @@ def boxes_panel(photo: gr.Image) -> tuple[gr.State, gr.HTML]:
         **quiet,
     )
     listed.delete(remove, [source, photo, boxes], kept, **quiet)
-    return boxes, listed
+    return BoxFields(boxes, listed)
 
 
 def box_surface(photo: str, boxes: tuple[DrawnBox, ...]) -> tuple[str, tuple[int, int]]:

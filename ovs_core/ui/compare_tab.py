@@ -19,7 +19,7 @@ from ovs_core.render.disagreement import consensus_picture, disagreement_picture
 from ovs_core.render.legend import percent
 from ovs_core.render.overlay import overlay
 from ovs_core.types import LabelMap
-from ovs_core.ui.asking import Question, answers
+from ovs_core.ui.asking import Question, answers, askable
 from ovs_core.ui.compare_words import (
     agreement_key,
     agreement_table,
@@ -72,9 +72,13 @@ def panel_copy(result: Result) -> Result:
 def compare_steps(
     engine: Engine, token: threading.Event | None, question: Question, methods: Sequence[str]
 ) -> Iterator[tuple[Status, Comparison | None]]:
-    """Answer one question with several methods, one new panel at a time, then show where they disagree."""
+    """Answer one question with several methods, one new panel at a time, then show where they disagree.
+
+    Of a question with boxes, methods that take none are left out, and named.
+    """
+    methods, note = askable(engine, question, methods)
     if not methods:
-        yield Status(NO_METHOD, "error"), None
+        yield Status(note or NO_METHOD, "error"), None
         return
 
     def ask() -> Iterator[Progress | Result]:
@@ -95,13 +99,15 @@ def compare_steps(
         )
         done = len(found.results)
         yield Status(f"{done} of {len(methods)} methods done", "busy", done / len(methods)), found
-    yield _verdict(found)
+    yield _verdict(found, note)
 
 
-def _verdict(found: Comparison) -> tuple[Status, Comparison]:
+def _verdict(found: Comparison, note: str) -> tuple[Status, Comparison]:
+    """The last step; `note` is a sentence about the question."""
     seconds = sum(sum(result.seconds.values()) for result in found.results)
     if len(found.results) < 2:
-        return Status(f"Done in {seconds:.2f} s. Tick a second method to see where they disagree."), found
+        text = f"Done in {seconds:.2f} s. Tick a second method to see where they disagree. {note}"
+        return Status(text.strip()), found
     picture, disagreement = disagreement_picture(found.results)
     consensus, votes = consensus_picture(found.results)
     share = float((disagreement > 0).mean())
@@ -110,7 +116,7 @@ def _verdict(found: Comparison) -> tuple[Status, Comparison]:
     notes = dict.fromkeys(
         note for result in found.results for note in (*result.vocabulary.notes, *result.notes)
     )
-    return Status(" ".join((text, *notes))), replace(
+    return Status(" ".join((text, *notes, note)).strip()), replace(
         found, disagreement=picture, consensus=consensus, votes=votes, share=share
     )
 
@@ -186,7 +192,7 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         [*inputs.components, *ticks],
         [legend, *panels, consensus, difference, key, table, matrix, shown],
         tab="compare",
-        asked=[*inputs.components, *ticks],
+        asked=[*inputs.watched, *ticks],
     )
 
     def beside_truth(found: Comparison | None, *files: str | None) -> str:

@@ -13,6 +13,7 @@ import gradio as gr
 from ovs_core.engine import Engine
 from ovs_core.folders import shipped_folder
 from ovs_core.ui.asking import Question
+from ovs_core.ui.boxes_panel import BoxFields, boxes_panel
 from ovs_core.ui.option_fields import OptionFields, option_fields
 from ovs_core.ui.pictures import photo_field
 from ovs_core.ui.suggestions import connect_suggestions, suggestion_fields
@@ -56,6 +57,7 @@ class InputPanel:
     background: gr.Textbox
     encoder: gr.Dropdown
     refiner: gr.Radio
+    boxes: BoxFields
     options: OptionFields
     truth: TruthFields
     examples: tuple[gr.Button, ...]
@@ -71,8 +73,13 @@ class InputPanel:
     @property
     def components(self) -> list[Any]:
         """Components whose values `question` takes."""
+        return [*self.watched, self.boxes.drawn]
+
+    @property
+    def watched(self) -> list[Any]:
+        """Those of the components whose changes a browser sees; one of them changes with every question."""
         fields = [self.photo, self.classes, self.background, self.encoder, self.refiner]
-        return [*fields, *self.options.components]
+        return [*fields, *self.options.components, self.boxes.listed]
 
     def question(self, values: Sequence[Any]) -> Question:
         """The question that stands in the fields.
@@ -80,8 +87,8 @@ class InputPanel:
         Raises:
             ValueError: for an option out of range; one sentence.
         """
-        photo, classes, background, encoder, refiner, *chosen = values
-        return Question(photo, classes, background, encoder, refiner, self.options.read(chosen))
+        photo, classes, background, encoder, refiner, *chosen, _, boxes = values
+        return Question(photo, classes, background, encoder, refiner, self.options.read(chosen), boxes)
 
 
 def load_examples(folder: Path = PHOTOS) -> tuple[Example, ...]:
@@ -144,6 +151,7 @@ def input_panel(
         visible=choose_encoder,
         elem_id="encoder",
     )
+    boxes = boxes_panel(photo)
     with gr.Accordion("More options", open=False, elem_id="more") as more:
         background = gr.Textbox(
             value="; ".join(default_background()),
@@ -165,7 +173,7 @@ def input_panel(
         options = option_fields(engine)
     truth = truth_fields()
     return InputPanel(
-        photo, classes, background, encoder, refiner, options, truth, buttons, gr.State(0), more, chips
+        photo, classes, background, encoder, refiner, boxes, options, truth, buttons, gr.State(0), more, chips
     )
 
 

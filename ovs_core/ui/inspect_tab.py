@@ -227,7 +227,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         [hover, similarity_scale, similarity, *picker.components, shared_views, found],
         after=[clicked],
         tab="inspect",
-        asked=[*inputs.components, method],
+        asked=[*inputs.watched, method],
     )
     gr.on(
         [picker.label.change, picker.one_scale.input, hover.change],

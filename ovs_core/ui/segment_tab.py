@@ -16,7 +16,6 @@ from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options
 from ovs_core.ui.answer import Answer, relabelled
 from ovs_core.ui.asking import Question, answers
-from ovs_core.ui.boxes_panel import boxes_panel
 from ovs_core.ui.downloads import downloads
 from ovs_core.ui.edit_panel import edit_panel
 from ovs_core.ui.edit_steps import would_lose
@@ -142,7 +141,6 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
         start, stop = run_bar("Segment", "segment")
     about = gr.HTML(note_html(_description(infos, first)), padding=False)
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="segment-missing")
-    boxes, listed = boxes_panel(inputs.photo)
     status, token = status_line("segment")
     hint = gr.HTML(HINT, padding=False, elem_id="hint")
     with gr.Column(visible=False, elem_id="result") as area:
@@ -171,7 +169,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
     outputs += [owner, *sliders.values(), inputs.chips]
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *fields, method, _, boxes, picture, stuff, ticked, before, owner = values
+        *fields, method, picture, stuff, ticked, before, owner = values
         if lost := would_lose(before):
             told = replace(before, warned=True)
             yield Status(lost, "warning", answers=False), (told, *[gr.skip()] * (len(outputs) - 1))
@@ -179,7 +177,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
         asked, quick = fields[: -len(sliders)], fields[-len(sliders) :]
         look = Look(picture, stuff)
         try:
-            question = replace(inputs.question(asked), boxes=boxes)
+            question = inputs.question(asked)
             asker = (method, question.encoder)
             options = quick_options(engine, *asker, sliders, quick) if asker == owner else {}
         except ValueError as error:
@@ -206,11 +204,11 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, *sliders.values(), method, listed, boxes, *bar.inputs, formats, answer, owner],
+        [*inputs.components, *sliders.values(), method, *bar.inputs, formats, answer, owner],
         outputs,
         postprocess=False,  # see `overlay_update`
         tab="segment",
-        asked=[*inputs.components, method, listed],
+        asked=[*inputs.watched, method],
     )
 
     def described(encoder: str, name: str | None) -> str:

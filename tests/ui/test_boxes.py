@@ -10,13 +10,14 @@ import pytest
 from fake_engine import FakeEngine
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from pages import PATIENCE, PHONE, choose, finished, fits
+from pages import PATIENCE, PHONE, choose, finished, fits, open_tab
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from serving import PHOTO_SIZE
 
 from ovs_core.ui.asking import Question
 from ovs_core.ui.boxes import DrawnBox, drawn_box, sent_boxes, with_box
+from ovs_core.ui.compare_tab import compare_steps
 
 DESKTOP = (1280, 900)
 OpenPage = Callable[..., Page]
@@ -121,6 +122,52 @@ def test_boxes_alone_on_another_photo_by_finger(
     finished(page)
     expect(page.locator("#classes-table")).to_contain_text("box 1 (box)")
     assert fits(page)
+
+
+def test_one_box_is_asked_in_every_tab(open_page: OpenPage, address: str, photo_file: Path) -> None:
+    page = open_page(address)
+    choose(page, photo_file, "dog")
+    drag(page, open_panel(page), (0.1, 0.2), (0.5, 0.7))
+    corners(page)
+    fill(page, "box-name", "mug")
+    page.click("#box-add")
+    expect(page.locator("#box-note")).to_contain_text("1 box in the question", timeout=PATIENCE)
+    answers = {"Segment": "#classes-table", "Compare": "#compare-legend", "Inspect": ".ovs-hover .bars"}
+    for tab, answer in answers.items():
+        open_tab(page, tab)
+        expect(page.locator("#box-surface .ovs-surface img")).to_be_visible()
+        page.click(f"#{tab.lower()}-start")
+        finished(page, tab.lower())
+        expect(page.locator(answer)).to_contain_text("mug (box)")
+        assert not is_dimmed(page, tab)
+    page.locator("[data-remove='1']").click()
+    expect(page.locator("#box-list li")).to_have_count(0, timeout=PATIENCE)
+    for tab in answers:
+        page.wait_for_function(f"document.documentElement.classList.contains('ovs-stale-{tab.lower()}')")
+        assert is_dimmed(page, tab)  # its answer is that of the question before
+    page.click("#inspect-start")
+    finished(page, "inspect")
+    expect(page.locator(".ovs-hover .bars")).not_to_contain_text("mug")
+
+
+def is_dimmed(page: Page, tab: str) -> bool:
+    classes = page.evaluate("[...document.documentElement.classList]")
+    return f"ovs-stale-{tab.lower()}" in classes
+
+
+def test_compare_leaves_out_and_names_methods_that_take_no_boxes(photo_file: Path, tmp_path: Path) -> None:
+    engine = FakeEngine(tmp_path, mask_method="fc_clip")
+    box = DrawnBox(str(photo_file), (5, 5, 30, 40), "mug")
+    asked = Question(str(photo_file), "dog", "default", "mini", "none", boxes=(box,))
+    *_, (status, found) = compare_steps(engine, None, asked, ["naclip", "fc_clip", "clip"])
+    assert found is not None
+    assert [result.method for result in found.results] == ["naclip", "clip"]
+    assert status.text.endswith("Not asked, because boxes go with rules on tokens alone: FC-CLIP.")
+    *_, (status, found) = compare_steps(engine, None, asked, ["naclip", "fc_clip"])
+    assert "FC-CLIP" in status.text
+    ((status, found),) = compare_steps(engine, None, asked, ["fc_clip"])
+    assert (status.kind, found) == ("error", None)
+    assert "FC-CLIP" in status.text
 
 
 def test_a_bad_box_is_one_sentence_and_nothing_is_lost(
