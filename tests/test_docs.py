@@ -224,20 +224,27 @@ def test_the_python_of_the_readme_runs(
     assert (tmp_path / "out/temple.naclip.coco.json").is_file()
 
 
-def test_the_line_of_curl_runs(address: str) -> None:
-    (line,) = [one for one in commands(ROOT / "docs/http.md") if one.startswith("curl")]
+def test_the_lines_of_curl_run(address: str) -> None:
+    plain, with_box = [one for one in commands(ROOT / "docs/http.md") if one.startswith("curl")]
+    for line in (plain, with_box):
+        answer = sent(line, address)
+        assert answer.status_code == 200
+        assert {entry["name"] for entry in answer.json()["masks"]} == {"cat", "blanket"}
+    assert [box["name"] for box in answer.json()["exemplars"]] == ["other"]
+
+
+def sent(line: str, address: str) -> httpx.Response:
+    """Send what a line of curl sends."""
     program, *words = shlex.split(line)
     assert program == "curl"
     data: dict[str, str] = {}
-    files: dict[str, bytes] = {}
+    files: dict[str, tuple[str, bytes]] = {}
     while words[0] == "-F":
         name, _, value = words[1].partition("=")
         if value.startswith("@"):
-            files[name] = (ROOT / value[1:]).read_bytes()
+            files[name] = (Path(value[1:]).name, (ROOT / value[1:]).read_bytes())
         else:
             data[name] = value
         words = words[2:]
     (url,) = words
-    answer = httpx.post(url.replace("http://127.0.0.1:7860", address), data=data, files=files, timeout=60)
-    assert answer.status_code == 200
-    assert {entry["name"] for entry in answer.json()["masks"]} == {"cat", "blanket"}
+    return httpx.post(url.replace("http://127.0.0.1:7860", address), data=data, files=files, timeout=60)

@@ -92,7 +92,7 @@ def responses(schema: dict[str, Any], path: str, method: str) -> dict[str, Any]:
 
 def test_every_documented_field_is_taken(web: httpx.Client, photo: bytes, form: dict[str, Any]) -> None:
     defaults = {name: field["default"] for name, field in form["properties"].items() if "default" in field}
-    assert set(form["properties"]) == {"image", "classes", "options", *defaults}
+    assert set(form["properties"]) == {"image", "photos", "classes", "options", *defaults}
     assert form["required"] == ["image", "classes"]
     full = ask(web, photo, options="{}", **defaults)
     assert full.status_code == 200, full.text

@@ -1,6 +1,7 @@
 """POST /v1/segment and GET /health: a form in, JSON out, no gradio in between."""
 
 import io
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +16,10 @@ from serving import served
 from ovs_core import Engine as PublicEngine
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Cancelled, Engine, Progress, Request
+from ovs_core.image import read_photo
 from ovs_core.ui.app import build_ui, launch
 from ovs_core.version import VERSION
+from ovs_core.vocabulary.exemplars import Exemplar
 
 AUTH = ("ann", "se:cret")
 SIZE = (40, 64)  # H, W
@@ -44,9 +47,12 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photo(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+    return picture(pixels)
+
+
+@pytest.fixture(scope="module")
+def other() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (24, 36, 3), np.uint8)
 
 
 def ask(
@@ -105,6 +111,96 @@ def test_options_are_taken(web: httpx.Client, photo: bytes) -> None:
     assert answer["masks"] == []
 
 
+def picture(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_boxes_are_those_of_python(
+    web: httpx.Client, engine: Engine, photo: bytes, pixels: np.ndarray, other: np.ndarray
+) -> None:
+    boxes = [
+        {"box": [5, 4, 30, 28], "name": "mug"},
+        {"box": [0, 0, 20, 12], "image": "kitchen.png"},
+        {"box": [2, 2, 9, 9], "image": "kitchen.png", "name": "other"},
+    ]
+    answer = web.post(
+        "/v1/segment",
+        files=[("image", ("street.png", photo)), ("photos", ("kitchen.png", picture(other)))],
+        data={"classes": "dog", "background": "none", "exemplars": json.dumps(boxes)},
+        auth=AUTH,
+    ).json()
+    wanted = engine.segment(
+        pixels,
+        "dog",
+        background="none",
+        exemplars=[
+            Exemplar(read_photo(pixels), (5, 4, 30, 28), "mug"),
+            Exemplar(read_photo(other), (0, 0, 20, 12)),
+            Exemplar(read_photo(other), (2, 2, 9, 9), "other"),
+        ],
+    )
+    assert [entry["names"][0] for entry in answer["classes"]] == ["dog", "mug (box)", "box 2 (box)", "other"]
+    assert [(box["name"], box["photo_sha256"]) for box in answer["exemplars"]] == [
+        ("mug", read_photo(pixels).key),
+        ("", read_photo(other).key),
+        ("other", read_photo(other).key),
+    ]
+    assert answer["masks"]
+    for entry in answer["masks"]:
+        assert np.array_equal(decoded(entry["segmentation"]), wanted.labels == entry["id"])
+
+
+def test_boxes_go_without_a_word(web: httpx.Client, photo: bytes) -> None:
+    answer = ask(web, photo, classes="", exemplars='[{"box": [5, 4, 30, 28], "name": "mug"}]')
+    assert answer.json()["classes"][0]["names"] == ["mug (box)"]
+
+
+@pytest.mark.parametrize(
+    ("exemplars", "sentence"),
+    [
+        ("{", "exemplars must be a JSON list of boxes"),
+        ('{"box": [1, 2, 3, 4]}', "exemplars must be a list of boxes"),
+        ('[{"box": [1, 2, 3]}]', "each exemplar must be"),
+        ('[{"box": [1, 2, 3, 4], "path": "/etc/passwd"}]', "each exemplar must be"),
+        ('[{"box": [1, 2, 1, 4]}]', "has no area"),
+        ('[{"box": [1, 2, 300, 4]}]', "reaches out of the photo of 64 x 40 pixels"),
+        ('[{"box": [1, 2, 3, 4], "image": {"path": "/etc/passwd"}}]', "sent as photos: kitchen.png"),
+        ('[{"box": [1, 2, 3, 4], "image": "/etc/passwd"}]', "sent as photos: kitchen.png"),
+        ('[{"box": [1, 2, 3, 4], "image": ""}]', "sent as photos: kitchen.png"),
+        ('[{"box": [1, 2, 3, 4], "image": "data:image/png;base64,AAAA"}]', "sent as photos: kitchen.png"),
+        ('[{"box": [1, 2, 3, 4], "image": "kitchen.png"}]', "not a picture that can be read"),
+    ],
+)
+def test_a_wrong_box_gets_one_sentence(
+    web: httpx.Client, photo: bytes, exemplars: str, sentence: str
+) -> None:
+    files = [("image", ("a.png", photo)), ("photos", ("rooms/kitchen.png", b"no picture"))]
+    data = {"classes": "dog", "exemplars": exemplars}
+    answer = web.post("/v1/segment", files=files, data=data, auth=AUTH)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+    assert "passwd" not in answer.json()["error"]
+
+
+def test_photos_of_boxes_have_names_of_their_own_and_a_limit(
+    web: httpx.Client, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(files: list[tuple[str, Any]], exemplars: str = "[]") -> str:
+        data = {"classes": "dog", "exemplars": exemplars}
+        answer = web.post("/v1/segment", files=[("image", photo), *files], data=data, auth=AUTH)
+        assert answer.status_code == 400
+        return answer.json()["error"]
+
+    twice = [("photos", ("a/b.png", photo)), ("photos", ("c/b.png", photo))]
+    assert said(twice) == "Every file of photos needs a name of its own."
+    assert said([("photos", ("b.png", bytes(50_000_001)))]) == "photos must be of at most 50 MB."
+    monkeypatch.setattr("ovs_core.ui.boxes.MAX_PIXELS", 3000)  # one photo holds 40 x 64
+    boxes = json.dumps([{"box": [1, 2, 3, 4]}, {"box": [1, 2, 3, 4], "image": "b.png"}])
+    assert "megapixels together" in said([("photos", ("b.png", photo))], boxes)
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
@@ -116,7 +212,7 @@ def test_options_are_taken(web: httpx.Client, photo: bytes) -> None:
         ({"options": "[" * 100_000}, "options must be a JSON object of values by name"),
         ({"options": '["scale"]'}, "options must be an object of values by name, got ['scale']"),
         ({"options": '{"scale": "much"}'}, "scale must be a number"),
-        ({"path": "/etc/passwd"}, "There is no field 'path'; there are image, classes, method"),
+        ({"path": "/etc/passwd"}, "There is no field 'path'; there are image, photos, classes, method"),
     ],
 )
 def test_a_wrong_field_gets_one_sentence(
@@ -137,10 +233,13 @@ def test_forms_that_are_none_get_one_sentence(web: httpx.Client, photo: bytes) -
     assert "must be a form" in said(json={"path": "/etc/passwd"})
     assert "must be a form" in said()
     assert said(files={"other": b"x"}) == (
-        "There is no field 'other'; there are image, classes, method, encoder, background, refine, options."
+        "There is no field 'other'; there are image, photos, classes, method, encoder, background, refine, "
+        "options, exemplars."
     )
-    assert said(files={"classes": b"x"}) == "image must be a file of the form."
-    assert "Too many files" in said(files={"image": photo, "classes": ("a", b"x")})
+    assert said(files={"classes": b"x"}) == "image must be one file of the form."
+    assert said(files={"image": photo, "classes": ("a", b"x")}) == "classes must be text, not a file."
+    assert said(files=[("image", photo), ("image", photo)]) == "image must be one file of the form."
+    assert "Too many files" in said(files=[("image", photo)] * 102)
     broken = {"content-type": "multipart/form-data; boundary=x"}
     assert "The form cannot be read" in said(content=b"--x\r\n: nonsense", headers=broken)
     assert "not a picture" in said(files={"image": b"not a picture"}, data={"classes": "dog"})

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
-from ovs_core.image import Photo, display_copy, read_photo
+from ovs_core.image import MAX_PIXELS, Photo, display_copy, read_photo
 from ovs_core.ui.pictures import MOST_BYTES, store, store_png
 from ovs_core.ui.view_html import FILE_ROUTE
 from ovs_core.vocabulary.boxes import Box, check_box
@@ -92,28 +92,51 @@ def with_box(boxes: Sequence[DrawnBox], new: DrawnBox) -> tuple[DrawnBox, ...]:
     return (*boxes, new)
 
 
-def exemplars_of(boxes: Sequence[DrawnBox]) -> tuple[Exemplar, ...]:
-    """Read the photos of boxes, each once.
+def kept_photo(path: str) -> Photo:
+    """Read an upload that is still kept.
 
     Raises:
-        ValueError: for a photo that is gone or cannot be read, or a box that does not lie on it.
+        ValueError: for one that is gone or cannot be read.
+    """
+    if not path or not Path(path).exists():
+        raise ValueError(SOURCE_GONE)
+    return read_photo(path)
+
+
+def exemplars_of(
+    boxes: Sequence[DrawnBox], read: Callable[[str], Photo] = kept_photo
+) -> tuple[Exemplar, ...]:
+    """Read the photos of boxes, each once.
+
+    Args:
+        boxes: drawn or sent.
+        read: photo behind the name that a box has for it.
+
+    Raises:
+        ValueError: for a photo that is gone or cannot be read, photos that hold more than `MAX_PIXELS`
+            together, or a box that does not lie on its photo.
     """
     photos: dict[str, Photo] = {}
-    for box in boxes:
-        if box.photo not in photos:
-            if not box.photo or not Path(box.photo).exists():
-                raise ValueError(SOURCE_GONE)
-            photos[box.photo] = read_photo(box.photo)
+    for name in dict.fromkeys(box.photo for box in boxes):
+        photos[name] = read(name)
+        if sum(photo.size[0] * photo.size[1] for photo in photos.values()) > MAX_PIXELS:
+            raise ValueError(
+                f"Photos of boxes may hold {MAX_PIXELS // 1_000_000} megapixels together; make them smaller."
+            )
     return tuple(Exemplar(photos[box.photo], box.box, box.name) for box in boxes)
 
 
-def sent_boxes(value: object, photo: str | None) -> tuple[DrawnBox, ...]:
+def sent_boxes(
+    value: object, photo: str | None, source: Callable[[Any], str] | None = None
+) -> tuple[DrawnBox, ...]:
     """The argument `exemplars` of a request; None stands for none.
 
     Args:
         value: a list of {"box": [left, top, right, bottom], "name": text, "image": file}; name and image may
-            be left out. An image is an upload that passed the guard or the bytes as a data URL.
-        photo: path of the photo that is asked about: where a box without an image lies.
+            be left out.
+        photo: path or name of the photo that is asked about: where a box without an image lies.
+        source: path or name of the photo that an image stands for; None reads what passed the guard: an
+            upload, or the bytes as a data URL.
 
     Raises:
         ValueError: for anything else; one sentence.
@@ -124,10 +147,10 @@ def sent_boxes(value: object, photo: str | None) -> tuple[DrawnBox, ...]:
         raise ValueError("exemplars must be a list of boxes.")  # noqa: TRY004 - a visitor's request
     if len(value) > MAX_EXEMPLARS:
         raise ValueError(f"exemplars must be at most {MAX_EXEMPLARS} boxes; these are {len(value)}.")
-    return tuple(_sent_box(entry, photo) for entry in value)
+    return tuple(_sent_box(entry, photo, source or _sent_image) for entry in value)
 
 
-def _sent_box(entry: object, photo: str | None) -> DrawnBox:
+def _sent_box(entry: object, photo: str | None, source: Callable[[Any], str]) -> DrawnBox:
     if not isinstance(entry, Mapping) or set(entry) - set(_FIELDS):
         raise ValueError(f"{_EXPECTED}.")
     box, name, image = entry.get("box"), entry.get("name"), entry.get("image")
@@ -135,8 +158,7 @@ def _sent_box(entry: object, photo: str | None) -> DrawnBox:
     if not numbers or not (name is None or isinstance(name, str)):
         raise ValueError(f"{_EXPECTED}.")
     left, top, right, bottom = (float(number) for number in box)  # type: ignore[union-attr]
-    source = (photo or "") if image is None else _sent_image(image)
-    return DrawnBox(source, (left, top, right, bottom), name or "")
+    return DrawnBox((photo or "") if image is None else source(image), (left, top, right, bottom), name or "")
 
 
 def _sent_image(image: Any) -> str:

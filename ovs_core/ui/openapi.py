@@ -42,7 +42,12 @@ class Field:
     about: str
 
 
-IMAGE = "A picture file of at most {megabytes} MB: JPEG, PNG, WebP and other formats."
+FILES: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "A picture file of at most {megabytes} MB: JPEG, PNG, WebP and other formats.",
+        "photos": "Photos on which boxes lie, each under a file name of its own; likewise.",
+    }
+)
 FIELDS: Mapping[str, Field] = MappingProxyType(
     {
         field.name: field
@@ -53,6 +58,14 @@ FIELDS: Mapping[str, Field] = MappingProxyType(
             Field("background", "default", "Hidden words that mean none of these: default, none, or a list."),
             Field("refine", NO_REFINER, "What makes edges finer."),
             Field("options", "{}", "Values by name; what is left out suits method and model."),
+            Field(
+                "exemplars",
+                "[]",
+                "Boxes to be found besides the words, as a JSON list of objects: box is left, top, right and "
+                "bottom in pixels; name is the class, other for what is not meant; image is the file name of "
+                "one of photos. Without name it is a class of its own, without image it lies on the image. "
+                'With a box classes may be empty: [{"box": [120, 60, 330, 290], "name": "mug"}].',
+            ),
         )
     }
 )
@@ -117,8 +130,10 @@ def docs_html(schema: Schema) -> str:
 
 def _form(engine: Engine, megabytes: int) -> Schema:
     names = {"method": engine.method_specs, "encoder": engine.encoder_specs, "refine": engine.refiner_specs}
+    file = {"type": "string", "format": "binary"}
     properties: Schema = {
-        "image": {"type": "string", "format": "binary", "description": IMAGE.format(megabytes=megabytes)}
+        "image": {**file, "description": FILES["image"].format(megabytes=megabytes)},
+        "photos": {"type": "array", "items": file, "description": FILES["photos"]},
     }
     for field in FIELDS.values():
         properties[field.name] = {"type": "string", "description": field.about, "default": field.default}
@@ -238,6 +253,8 @@ def _list(items: Schema) -> Schema:
 def _values(schema: Schema) -> str:
     """What values a field takes, in words."""
     kind = "file" if schema.get("format") == "binary" else str(schema.get("type", ""))
+    if kind == "array" and schema["items"].get("format") == "binary":
+        return "files"
     if "enum" in schema:
         return f"{kind}: {_joined(schema['enum'])}"
     low, high = schema.get("minimum"), schema.get("maximum")

@@ -26,27 +26,31 @@ from ovs_core.export.coco import box, compressed, run_lengths
 from ovs_core.export.report import report
 from ovs_core.image import read_photo
 from ovs_core.ui.arguments import by_name
+from ovs_core.ui.asking import asked_words
+from ovs_core.ui.boxes import exemplars_of, sent_boxes
 from ovs_core.ui.guard import SEGMENT
 from ovs_core.ui.http import results_of
-from ovs_core.ui.openapi import DOCS, FIELDS, HEALTH, SCHEMA, docs_html, openapi
+from ovs_core.ui.openapi import DOCS, FIELDS, FILES, HEALTH, SCHEMA, docs_html, openapi
 from ovs_core.ui.pictures import MOST_BYTES
 from ovs_core.ui.places import without_places
 from ovs_core.version import VERSION
-from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary.exemplars import MAX_EXEMPLARS
 
 MOST_WAITING = 16  # requests in line; who comes then is told to come again
 _FIELD_BYTES = 1 << 20
 _NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'"  # a page that fetches nothing
+_ASKED = ""  # stands for the photo that is asked about where boxes name theirs
 _LOOK_SECONDS = 0.5  # between looks whether the visitor is still there
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a form holds: a photo's bytes, its file's name, and the fields."""
+    """What a form holds: a photo's bytes, its file's name, the fields, and photos of boxes by file name."""
 
     content: bytes
     source: str
     fields: Mapping[str, str]
+    photos: Mapping[str, bytes]
 
 
 def plain_routes(engine: Engine, auth: tuple[str, str] | None = None) -> list[Route]:
@@ -101,22 +105,39 @@ def answer(engine: Engine, asked: _Asked, cancel: threading.Event) -> dict[str, 
     Raises:
         ValueError: anything wrong with the photo, the words or a name; one sentence.
     """
-    fields = asked.fields
-    try:
-        options = by_name("options", json.loads(fields["options"]))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError("options must be a JSON object of values by name") from error
+    fields, photo = asked.fields, read_photo(asked.content)
+    options = by_name("options", _json(fields["options"], "options must be a JSON object of values by name"))
+    sent = _json(fields["exemplars"], "exemplars must be a JSON list of boxes")
+    boxes = sent_boxes(sent, _ASKED, partial(_named, asked.photos))
     request = Request(
-        read_photo(asked.content),
-        parse_vocabulary(fields["classes"], fields["background"]),
+        photo,
+        asked_words(fields["classes"], fields["background"], boxes),
         fields["method"],
         fields["encoder"],
         fields["refine"],
         options,
+        exemplars=exemplars_of(
+            boxes, lambda name: photo if name == _ASKED else read_photo(asked.photos[name])
+        ),
     )
     engine.check(request)
     (result,) = results_of(engine, lambda: engine.run(request, cancel))
     return {**report(result, asked.source), "masks": masks(result)}
+
+
+def _json(text: str, refusal: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(refusal) from error
+
+
+def _named(photos: Mapping[str, bytes], image: object) -> str:
+    """File name of a photo of the form: what the image of a box is here, and never a path."""
+    if not isinstance(image, str) or image not in photos:
+        names = ", ".join(photos) or "none"
+        raise ValueError(f"The image of an exemplar must be the name of a file sent as photos: {names}.")
+    return image
 
 
 def masks(result: Result) -> list[dict[str, Any]]:
@@ -147,7 +168,9 @@ async def _read(request: HttpRequest) -> _Asked:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise ValueError("The request must be a form: multipart/form-data with an image and classes.")
     try:
-        async with request.form(max_files=1, max_fields=len(FIELDS), max_part_size=_FIELD_BYTES) as form:
+        async with request.form(
+            max_files=1 + MAX_EXEMPLARS, max_fields=len(FIELDS), max_part_size=_FIELD_BYTES
+        ) as form:
             return await _from_form(form)
     except HTTPException as error:
         raise ValueError(f"The form cannot be read: {error.detail}") from error
@@ -155,18 +178,32 @@ async def _read(request: HttpRequest) -> _Asked:
 
 async def _from_form(form: FormData) -> _Asked:
     for name in form:
-        if name != "image" and name not in FIELDS:
-            raise ValueError(f"There is no field {name[:60]!r}; there are image, {', '.join(FIELDS)}.")
-    image = form.get("image")
-    if not isinstance(image, UploadFile):
-        raise ValueError("image must be a file of the form.")  # noqa: TRY004 (it is the visitor's form)
-    if image.size is not None and image.size > MOST_BYTES:
-        raise ValueError(f"image must be of at most {MOST_BYTES // 1_000_000} MB.")
+        if name not in FILES and name not in FIELDS:
+            raise ValueError(f"There is no field {name[:60]!r}; there are {', '.join((*FILES, *FIELDS))}.")
+    images = _files(form, "image")
+    if len(images) != 1:
+        raise ValueError("image must be one file of the form.")
     fields = {name: form.get(name, field.default) for name, field in FIELDS.items()}
     texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     for name in fields.keys() - texts.keys():
         raise ValueError(f"{name} must be text, not a file.")
-    return _Asked(await image.read(), PurePath(image.filename or "").name, texts)
+    ((source, image),) = images
+    photos = _files(form, "photos")
+    if len(dict(photos)) < len(photos) or _ASKED in dict(photos):
+        raise ValueError("Every file of photos needs a name of its own.")
+    return _Asked(await image.read(), source, texts, {name: await file.read() for name, file in photos})
+
+
+def _files(form: FormData, name: str) -> list[tuple[str, UploadFile]]:
+    """File name and file of all that a form holds under a name."""
+    found = []
+    for file in form.getlist(name):
+        if not isinstance(file, UploadFile):
+            raise ValueError(f"{name} must be a file of the form.")  # noqa: TRY004 (it is the visitor's form)
+        if file.size is not None and file.size > MOST_BYTES:
+            raise ValueError(f"{name} must be of at most {MOST_BYTES // 1_000_000} MB.")
+        found.append((PurePath(file.filename or "").name, file))
+    return found
 
 
 async def _unless_gone(request: HttpRequest, work: partial[dict[str, Any]]) -> dict[str, Any]:
