@@ -146,10 +146,10 @@ def _kill(
             broken += unreadable(out)
             continue
         ended += 1
-        found = contents(out)
-        if process.returncode or found != wholesome:
+        written = contents(out)
+        if process.returncode or written != wholesome:
             different += 1
-            names = {key for key in found.keys() | wholesome if found.get(key) != wholesome.get(key)}
+            names = {key for key in written.keys() | wholesome if written.get(key) != wholesome.get(key)}
             print(f"  exit code {process.returncode}; differing: {', '.join(sorted(names)[:5])}", flush=True)
         shutil.rmtree(out)
         shutil.rmtree(_cache(place, out), ignore_errors=True)
@@ -316,22 +316,22 @@ def _files(out: Path) -> Mapping[str, bytes]:
 
 def contents(out: Path) -> dict[str, Any]:
     """What the files of a run hold, without what differs from run to run."""
-    found: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     for name, content in _files(out).items():
         if name.endswith(_LOGS):
             continue
         if name.endswith(".json"):
-            found[name] = _timeless(json.loads(content))
+            written[name] = _timeless(json.loads(content))
         elif name.endswith(".jsonl"):
-            found[name] = [_timeless(json.loads(line)) for line in content.splitlines()]
+            written[name] = [_timeless(json.loads(line)) for line in content.splitlines()]
         elif name.endswith(".npz"):
             with np.load(io.BytesIO(content)) as arrays:
-                found[name] = {key: arrays[key].tobytes() for key in arrays.files}
+                written[name] = {key: arrays[key].tobytes() for key in arrays.files}
         elif name.endswith(".safetensors"):  # the library writes its metadata in any order
-            found[name] = _tensors(content)
+            written[name] = _tensors(content)
         else:
-            found[name] = content
-    return found
+            written[name] = content
+    return written
 
 
 def _tensors(content: bytes) -> Any:
@@ -343,8 +343,8 @@ def _tensors(content: bytes) -> Any:
 def _timeless(value: Any) -> Any:
     """The same without what a run costs."""
     if isinstance(value, dict):
-        return {key: _timeless(one) for key, one in value.items() if key not in _COSTS}
-    return [_timeless(one) for one in value] if isinstance(value, list) else value
+        return {key: _timeless(part) for key, part in value.items() if key not in _COSTS}
+    return [_timeless(part) for part in value] if isinstance(value, list) else value
 
 
 def unreadable(out: Path) -> list[str]:

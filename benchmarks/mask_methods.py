@@ -63,20 +63,20 @@ def main() -> None:
         print(json.dumps(PATHS[options.path](options.architecture)))
         return
     print(f"{options.architecture}, random weights, {SIDE} x {SIDE}, {options.threads} threads")
-    found = {path: _in_a_process(path, options.architecture, options.threads) for path in PATHS}
+    costs = {path: _in_a_process(path, options.architecture, options.threads) for path in PATHS}
     print("20 classes, one name each")
     measured = ("first", "later", "peak", "extra")
     for path in ("ours", "plain"):
-        first, later, peak, extra = (found[path][key] for key in measured)
+        first, later, peak, extra = (costs[path][key] for key in measured)
         print(f"  {path:6} first request {first:7.2f} s, later ones {later:7.2f} s, ", end="")
         print(f"peak {peak:6.0f} MB, {extra:6.0f} of it on top of the model")
-    ratios = (found["plain"][key] / found["ours"][key] for key in measured)
+    ratios = (costs["plain"][key] / costs["ours"][key] for key in measured)
     print(
         "  plain / ours: first {:.1f}, later {:.1f} (target 2.0), peak {:.2f}, on top {:.2f}".format(*ratios)
     )
     print("ADE-847, labels from masks (text rows random)")
     for path in ("ours-847", "plain-847"):
-        seconds, extra = found[path]["seconds"], found[path]["extra"]
+        seconds, extra = costs[path]["seconds"], costs[path]["extra"]
         print(f"  {path.removesuffix('-847'):6} {seconds:7.2f} s, {extra:6.0f} MB on top of the method")
 
 

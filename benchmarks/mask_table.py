@@ -161,8 +161,8 @@ def _answer(
     dense = subject.dense(pyramid.maps[2][None, : pyramid.dense.shape[0]])
     pooled = mask_pooling(dense[None], proposed.decoded.predictions[-1].masks)[0]
     own = proposed._replace(pooled=pooled, embeddings=method.to_joint_space(pooled))
-    found = method.name_masks(own, dense, vocabulary)
-    proposals = to_proposals(found, pyramid, vocabulary, resize_masks=method.resize_masks)
+    classified = method.name_masks(own, dense, vocabulary)
+    proposals = to_proposals(classified, pyramid, vocabulary, resize_masks=method.resize_masks)
     labels, _ = decide(proposals, preset.scale, preset.threshold)
     answer = panoptic(proposals, range(1, len(vocabulary.classes) + 1))
     return labels, answer.numbers, [segment.label - 1 for segment in answer.segments]
@@ -238,13 +238,13 @@ def scores(counted: Counted, unseen: NDArray[np.bool_]) -> dict[str, Interval]:
 
 def gains(counted: Counted, base: Counted, unseen: NDArray[np.bool_]) -> dict[str, Interval]:
     """Every column of a row minus that of another, on the same resamples of photos."""
-    found = {}
+    differences = {}
     for index, (name, statistic) in enumerate(_statistics(unseen).items()):
-        one, other = (
+        ours, theirs = (
             np.stack(side.margins if index < len(MIOU) else side.segments) for side in (counted, base)
         )
-        found[name] = paired_difference(one, other, statistic)
-    return found
+        differences[name] = paired_difference(ours, theirs, statistic)
+    return differences
 
 
 MIOU = COLUMNS[:3]
@@ -261,8 +261,8 @@ def _statistics(
     def quality(index: int) -> Callable[[NDArray[np.number]], NDArray[np.float64]]:
         return lambda total: panoptic_quality(total)[index]
 
-    found = [iou(0), iou(1), iou(2), quality(0), quality(1), quality(2)]
-    return MappingProxyType(dict(zip(COLUMNS, found, strict=True)))
+    statistics = [iou(0), iou(1), iou(2), quality(0), quality(1), quality(2)]
+    return MappingProxyType(dict(zip(COLUMNS, statistics, strict=True)))
 
 
 def table(rows: Mapping[str, Mapping[str, Interval]], *, signed: bool = False) -> str:
@@ -271,8 +271,8 @@ def table(rows: Mapping[str, Mapping[str, Interval]], *, signed: bool = False) -
     sign = "+" if signed else ""
     for name, row in rows.items():
         cells = (
-            f"{100 * one.value:{sign}.1f} [{100 * one.low:{sign}.1f}, {100 * one.high:{sign}.1f}]"
-            for one in row.values()
+            f"{100 * cell.value:{sign}.1f} [{100 * cell.low:{sign}.1f}, {100 * cell.high:{sign}.1f}]"
+            for cell in row.values()
         )
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     unseen = np.array([False, *(name in HELD_OUT for name in coco.names)])
-    rows = {name: scores(one, unseen) for name, one in counted.items()}
+    rows = {name: scores(measured, unseen) for name, measured in counted.items()}
     tuned = [title for title, _, _ in ROWS if title in counted]
     changes = {title: gains(counted[title], counted[FROZEN], unseen) for title in tuned}
     number = len(counted[NACLIP].margins)
@@ -307,7 +307,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(sentence)
     if options.json is not None:
         content = {
-            kind: {name: {column: asdict(one) for column, one in row.items()} for name, row in part.items()}
+            kind: {
+                name: {column: asdict(interval) for column, interval in row.items()}
+                for name, row in part.items()
+            }
             for kind, part in (("rows", rows), ("gains", changes))
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -88,19 +88,20 @@ def _answers(tower: Tower, model: nn.Module, vocabulary: Vocabulary, repeats: in
     seconds = _in_turn(work, repeats)
     names = len(vocabulary.rows)
     print(f"  {names} names on shared features of {features.grid[0]} x {features.grid[1]} tokens")
-    for name, one in seconds.items():
-        print(f"  {name:10} {1000 * one:8.2f} ms, {one / seconds['MaskCLIP']:.3f} x MaskCLIP (target 1.10)")
+    for name, median in seconds.items():
+        ratio = median / seconds["MaskCLIP"]
+        print(f"  {name:10} {1000 * median:8.2f} ms, {ratio:.3f} x MaskCLIP (target 1.10)")
 
 
 def _in_turn(work: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Median seconds of each, one after the other in every round: what disturbs one disturbs all."""
-    found: dict[str, list[float]] = {name: [] for name in work}
+    seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
-        for name, one in work.items():
+        for name, answer in work.items():
             started = time.perf_counter()
-            one()
-            found[name].append(time.perf_counter() - started)
-    return {name: statistics.median(seconds) for name, seconds in found.items()}
+            answer()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(runs) for name, runs in seconds.items()}
 
 
 def _training(model: nn.Module, patch: int, steps: int) -> None:

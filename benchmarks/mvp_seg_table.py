@@ -106,16 +106,16 @@ def zero_shot_scores(total: NDArray[np.number], unseen: NDArray[np.bool_]) -> ND
         total: margins, background as class 0, which does not count.
         unseen: which classes are unseen, background included, (classes,).
     """
-    found = seen_unseen(total[..., 1:], np.flatnonzero(unseen[1:]).tolist())
-    return np.moveaxis(found, 0, -1)
+    ious = seen_unseen(total[..., 1:], np.flatnonzero(unseen[1:]).tolist())
+    return np.moveaxis(ious, 0, -1)
 
 
 def row_of(photos: NDArray[np.int64], unseen: NDArray[np.bool_]) -> Row:
     """Scores of all photos with their intervals, from margins (N, 3, classes)."""
     cells = []
     for which in range(3):
-        found = interval(photos, lambda total, which=which: zero_shot_scores(total, unseen)[..., which])
-        cells.append((100 * found.value, 100 * found.low, 100 * found.high))
+        cell = interval(photos, lambda total, which=which: zero_shot_scores(total, unseen)[..., which])
+        cells.append((100 * cell.value, 100 * cell.low, 100 * cell.high))
     return Row(*cells)
 
 
@@ -181,7 +181,7 @@ def measure(
         name: bound.text.embed(vocabulary, TEMPLATES[FRAME.templates]) for name, bound in methods.items()
     }
     counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (*methods, *students)}
-    embeddings = {name: summed_embeddings(one, vocabulary.rows) for name, (_, one) in students.items()}
+    embeddings = {name: summed_embeddings(text, vocabulary.rows) for name, (_, text) in students.items()}
     for photo, truth in (read_example(labelled, example) for example in labelled.examples):
         features = tower.vision.encode(photo.pixels, FRAME)
         named = known_pixels(truth) & (truth.labels > 0)

@@ -89,9 +89,9 @@ def _decoders(side: int, names: int, repeats: int) -> None:
         "... over all windows": lambda: ldvc(dense, whole, text, routing="everywhere"),
         "... without routing": lambda: unrouted(dense, whole, text),
     }
-    found = least_seconds(works, repeats)
-    for name, seconds in found.items():
-        part = seconds / found["tower"]
+    least = least_seconds(works, repeats)
+    for name, seconds in least.items():
+        part = seconds / least["tower"]
         target = f" (target {MOST_OF_THE_TOWER:.0%} at most)" if name.endswith("decoder") else ""
         print(f"  {name:22} {seconds:7.3f} s  {part:6.1%} of the tower{target}")
     parameters = sum(parameter.numel() for parameter in ldvc.parameters())
@@ -106,8 +106,8 @@ def _routes(repeats: int) -> None:
             "routed": partial(module, x),
             "full": partial(module, x, everywhere=True),
         }
-        found = least_seconds(works, repeats)
-        routed, full = 1000 * found["routed"], 1000 * found["full"]
+        least = least_seconds(works, repeats)
+        routed, full = 1000 * least["routed"], 1000 * least["full"]
         part = f"{routed / full:.0%} (target below 100 %)"
         print(f"  {height * width:5} tokens: routed {routed:7.1f} ms, full {full:7.1f} ms, {part}")
 

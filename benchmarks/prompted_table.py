@@ -82,17 +82,17 @@ def main() -> None:
     preset, count = PRESETS[spec.family], options.limit or len(photos.paths)
     print(f"{min(count, len(photos.paths))} photos of {name}, gamma {options.gamma}")
     rows: dict[str, Measured] = {}
-    for title, _, path in (one.partition("=") for one in options.head):
+    for title, _, path in (head.partition("=") for head in options.head):
         bound = bound_head(tower, Path(path))
         rows[title] = measure(bound, photos, preset, options.gamma, count)
         print(row_text(title, rows[title], len(photos.seen)), flush=True)
     first, *others = rows
     for title in others:
-        for place, said in enumerate(("seen", "unseen", "harmonic")):
+        for place, group in enumerate(("seen", "unseen", "harmonic")):
             statistic = partial(_mean, place=place, seen=len(photos.seen))
-            found = paired_difference(rows[first].margins, rows[title].margins, statistic)
-            text = f"{found.value:+.1%} ({found.low:+.1%} to {found.high:+.1%})"
-            print(f"{first} - {title}, {said}: {text}")
+            difference = paired_difference(rows[first].margins, rows[title].margins, statistic)
+            text = f"{difference.value:+.1%} ({difference.low:+.1%} to {difference.high:+.1%})"
+            print(f"{first} - {title}, {group}: {text}")
 
 
 def bound_head(tower: Tower, path: Path) -> BoundMethod[Any]:
@@ -105,20 +105,20 @@ def measure(bound: BoundMethod[Any], photos: Photos, preset: Preset, gamma: floa
     names = (*photos.seen, *photos.unseen)
     words = Vocabulary(tuple((spoken_name(name), name) for name in names))
     text = bound.text.embed(words, ())
-    found, parts, drift, contraction = [], [], [], []
+    margins, parts, drift, contraction = [], [], [], []
     for number in range(min(count, len(photos.paths))):
         truth, known = _all_classes(photos, number)
         features = bound.image.encode(read_rgb(photos.paths[number]), preset)
         answer = bound.method.ask(features, text, {}, views=frozenset({CLASS_DRIFT, CONTRACTION}))
         evidence = calibrate_seen(answer.evidence.to(torch.device("cpu")), {"gamma": gamma})
         labels = decide(evidence, 1.0, 0.0, truth.shape)[0].astype(np.int64) - 1
-        found.append(label_margins(truth, labels, len(names), known))
+        margins.append(label_margins(truth, labels, len(names), known))
         parts.append(parts_of_present(truth, labels, known))
         moved, near = answer.views
         drift.append(float(moved.maps.mean()))
         contraction.append(near.maps.flatten().cpu().numpy())
     mean = np.mean(contraction, axis=0)
-    return Measured(np.stack(found), np.array(parts), float(np.mean(drift)), tuple(mean.tolist()))
+    return Measured(np.stack(margins), np.array(parts), float(np.mean(drift)), tuple(mean.tolist()))
 
 
 def _all_classes(photos: Photos, number: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -133,20 +133,20 @@ def parts_of_present(
 ) -> tuple[int, int]:
     """Connected parts of the classes in the truth, where it is known: of the answer, of the truth."""
     present = np.unique(truth[known])
-    found, true = (connected_parts(labels, known)[1] for labels in (answer, truth))
-    return int(np.isin(found, present).sum()), len(true)
+    answered, true = (connected_parts(labels, known)[1] for labels in (answer, truth))
+    return int(np.isin(answered, present).sum()), len(true)
 
 
-def row_text(title: str, found: Measured, seen: int) -> str:
+def row_text(title: str, measured: Measured, seen: int) -> str:
     """One row of the table."""
     cells = []
-    for place, said in enumerate(("seen", "unseen", "harmonic")):
-        value = interval(found.margins, partial(_mean, place=place, seen=seen))
-        cells.append(f"{said} {value.value:.1%} ({value.low:.1%} to {value.high:.1%})")
-    pieces = found.parts.sum(axis=0)
+    for place, group in enumerate(("seen", "unseen", "harmonic")):
+        value = interval(measured.margins, partial(_mean, place=place, seen=seen))
+        cells.append(f"{group} {value.value:.1%} ({value.low:.1%} to {value.high:.1%})")
+    pieces = measured.parts.sum(axis=0)
     cells.append(f"parts {pieces[0] / max(1, pieces[1]):.2f} of the truth's")
-    cells.append(f"drift {found.drift:.3f}")
-    cells.append("contraction " + " > ".join(f"{value:.3f}" for value in found.contraction))
+    cells.append(f"drift {measured.drift:.3f}")
+    cells.append("contraction " + " > ".join(f"{value:.3f}" for value in measured.contraction))
     return f"{title}: " + ", ".join(cells)
 
 

@@ -28,11 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     try:
         print(HEAD)
-        found = []
+        lines = []
         for line in _lines(arguments):
             print(_row(line), flush=True)
-            found.append(asdict(line))
-        text = json.dumps(found, indent=1) + "\n"
+            lines.append(asdict(line))
+        text = json.dumps(lines, indent=1) + "\n"
         (arguments.out / f"{arguments.study}.json").write_text(text, encoding="utf-8")
     except (ValueError, OSError) as error:
         print(f"hands: {error}", file=sys.stderr)

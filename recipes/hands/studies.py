@@ -120,7 +120,8 @@ def suggestions(engine: Engine, dataset: Dataset, out: Path, told: Told) -> Iter
     settings = Settings(classes_in_image=True)
     known = {name: names for names in read_vocabulary("@cocoobject80", "none").classes for name in names}
     spelled = [
-        {name.casefold() for one in names for name in known.get(one, (one,))} for names in dataset.classes
+        {name.casefold() for given in names for name in known.get(given, (given,))}
+        for names in dataset.classes
     ]
 
     def answer(example: Example, photo: Photo, question: Question) -> Answer:
@@ -167,22 +168,22 @@ def train_boxes(root: Path, names: Sequence[str]) -> dict[str, tuple[Path, Box]]
     path = root / "instances.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        photos = {one["id"]: one for one in content["images"]}
-        called = {one["id"]: one["name"] for one in content["categories"]}
-        instances = sorted(content["annotations"], key=lambda one: (-one["area"], one["id"]))
+        photos = {photo["id"]: photo for photo in content["images"]}
+        called = {category["id"]: category["name"] for category in content["categories"]}
+        instances = sorted(content["annotations"], key=lambda instance: (-instance["area"], instance["id"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no instances that can be read: {error!r}.") from error
-    found: dict[str, tuple[Path, Box]] = {}
-    for one in instances:
-        name, photo = called[one["category_id"]], photos[one["image_id"]]
+    boxes: dict[str, tuple[Path, Box]] = {}
+    for instance in instances:
+        name, photo = called[instance["category_id"]], photos[instance["image_id"]]
         file = root / "images" / "train2017" / photo["file_name"]
-        left, top, width, height = one["bbox"]
+        left, top, width, height = instance["bbox"]
         whole = width * height > LARGEST_BOX * photo["width"] * photo["height"]
-        if name not in names or name in found or one["iscrowd"] or whole or not file.is_file():
+        if name not in names or name in boxes or instance["iscrowd"] or whole or not file.is_file():
             continue
         right, bottom = min(left + width, photo["width"]), min(top + height, photo["height"])
-        found[name] = (file, (left, top, right, bottom))
-    return found
+        boxes[name] = (file, (left, top, right, bottom))
+    return boxes
 
 
 def _by_boxes(
@@ -291,8 +292,8 @@ def _measured(
 ) -> dict[str, list[PhotoRecord]]:
     """Records of every subject; kept in a file each."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {one.name: folder / f"{one.name.replace(' ', '_')}.jsonl" for one in subjects}
-    records: dict[str, list[PhotoRecord]] = {one.name: [] for one in subjects}
+    files = {subject.name: folder / f"{subject.name.replace(' ', '_')}.jsonl" for subject in subjects}
+    records: dict[str, list[PhotoRecord]] = {subject.name: [] for subject in subjects}
     for step in evaluate(subjects, dataset, settings, files):
         records[step.subject].append(step.record)
         told(f"{folder.name}: {step.done} of {step.total}")

@@ -66,12 +66,12 @@ def _examine(arguments: argparse.Namespace) -> None:
     if not asked:
         raise ValueError("--data names no set with photos to ask about.")
     against = engine_of(arguments.against) if arguments.weights else None
-    found = []
+    graded = []
     for grade in grades(engine_of(arguments.weights), against, asked):
         print(_line(grade), flush=True)
-        found.append(asdict(grade))
+        graded.append(asdict(grade))
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(graded, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_card(arguments: argparse.Namespace) -> None:

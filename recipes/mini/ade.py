@@ -106,18 +106,18 @@ def _convolutions(path: Path) -> list[tuple[Tensor, Tensor]]:
     tensors = {
         entry.name: torch.from_numpy(numpy_helper.to_array(entry).copy()) for entry in graph.initializer
     }
-    found: list[tuple[Tensor, Tensor]] = []
+    convolutions: list[tuple[Tensor, Tensor]] = []
     for node in graph.node:
         if node.op_type == "Conv":
             weight = tensors[node.input[1]].float()
             bias = tensors[node.input[2]].float() if len(node.input) > 2 else weight.new_zeros(len(weight))
-            found.append((weight, bias))
+            convolutions.append((weight, bias))
         elif node.op_type == "BatchNormalization":
             gain, offset, mean, variance = (tensors[name].float() for name in node.input[1:5])
             factor = gain / (variance + next(a.f for a in node.attribute if a.name == "epsilon")).sqrt()
-            weight, bias = found[-1]
-            found[-1] = weight * factor[:, None, None, None], (bias - mean) * factor + offset
-    return found
+            weight, bias = convolutions[-1]
+            convolutions[-1] = weight * factor[:, None, None, None], (bias - mean) * factor + offset
+    return convolutions
 
 
 def material_maps(photos: Iterable[Path], folder: Path) -> Iterable[tuple[Path, NDArray[np.uint8]]]:
@@ -145,18 +145,18 @@ def material_maps(photos: Iterable[Path], folder: Path) -> Iterable[tuple[Path, 
     for path in photos:
         pixels = read_rgb(path)
         (logits,) = mosaic.run(["decoder_add_cast"], {entry: _frame(pixels, MOSAIC_SIDE)})
-        one = torch.from_numpy(logits[0]).softmax(dim=0)  # (32, 128, 128)
+        coarse = torch.from_numpy(logits[0]).softmax(dim=0)  # (32, 128, 128)
         deeplab.set_tensor(source["index"], _frame(pixels, int(source["shape"][1])))
         deeplab.invoke()
         fine = deeplab.get_tensor(target["index"])[0, ::DEEPLAB_STEP, ::DEEPLAB_STEP]
-        other = torch.from_numpy(fine.copy()).permute(2, 0, 1).softmax(dim=0)  # (151, 129, 129)
-        yield path, agreed(one, other)
+        fine = torch.from_numpy(fine.copy()).permute(2, 0, 1).softmax(dim=0)  # (151, 129, 129)
+        yield path, agreed(coarse, fine)
 
 
 def kept_maps(photos: Iterable[Path], folder: Path, path: Path) -> dict[str, NDArray[np.uint8]]:
     """`material_maps` by the stem of the photo, from the file `path`, which is made when it is not there."""
     if not path.exists():
-        maps: dict[str, Any] = {photo.stem: found for photo, found in material_maps(photos, folder)}
+        maps: dict[str, Any] = {photo.stem: materials for photo, materials in material_maps(photos, folder)}
         partial = path.with_suffix(".part.npz")
         np.savez_compressed(partial, **maps)
         partial.replace(path)
@@ -164,17 +164,17 @@ def kept_maps(photos: Iterable[Path], folder: Path, path: Path) -> dict[str, NDA
         return dict(stored)
 
 
-def agreed(one: Tensor, other: Tensor) -> NDArray[np.uint8]:
+def agreed(coarse: Tensor, fine: Tensor) -> NDArray[np.uint8]:
     """Map (128, 128) of the materials that two networks agree on.
 
     Args:
-        one: probabilities (32, h, w) of "none" and the first 31 names.
-        other: probabilities (1 + 150, h', w') of "none" and all 150.
+        coarse: probabilities (32, h, w) of "none" and the first 31 names.
+        fine: probabilities (1 + 150, h', w') of "none" and all 150.
     """
     size = (MAP_SIDE, MAP_SIDE)
     maps = [
         F.interpolate(probabilities[None], size=size, mode="bilinear", align_corners=False)[0]
-        for probabilities in (one, other)
+        for probabilities in (coarse, fine)
     ]
     first, second = (probabilities.argmax(dim=0) for probabilities in maps)
     mean = (maps[0][:MATERIAL_NAMES] + maps[1][:MATERIAL_NAMES]) / 2

@@ -137,14 +137,14 @@ def _size() -> Numbers:
 
 def _grades(asked: Asked, method: str, options: Mapping[str, bool]) -> Numbers:
     """All questions about both sets, by name."""
-    found: Numbers = {}
+    grades: Numbers = {}
     for name, dataset in (("coco", asked.coco), ("camvid", asked.camvid)):
         for exam in questions(name, dataset):
             settings = replace(exam.settings, options=dict(options))
             asking = Exam(exam.name, exam.dataset, settings)
             records = asked.ask(asking, f"{method}{'-several' if options else ''}", method)
-            found[exam.name] = asdict(grade(asking, records))
-    return found
+            grades[exam.name] = asdict(grade(asking, records))
+    return grades
 
 
 def _rooms(asked: Asked, folders: Mapping[str, Path], limit: int | None) -> Numbers:
@@ -168,15 +168,15 @@ def _closed_set(asked: Asked, pretrained: Path) -> Numbers:
 
 def _wording(asked: Asked) -> Numbers:
     """What each way of saying names keeps of question a."""
-    found: dict[str, Any] = {}
+    kept_parts: dict[str, Any] = {}
     names = asked.coco.names
     stacks = {}
     for way, words in wordings(names).items():
         exam = Exam("coco a", with_words(asked.coco, words), Settings(classes_in_image=True))
         stacks[way] = margins_of(asked.ask(exam, way.replace(" ", "-")), len(names) + 1)
         if way != PLAIN:
-            found[way] = asdict(kept([word is not None for word in words], stacks[PLAIN], stacks[way]))
-    return found
+            kept_parts[way] = asdict(kept([word is not None for word in words], stacks[PLAIN], stacks[way]))
+    return kept_parts
 
 
 def _distractors(asked: Asked) -> Numbers:
@@ -203,4 +203,4 @@ def _held_out(asked: Asked, weights: Path) -> Numbers:
 
 
 def _metrics(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
-    return {name: asdict(one) for name, one in metrics.items()}
+    return {name: asdict(interval) for name, interval in metrics.items()}

@@ -67,5 +67,5 @@ def write_pictures(engine: Engine, out: Path) -> Iterator[str]:
         result = engine.segment(PHOTOS / case.photo, case.words)
         path = out / f"{case.name}.jpg"
         Image.fromarray(side_by_side(result)).save(path, quality=QUALITY, optimize=True)
-        won = ", ".join(f"{one.names[0]} {percent(one.area_share)}" for one in result.classes)
+        won = ", ".join(f"{summary.names[0]} {percent(summary.area_share)}" for summary in result.classes)
         yield f"{path.name} ({path.stat().st_size / 1000:.0f} KB): typed `{case.words}`; {won}"

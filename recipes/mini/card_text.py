@@ -45,7 +45,7 @@ def held_out_table(numbers: Numbers) -> str:
     """Seen, unseen and harmonic, Markdown."""
     metrics = ("miou_truth", "seen_miou", "unseen_miou", "harmonic_miou")
     heads = ["weights", "all", "seen", f"unseen {len(HELD_OUT)}", "harmonic"]
-    rows = [[name, *(percents(one.get(metric)) for metric in metrics)] for name, one in numbers.items()]
+    rows = [[name, *(percents(grade.get(metric)) for metric in metrics)] for name, grade in numbers.items()]
     return _table([heads, ["---"] * len(heads), *rows])
 
 
@@ -69,18 +69,18 @@ def replaced(card: str, name: str, text: str) -> str:
         ValueError: if the marks are not there once each, in order.
     """
     begin, end = BEGIN.format(name=name), END.format(name=name)
-    before, found, rest = card.partition(begin)
+    before, opened, rest = card.partition(begin)
     _, closed, after = rest.partition(end)
-    if not found or not closed or begin in rest or end in after:
+    if not opened or not closed or begin in rest or end in after:
         raise ValueError(f"The card must hold {begin!r} and then {end!r}, once each.")
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
-def percents(one: Mapping[str, float] | None, digits: int = 1) -> str:
+def percents(interval: Mapping[str, float] | None, digits: int = 1) -> str:
     """A value with its interval, in per cent."""
-    if one is None:
+    if interval is None:
         return "-"
-    value, low, high = (f"{100 * one[key]:.{digits}f}" for key in ("value", "low", "high"))
+    value, low, high = (f"{100 * interval[key]:.{digits}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
@@ -102,7 +102,8 @@ def _closed_set_line(numbers: Numbers) -> str:
 
 def _wording_line(numbers: Numbers) -> str:
     ways = ", ".join(
-        f"{way} {percents(one['kept'], 0)} ({one['classes']} classes)" for way, one in numbers.items()
+        f"{way} {percents(wording['kept'], 0)} ({wording['classes']} classes)"
+        for way, wording in numbers.items()
     )
     return f"**Other words for the same thing**, per cent of the plain name's IoU that is kept (a): {ways}."
 
@@ -110,7 +111,7 @@ def _wording_line(numbers: Numbers) -> str:
 def _distractor_line(numbers: Numbers) -> str:
     alone, beside, paired = numbers["alone"], numbers["beside"], numbers["difference"]
     area, silent = percents(beside["false_area"]), percents(beside.get("absent_silent"), 0)
-    before, after, gap = (percents(one.get("miou_truth")) for one in (alone, beside, paired))
+    before, after, gap = (percents(grade.get("miou_truth")) for grade in (alone, beside, paired))
     return (
         f"**{numbers['count']} absent COCO names** typed beside the photo's own (a): they take {area} % of "
         f"the area; {silent} % of them take no pixel. mIoU {before} becomes {after}, paired difference {gap}."
@@ -123,9 +124,9 @@ def _room(name: str, grade: Numbers) -> str:
 
 
 def _room_line(name: str, grade: Numbers) -> str:
-    ordered = sorted(grade["classes"].items(), key=lambda one: -one[1])
-    found = ", ".join(f"{one} {100 * iou:.0f}" for one, iou in ordered)
-    return f'**{_room(name, grade)}**, all typed, no "other", every labelled pixel; IoU: {found}.'
+    ordered = sorted(grade["classes"].items(), key=lambda entry: -entry[1])
+    ious = ", ".join(f"{label} {100 * iou:.0f}" for label, iou in ordered)
+    return f'**{_room(name, grade)}**, all typed, no "other", every labelled pixel; IoU: {ious}.'
 
 
 def _class_lines(
@@ -138,7 +139,7 @@ def _class_lines(
     lost = {name: iou - everything[name] for name, iou in things.items() if name in everything}
     falls = sorted(lost, key=lambda name: -lost[name])[:FALLS]
     fallen = ", ".join(f"{name} {100 * things[name]:.0f} to {100 * everything[name]:.0f}" for name in falls)
-    ordered = sorted(streets.items(), key=lambda one: -one[1])
+    ordered = sorted(streets.items(), key=lambda entry: -entry[1])
     frames = ", ".join(f"{name} {100 * iou:.0f}" for name, iou in ordered)
     best, none = f"{100 * KNOWN_FROM:.0f}", f"{100 * NOTHING_BELOW}"
     return [

@@ -121,7 +121,7 @@ def _learn_tokens(architecture: Mapping[str, Any], sources: Sources, plan: MiniP
     if not mean.exists():
         _learn_members(model, sources, plan, mean)
     refined = [_refine(model, mean, seed, sources, plan, out) for seed in plan.refine_seeds]
-    _save(_mean_in_halves([read_state(one) for one in (mean, *refined)]), path)
+    _save(_mean_in_halves([read_state(file) for file in (mean, *refined)]), path)
 
 
 def _detect(

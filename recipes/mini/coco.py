@@ -127,10 +127,10 @@ class Coco:
     ) -> tuple[NDArray[np.uint8], NDArray[np.int16], int]:
         """A photo and its mask with all of one class of another photo pasted somewhere, and that class."""
         path, wanted = self._draw(rng, 1.0)
-        theirs, found = read_rgb(path), read_mask(self.masks / f"{path.stem}.png") == wanted
-        box, size = box_and_size(found, mask.shape, rng)
+        theirs, mask_of_class = read_rgb(path), read_mask(self.masks / f"{path.stem}.png") == wanted
+        box, size = box_and_size(mask_of_class, mask.shape, rng)
         thing = np.asarray(Image.fromarray(theirs[box]).resize(size, Image.Resampling.BILINEAR))
-        where = np.asarray(Image.fromarray(found[box]).resize(size, Image.Resampling.NEAREST))
+        where = np.asarray(Image.fromarray(mask_of_class[box]).resize(size, Image.Resampling.NEAREST))
         place = random_box(size, mask.shape, rng)
         pixels, mask = pixels.copy(), mask.copy()
         pixels[place][where], mask[place][where] = thing[where], wanted
@@ -187,12 +187,12 @@ def mark_materials(
 
 
 def box_and_size(
-    found: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator
+    inside: NDArray[np.bool_], shape: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[tuple[slice, slice], tuple[int, int]]:
     """Where a thing is in its photo, and the size (width, height) it is pasted at into a photo of `shape`."""
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    height, width = found[box].shape
+    height, width = inside[box].shape
     factor = min(rng.uniform(*PASTE_SIDES) * min(shape) / max(height, width), LARGEST_PASTE_GAIN)
     return box, (max(1, round(width * factor)), max(1, round(height * factor)))
 

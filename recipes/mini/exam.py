@@ -85,17 +85,17 @@ def exams(folders: Mapping[str, Path], part: Split, limit: int | None = None) ->
     Raises:
         ValueError: if a folder is laid out otherwise.
     """
-    found: list[Exam] = []
+    asked: list[Exam] = []
     for name, root in folders.items():
         if name in KEPT_ONLY:
             if part == "kept":
-                found += questions(name, open_dataset(FOLDER, root, split=KEPT_ONLY[name], limit=limit))
+                asked += questions(name, open_dataset(FOLDER, root, split=KEPT_ONLY[name], limit=limit))
             continue
         photos = split_photos(name, sorted((root / "images").glob("*.jpg")))[part]
         if photos:
             names = DECLARED[name] if name in DECLARED else coco_declares(root)
-            found += questions(name, _dataset(name, names, _thinned(photos, limit)))
-    return found
+            asked += questions(name, _dataset(name, names, _thinned(photos, limit)))
+    return asked
 
 
 def questions(name: str, dataset: Dataset) -> list[Exam]:
@@ -167,9 +167,9 @@ def grades(
     """
     for exam in asked:
         runs = [
-            run(exam, engine_subject(one, method, exam.dataset, exam.settings))
-            for one in (engine, against)
-            if one is not None
+            run(exam, engine_subject(tower, method, exam.dataset, exam.settings))
+            for tower in (engine, against)
+            if tower is not None
         ]
         yield grade(exam, *runs)
 
@@ -178,7 +178,7 @@ def grade(exam: Exam, records: Sequence[PhotoRecord], others: Sequence[PhotoReco
     """Sum up one run, and its difference to another one on the same photos."""
     summary = summarise(records, exam.dataset)
     difference = differences(records, others, exam.dataset)[MIOU] if others else None
-    classes = {one.name: one.iou for one in summary.classes if one.iou is not None}
+    classes = {numbers.name: numbers.iou for numbers in summary.classes if numbers.iou is not None}
     return Grade(exam.name, summary.metrics[MIOU], summary.counted, classes, difference)
 
 

@@ -96,11 +96,11 @@ def train_heads(weights: Path, sources: Sources, plans: HeadPlans, out: Path) ->
         FileExistsError: if `out` holds heads of this tower by other recipes.
     """
     folder = out / f"heads-{sha256_of(weights)[:DIGITS]}"
-    made: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for name, stage in STAGES.items():
         log.info("head %s", name)
-        made[name] = stage(weights, sources, plans, folder)
-    return made
+        files[name] = stage(weights, sources, plans, folder)
+    return files
 
 
 def collect(weights: Path, near_words: Path, heads: Mapping[str, Path], folder: Path) -> Path:

@@ -263,12 +263,12 @@ def _batch_losses(
         if teacher is not None and believed is not None:
             scale = model.logit_scale.exp().clamp(max=LARGEST_SCALE)
             beliefs.append(belief_loss(scale * embeddings[:, 1:], words, teacher.names, believed, samples))
-        for index, (sample, found, one) in enumerate(zip(samples, embeddings, typed, strict=True)):
-            evidence = (words(one.rows) @ found[1:].T).reshape(-1, *grid)  # (S, h, w)
+        for index, (sample, tokens, vocabulary) in enumerate(zip(samples, embeddings, typed, strict=True)):
+            evidence = (words(vocabulary.rows) @ tokens[1:].T).reshape(-1, *grid)  # (S, h, w)
             dense = _finer(evidence, None if weights is None else weights[index])
-            losses.append(_dense_loss(model, sample, dense, one))
+            losses.append(_dense_loss(model, sample, dense, vocabulary))
             if rule == "clip" and not sample.placed and len(sample.groups) == 1:
-                losses.append(WHOLE_WEIGHT * _whole_loss(model, words, found[0], one))
+                losses.append(WHOLE_WEIGHT * _whole_loss(model, words, tokens[0], vocabulary))
     total = {"dense": torch.stack(losses).sum() / (RULES_PER_STEP * len(samples))}
     return {**total, "belief": torch.stack(beliefs).mean()} if beliefs else total
 
@@ -286,9 +286,9 @@ def _dense_loss(model: CLIP, sample: Sample, evidence: Tensor, typed: SampledVoc
     return sample_loss(scale * evidence, torch.tensor(typed.row_label), typed.hints, sample, typed.maybe)
 
 
-def _whole_loss(model: CLIP, words: WordTable, found: Tensor, typed: SampledVocabulary) -> Tensor:
+def _whole_loss(model: CLIP, words: WordTable, class_token: Tensor, typed: SampledVocabulary) -> Tensor:
     """Loss of the class token (D,) of a photo of one thing, whose name comes first."""
-    logits = model.logit_scale.exp() * (words(typed.rows) @ found)[torch.tensor(typed.row_label) > 0]
+    logits = model.logit_scale.exp() * (words(typed.rows) @ class_token)[torch.tensor(typed.row_label) > 0]
     return F.cross_entropy(logits[None], torch.zeros(1, dtype=torch.long))
 
 

@@ -134,14 +134,14 @@ class Labelled:
             merged = mask.copy()
             for part, value in taken.items():
                 merged[mask == part] = value
-        found: dict[int, tuple[str, ...]] = {}
-        for value in (int(one) for one in np.unique(merged)):
+        spoken: dict[int, tuple[str, ...]] = {}
+        for value in (int(pixel) for pixel in np.unique(merged)):
             if value in words:
-                found[value] = words[value]
+                spoken[value] = words[value]
             elif value in self.names.words:
                 known = self.names.words[value]
-                found[value] = known if value in self.names.loose else (_word(known, rng),)
-        return merged, found
+                spoken[value] = known if value in self.names.loose else (_word(known, rng),)
+        return merged, spoken
 
     def _absent(self, merged: NDArray[np.int16], typed: set[str]) -> tuple[str, ...]:
         """Declared names that the photo does not show, by their first words."""

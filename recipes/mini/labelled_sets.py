@@ -337,7 +337,7 @@ def labelled_samplers(
         out: the maps of those networks are kept here.
         known: stems of photos that another set holds too: they are left out.
     """
-    found: dict[str, Sampler] = {}
+    samplers: dict[str, Sampler] = {}
     for name, root in folders.items():
         photos = split_photos(name, sorted((root / "images").glob("*.jpg")))["train"]
         photos = tuple(photo for photo in photos if photo.stem not in known)
@@ -345,12 +345,12 @@ def labelled_samplers(
         maps = {}
         if ade is not None and name in WITHOUT_MATERIALS:
             maps = kept_maps(photos, ade, out / f"materials-{name}.npz")
-        found[name] = Labelled(photos, names, maps, MATERIALS).sample
+        samplers[name] = Labelled(photos, names, maps, MATERIALS).sample
         if name == "nyu" and (root / "masks_fine").is_dir():
-            found[name] = either(
-                found[name], Labelled(photos, NYU_FINE, folder="masks_fine").sample, FINE_CHANCE
+            samplers[name] = either(
+                samplers[name], Labelled(photos, NYU_FINE, folder="masks_fine").sample, FINE_CHANCE
             )
-    return found
+    return samplers
 
 
 FINE_CHANCE = 0.3  # of NYUv2's samples, with the finer and less sure names

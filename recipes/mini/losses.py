@@ -48,9 +48,9 @@ class SampledVocabulary(NamedTuple):
 def typed_rows(sample: Sample, rng: np.random.Generator) -> SampledVocabulary:
     """Type a vocabulary for `sample` as a user might."""
     hints = sample.hints if rng.random() < HINTS_CHANCE else ()
-    said = {name for names in sample.groups for name in names}
-    hints = tuple(h for h in hints if h not in said)
-    maybe = tuple(name for name in sample.maybe if name not in said and name not in hints)
+    labelled = {name for names in sample.groups for name in names}
+    hints = tuple(h for h in hints if h not in labelled)
+    maybe = tuple(name for name in sample.maybe if name not in labelled and name not in hints)
     count = 0
     if rng.random() >= NO_DISTRACTOR_CHANCE and sample.absent:
         count = int(rng.integers(1, len(sample.absent) + 1))
@@ -146,9 +146,9 @@ def belief_loss(
     logp = torch.stack(parts, dim=-1).log_softmax(dim=-1)  # (B, h*w, 1 + K)
     target = believed.flatten(2).transpose(1, 2)
     start = STRIDE // 2
-    said = torch.from_numpy(np.stack([sample.labels[start::STRIDE, start::STRIDE] for sample in samples]))
+    labels = torch.from_numpy(np.stack([sample.labels[start::STRIDE, start::STRIDE] for sample in samples]))
     placed = torch.tensor([sample.placed for sample in samples])
-    known = (said.flatten(1) > UNLISTED) & placed[:, None]
+    known = (labels.flatten(1) > UNLISTED) & placed[:, None]
     counts = ~(known & (target.argmax(dim=-1) == 0))
     divergence = (target * (target.clamp(min=1e-8).log() - logp)).sum(dim=-1)
     return (divergence * counts).sum() / counts.sum().clamp(min=1)

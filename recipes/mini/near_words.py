@@ -77,9 +77,9 @@ def nearest_drawn(
         if met and offsets[0] not in physical:  # mostly said of something no photo shows
             continue
         near = labelled if word in unlabelled else drawn
-        found = [name for offset in looked_at for name in _drawn_above(synsets, physical, offset, near)]
-        if found:
-            table[word] = tuple(dict.fromkeys(found))
+        names = [name for offset in looked_at for name in _drawn_above(synsets, physical, offset, near)]
+        if names:
+            table[word] = tuple(dict.fromkeys(names))
     return table
 
 

@@ -173,7 +173,7 @@ def plan_from_json(values: Mapping[str, Any]) -> MiniPlan:
         if stage in values:
             values[stage] = _image_plan(getattr(MiniPlan(), stage), values[stage])
     if "members" in values:
-        values["members"] = tuple(_member(one) for one in values["members"])
+        values["members"] = tuple(_member(member) for member in values["members"])
         if not values["members"]:
             raise ValueError("members must hold at least one way to train the image tower, got none")
     return _replaced(MiniPlan(), values)

@@ -41,14 +41,14 @@ def segment_sources(folders: Mapping[str, Path], hidden: AbstractSet[str]) -> di
         folders: set -> its folder.
         hidden: COCO's classes that are held out: their segments are not known here either.
     """
-    found: dict[str, SegmentSource] = {}
+    sources: dict[str, SegmentSource] = {}
     for name in SETS:
         if name in folders:
             photos = split_photos(name, sorted((folders[name] / "images").glob("*.jpg")))["train"]
             segments = Segments(photos, DECLARED[name], hidden)
             names = tuple(dict.fromkeys(segments.classes.values()))
-            found[name] = SegmentSource(names, tuple(photo.name for photo in photos), segments.sample)
-    return found
+            sources[name] = SegmentSource(names, tuple(photo.name for photo in photos), segments.sample)
+    return sources
 
 
 @dataclass(frozen=True)

@@ -81,16 +81,16 @@ def photo_sources(
         rare_chance=plan.rare_chance,
         paste_chance=plan.paste_chance,
     )
-    found: dict[str, Sampler] = {"coco": _with_things(coco, things, plan.thing_chance)}
+    samplers: dict[str, Sampler] = {"coco": _with_things(coco, things, plan.thing_chance)}
     if sources.camvid:
-        found["camvid"] = _with_things(CamVid(sources.camvid).sample, things, plan.thing_chance)
+        samplers["camvid"] = _with_things(CamVid(sources.camvid).sample, things, plan.thing_chance)
     if sources.pets:
-        found["pets"] = _with_things(Pets(sources.pets).sample, things, plan.thing_chance)
+        samplers["pets"] = _with_things(Pets(sources.pets).sample, things, plan.thing_chance)
     if named:
-        found["mosaic"] = Mosaic(named, plan.side).sample
+        samplers["mosaic"] = Mosaic(named, plan.side).sample
     if things:
-        found["things"] = Mosaic((), plan.side, things).sample
-    return found
+        samplers["things"] = Mosaic((), plan.side, things).sample
+    return samplers
 
 
 def sources_of(folders: Mapping[str, Path], vocabularies: Path) -> Sources:
@@ -105,18 +105,18 @@ def material_sources(sources: Sources, ade: Path, plan: ImagePlan, out: Path) ->
     photos = sorted((sources.coco / "images" / "train2017").glob("*.jpg"))
     seen = kept_maps(photos, ade, out / "materials-coco.npz")
     coco = Coco(sources.coco, seen, seen_names=MATERIALS)
-    found: dict[str, Sampler] = {
+    samplers: dict[str, Sampler] = {
         "coco": partial(coco.sample, rare_chance=plan.rare_chance, paste_chance=plan.paste_chance)
     }
     if sources.camvid:
-        found["camvid"] = CamVid(sources.camvid).sample
+        samplers["camvid"] = CamVid(sources.camvid).sample
     if sources.pets:
-        found["pets"] = Pets(sources.pets).sample
+        samplers["pets"] = Pets(sources.pets).sample
     named = (*_imagenet_photos(sources), *caltech_photos(sources))
     if named:
-        found["mosaic"] = Mosaic(named, plan.side).sample
+        samplers["mosaic"] = Mosaic(named, plan.side).sample
     known = frozenset(photo.stem for photo in photos)
-    return {**found, **labelled_samplers(sources.labelled, ade, out, known)}
+    return {**samplers, **labelled_samplers(sources.labelled, ade, out, known)}
 
 
 def _with_things(sampler: Sampler, things: Sequence[Thing], chance: float) -> Sampler:
@@ -139,8 +139,8 @@ def _things(sources: Sources, hidden: AbstractSet[str], out: Path) -> list[Thing
     maps = out / "salience.npz"
     if not maps.exists():
         photos = dict.fromkeys(photo.path for photo in named)
-        found: dict[str, Any] = dict(salience_maps(photos, sources.salience / "u2net.onnx"))
-        np.savez_compressed(maps, **found)
+        salient: dict[str, Any] = dict(salience_maps(photos, sources.salience / "u2net.onnx"))
+        np.savez_compressed(maps, **salient)
     with np.load(maps) as stored:
         return segmentable(_unhidden(named, hidden), dict(stored))
 

@@ -95,7 +95,7 @@ def start_detector(detector: Detector, folder: Path) -> None:
     for name, (weight, bias) in zip(modules, convolutions, strict=True):
         rows = names if name.startswith("classifiers.") else len(bias)
         state[f"{name}.weight"], state[f"{name}.bias"] = weight[:rows], bias[:rows]
-    mean, std = (torch.tensor(one).view(1, 3, 1, 1) for one in (DETECTOR_MEAN, DETECTOR_STD))
+    mean, std = (torch.tensor(channels).view(1, 3, 1, 1) for channels in (DETECTOR_MEAN, DETECTOR_STD))
     first = state["stem.weight"]
     state["stem.bias"] = state["stem.bias"] + (first * (MIDDLE - mean) / std).sum(dim=(1, 2, 3))
     state["stem.weight"] = (first * MIDDLE / std).flip(1)
@@ -125,7 +125,7 @@ def _graph_convolutions(graph: Mapping[str, Any], folder: Path) -> list[tuple[Te
     nodes = graph["modelTopology"]["node"]
     kernels = {node["name"]: node["input"][1] for node in nodes if node["op"] == "Conv2D"}
     sums = [node["input"] for node in nodes if node["op"] == "Add"]
-    biases = {one: other for one, other in sums if one in kernels}
+    biases = {convolution: bias for convolution, bias in sums if convolution in kernels}
     # "convolution", "convolution_1", "convolution_2", ...
     ordered = sorted(kernels, key=lambda name: int(name.rpartition("_")[2]) if name[-1].isdigit() else 0)
     return [(tensors[kernels[name]].permute(3, 2, 0, 1), tensors[biases[name]]) for name in ordered]
@@ -203,10 +203,10 @@ def outdoor_maps(photos: Iterable[Path], model: Path) -> dict[str, NDArray[np.in
 
 def _where_sure(probabilities: Tensor) -> NDArray[np.int8]:
     """Map (h, w) of SKY, PLANTS and 0 from the probabilities (h, w, 19) of Cityscapes' classes."""
-    found = np.zeros(probabilities.shape[:2], np.int8)
-    found[(probabilities[..., CITYSCAPES_SKY] > SURE).numpy()] = SKY
-    found[(probabilities[..., CITYSCAPES_PLANTS].sum(dim=-1) > SURE).numpy()] = PLANTS
-    return found
+    materials = np.zeros(probabilities.shape[:2], np.int8)
+    materials[(probabilities[..., CITYSCAPES_SKY] > SURE).numpy()] = SKY
+    materials[(probabilities[..., CITYSCAPES_PLANTS].sum(dim=-1) > SURE).numpy()] = PLANTS
+    return materials
 
 
 def salience_maps(photos: Iterable[Path], model: Path) -> dict[str, NDArray[np.uint8]]:
@@ -231,7 +231,7 @@ def salience_maps(photos: Iterable[Path], model: Path) -> dict[str, NDArray[np.u
         small = pixels.resize((SALIENCE_SIDE, SALIENCE_SIDE), Image.Resampling.BILINEAR)
         scaled = (np.asarray(small, np.float32) / 255 - SALIENCE_MEAN) / SALIENCE_STD
         batch = scaled.transpose(2, 0, 1)[None].astype(np.float32)
-        found = np.clip(network.run([fused], {entry: batch})[0][0, 0], 0, 1)
-        map_ = Image.fromarray((found * 255).round().astype(np.uint8))
+        salience = np.clip(network.run([fused], {entry: batch})[0][0, 0], 0, 1)
+        map_ = Image.fromarray((salience * 255).round().astype(np.uint8))
         maps[salience_key(path)] = np.asarray(map_.resize(pixels.size, Image.Resampling.BILINEAR))
     return maps

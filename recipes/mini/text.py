@@ -90,8 +90,10 @@ def encode(model: CLIP, ids: Tensor, parts: int = 1) -> Tensor:
     """
     tower = text_tower(model)
     order = tower.read_at(ids).argsort()
-    found = torch.cat([F.normalize(tower.embed(ids[part]), dim=1).float() for part in order.chunk(parts)])
-    return found[order.argsort()]
+    embeddings = torch.cat(
+        [F.normalize(tower.embed(ids[part]), dim=1).float() for part in order.chunk(parts)]
+    )
+    return embeddings[order.argsort()]
 
 
 @torch.no_grad()
@@ -141,20 +143,20 @@ def train_text(
             for row in rows
         ]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found = encode(model, tokenize(prompts), LENGTH_PARTS)
-        return lesson_losses(found, lesson.targets[rows])
+            embeddings = encode(model, tokenize(prompts), LENGTH_PARTS)
+        return lesson_losses(embeddings, lesson.targets[rows])
 
     text = _text_parts(model)
     fit(text, [(text, PEAK_RATE)], step_loss, plan, out)
     log.info("held-out nouns: cosine %.3f, rank-1 %.3f", *examine(model, exam))
 
 
-def lesson_losses(found: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def lesson_losses(embeddings: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """Losses of unit embeddings (N, D) of N different names against the teacher's unit vectors (N, D)."""
-    right = torch.arange(len(found))
+    right = torch.arange(len(embeddings))
     return {
-        "cosine": COSINE_WEIGHT * (1 - (found * targets).sum(dim=1).mean()),
-        "contrastive": CONTRASTIVE_WEIGHT * F.cross_entropy(found @ targets.T / TEMPERATURE, right),
+        "cosine": COSINE_WEIGHT * (1 - (embeddings * targets).sum(dim=1).mean()),
+        "contrastive": CONTRASTIVE_WEIGHT * F.cross_entropy(embeddings @ targets.T / TEMPERATURE, right),
     }
 
 
@@ -174,7 +176,7 @@ def _text_parts(model: CLIP) -> nn.Module:
 def examine(model: CLIP, exam: Lesson) -> tuple[float, float]:
     """Mean cosine to the teacher, and how often the right name of `exam` is the nearest one."""
     ids = clip_tokenizer(model.context_length)([fill(PLAIN[1], name) for name in exam.names])
-    found = torch.cat([encode(model, batch) for batch in torch.split(ids, EXAM_BATCH)])
-    nearest = (found @ exam.targets.T).argmax(dim=1)
-    cosine = (found * exam.targets).sum(dim=1).mean()
+    embeddings = torch.cat([encode(model, batch) for batch in torch.split(ids, EXAM_BATCH)])
+    nearest = (embeddings @ exam.targets.T).argmax(dim=1)
+    cosine = (embeddings * exam.targets).sum(dim=1).mean()
     return float(cosine), float((nearest == torch.arange(len(nearest))).float().mean())

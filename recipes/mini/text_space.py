@@ -47,14 +47,14 @@ def clip_tables(folder: Path) -> tuple[tuple[str, ...], Array]:
         ([entry["name"] for entry in sorted(lvis, key=lambda e: e["id"])], "lvis_v1_clip_a+cname.npy"),
         (objects365, "o365_clip_a+cnamefix.npy"),
     )
-    found: dict[str, Array] = {}
+    rows_of: dict[str, Array] = {}
     for names, file_name in tables:
         rows = unit(np.load(folder / file_name).astype(np.float32))
         if len(names) != len(rows):
             raise ValueError(f"{file_name}: {len(rows)} rows for {len(names)} names")
         for name, row in zip(names, rows, strict=True):
-            found.setdefault(clean_name(name), row)
-    return tuple(found), np.stack(list(found.values()))
+            rows_of.setdefault(clean_name(name), row)
+    return tuple(rows_of), np.stack(list(rows_of.values()))
 
 
 def clean_name(name: str) -> str:

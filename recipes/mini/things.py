@@ -46,12 +46,12 @@ def segmentable(photos: Sequence[Named], salience: Mapping[str, NDArray[np.uint8
     """The photos whose thing a salience map (`teachers.salience_maps`) sets apart from its background."""
     things = []
     for photo in photos:
-        found = salience.get(salience_key(photo.path))
-        if found is None:
+        salient = salience.get(salience_key(photo.path))
+        if salient is None:
             continue
-        sure, faint = float((found >= SALIENT * 255).mean()), float((found > FAINT * 255).mean())
+        sure, faint = float((salient >= SALIENT * 255).mean()), float((salient > FAINT * 255).mean())
         if THING_SHARES[0] <= sure <= THING_SHARES[1] and sure >= LEAST_SURE * faint:
-            things.append(Thing(photo, found))
+            things.append(Thing(photo, salient))
     return things
 
 
@@ -106,16 +106,16 @@ class Mosaic:
         while len(chosen) < count:
             photo = self.photos[rng.integers(len(self.photos))]
             name = _called(photo, rng)
-            said = {name, *photo.names, *photo.kinds}
-            if all(n not in said and name not in {*p.names, *p.kinds} for p, n in chosen):
+            names = {name, *photo.names, *photo.kinds}
+            if all(n not in names and name not in {*p.names, *p.kinds} for p, n in chosen):
                 chosen.append((photo, name))
         return chosen
 
     def _strangers(self, chosen: list[tuple[Named, str]], rng: np.random.Generator) -> list[str]:
         """Names of things that are in no tile."""
-        said = {n for photo, _ in chosen for n in (*photo.names, *photo.kinds)}
+        shown = {n for photo, _ in chosen for n in (*photo.names, *photo.kinds)}
         picks = [self.photos[i] for i in rng.integers(len(self.photos), size=STRANGERS)]
-        return [p.names[0] for p in picks if p.names[0] not in said and not said & set(p.kinds[:1])]
+        return [p.names[0] for p in picks if p.names[0] not in shown and not shown & set(p.kinds[:1])]
 
 
 def _called(photo: Named, rng: np.random.Generator) -> str:
@@ -140,9 +140,9 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uin
 
 def _placed(salience: NDArray[np.uint8], size: tuple[int, int], label: int) -> NDArray[np.int16]:
     """Labels of a salience map at another size (width, height): `label`, UNLISTED, or IGNORE between."""
-    found = _resized(salience, size)
-    labels = np.full(found.shape, IGNORE, np.int16)
-    labels[found >= SALIENT * 255], labels[found <= FAINT * 255] = label, UNLISTED
+    resized = _resized(salience, size)
+    labels = np.full(resized.shape, IGNORE, np.int16)
+    labels[resized >= SALIENT * 255], labels[resized <= FAINT * 255] = label, UNLISTED
     return labels
 
 
