@@ -121,8 +121,8 @@ def choose_compute(device: str = "auto", precision: str = "auto", at_once: int =
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     chosen = device if device != "auto" else next(name for name in ("cuda", "mps", "cpu") if present[name])
     if not present[chosen]:
-        found = ", ".join(name for name, there in present.items() if there)
-        raise ValueError(f"device {chosen!r} is not available on this machine; found: {found}")
+        available = ", ".join(name for name, there in present.items() if there)
+        raise ValueError(f"device {chosen!r} is not available on this machine; found: {available}")
     if chosen == "cpu" and precision in ("bf16", "fp16"):
         raise ValueError(f"precision must be fp32 or auto on the CPU; got {precision!r}")
     if precision == "auto":

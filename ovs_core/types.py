@@ -227,7 +227,7 @@ class Pyramid:
     dense: Tensor
 
     def __post_init__(self) -> None:
-        shapes = [tuple(one.shape) for one in (*self.maps, self.dense)]
+        shapes = [tuple(values.shape) for values in (*self.maps, self.dense)]
         if len(self.maps) != 4 or any(len(shape) != 3 for shape in shapes):
             raise ValueError(f"a pyramid needs four maps (C, h, w) and a dense one, got {shapes}")
         if any(side > room for side, room in zip(self.frame, self.padded, strict=True)):
@@ -236,7 +236,7 @@ class Pyramid:
     @property
     def nbytes(self) -> int:
         """Bytes held, for the cache budget."""
-        return sum(one.nbytes for one in self.maps) + self.dense.nbytes
+        return sum(level.nbytes for level in self.maps) + self.dense.nbytes
 
 
 @dataclass(frozen=True, eq=False)

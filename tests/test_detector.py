@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from training_toys import CONFIG, make_detector
 
 from ovs_core.checkpoints import CheckpointError
-from ovs_core.encoders.detector import CspStage, Detector, Found, at_sixteenth
+from ovs_core.encoders.detector import CspStage, Detected, Detector, at_sixteenth
 from ovs_core.encoders.mini import ConvStem, build_mini, fitting
 from ovs_core.encoders.mini_pyramid import pyramid_channels, stem_maps
 from recipes.mini.image import DETECTOR_TRUST, join_detector
@@ -62,7 +62,7 @@ def test_the_surest_stride_counts_and_features_of_all_stand_side_by_side():
     )
     fine[0, 0, 3, 2], middle[0, 1, 0, 1], coarse[0, 1] = 2.0, 1.0, -1.0
     hidden = tuple(torch.full((1, 128, side, side), float(side)) for side in (4, 2, 1))
-    features, belief = at_sixteenth(Found(hidden, (fine, middle, coarse)))
+    features, belief = at_sixteenth(Detected(hidden, (fine, middle, coarse)))
     assert features.shape == (1, 384, 2, 2)
     assert features[0, ::128, 0, 0].tolist() == [4.0, 2.0, 1.0]
     expected = torch.tensor([[[-9.0, -9], [-9, 2]], [[-1, 1], [-1, -1]]]).sigmoid()

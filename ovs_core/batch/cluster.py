@@ -98,7 +98,7 @@ class FileMaker:
 
 
 def _sources(block: Mapping[str, NDArray[Any]]) -> list[Source]:
-    return [Source(str(one), str(path)) for one, path in zip(block["id"], block["path"], strict=True)]
+    return [Source(str(number), str(path)) for number, path in zip(block["id"], block["path"], strict=True)]
 
 
 def label_on_ray(
@@ -166,7 +166,7 @@ def _files(
     for row in done.iter_rows():
         if row["stopped"]:
             raise ValueError(row["stopped"])
-        errors = tuple((one, sentence) for one, sentence in json.loads(row["errors"]))
+        errors = tuple((photo, sentence) for photo, sentence in json.loads(row["errors"]))
         yield WrittenFile(row["name"], int(row["rows"]), errors)
 
 
@@ -176,7 +176,8 @@ def _blocks(sources: Sequence[Source], rows_per_file: int) -> list[Any]:
 
     parts = (sources[start : start + rows_per_file] for start in range(0, len(sources), rows_per_file))
     return [
-        arrow.table({"id": [one.id for one in part], "path": [one.path for one in part]}) for part in parts
+        arrow.table({"id": [source.id for source in part], "path": [source.path for source in part]})
+        for part in parts
     ]
 
 

@@ -179,14 +179,14 @@ def _instance_masks(result: Result, stuff: str) -> tuple[InstanceMask, ...] | No
     """Objects of a result with masks; None for one without."""
     if not isinstance(result.evidence, MaskProposals):
         return None
-    found = instance_document(result, thing_labels(result.vocabulary, stuff), "")["annotations"]
+    annotations = instance_document(result, thing_labels(result.vocabulary, stuff), "")["annotations"]
     return tuple(
         InstanceMask(
-            label=one["category_id"],
-            score=float(one["score"]),
-            area=int(one["area"]),
-            bbox=tuple(one["bbox"]),
-            counts=one["segmentation"]["counts"],
+            label=annotation["category_id"],
+            score=float(annotation["score"]),
+            area=int(annotation["area"]),
+            bbox=tuple(annotation["bbox"]),
+            counts=annotation["segmentation"]["counts"],
         )
-        for one in found
+        for annotation in annotations
     )

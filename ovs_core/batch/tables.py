@@ -145,10 +145,10 @@ def _row(entry: dict[str, Any]) -> Row:
     return Row(
         **{
             **entry,
-            "classes": tuple(ClassArea(**one) for one in entry["classes"]),
+            "classes": tuple(ClassArea(**area) for area in entry["classes"]),
             "instances": instances
             if instances is None
-            else tuple(InstanceMask(**{**one, "bbox": tuple(one["bbox"])}) for one in instances),
+            else tuple(InstanceMask(**{**mask, "bbox": tuple(mask["bbox"])}) for mask in instances),
             "notes": tuple(entry["notes"]),
         }
     )

@@ -124,8 +124,8 @@ def _images(rows: str) -> Iterator[dict[str, Any]]:
 
 def _answered(rows: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
     """Rows without an error, each with its number as an image."""
-    found = read_rows(rows, ("id", "width", "height", "error", *columns))
-    return enumerate((row for row in found if row.error is None), start=1)
+    all_rows = read_rows(rows, ("id", "width", "height", "error", *columns))
+    return enumerate((row for row in all_rows if row.error is None), start=1)
 
 
 def _class_annotations(rows: str, column: str) -> Iterator[dict[str, Any]]:
@@ -146,11 +146,11 @@ def _instance_annotations(rows: str, column: str) -> Iterator[dict[str, Any]]:
     for image, row in _answered(rows, (column,)):
         if row.instances is None:
             raise ValueError("These rows hold no objects: their method labels pixels and proposes no masks.")
-        for one in row.instances:
+        for instance in row.instances:
             number += 1
-            shape = {"counts": one.counts, "size": [row.height, row.width]}
-            yield _annotation(number, image, one.label, one.area, list(one.bbox), shape) | {
-                "score": one.score
+            shape = {"counts": instance.counts, "size": [row.height, row.width]}
+            yield _annotation(number, image, instance.label, instance.area, list(instance.bbox), shape) | {
+                "score": instance.score
             }
 
 

@@ -106,9 +106,9 @@ def _sources(place: str, recursive: bool) -> tuple[Source, ...]:
     """Photos of a folder, whose ids are their paths below it, or of a table."""
     if place.endswith(".parquet"):
         return listed_sources(place)
-    found = collect_photos([Path(place)], recursive)
-    say(*found.notes)
-    return tuple(Source(one.title, str(one.path.absolute())) for one in found.sources)
+    collected = collect_photos([Path(place)], recursive)
+    say(*collected.notes)
+    return tuple(Source(source.title, str(source.path.absolute())) for source in collected.sources)
 
 
 def _plan(arguments: argparse.Namespace) -> BatchPlan:

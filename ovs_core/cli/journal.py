@@ -47,15 +47,15 @@ def read_journal(folder: Path) -> Mapping[tuple[str, str], Entry]:
         return {}
     except OSError as error:
         raise ValueError(f"{folder / NAME} cannot be read: {error.strerror or error}.") from error
-    found = {}
+    entries = {}
     for line in lines:
         try:
             fields = json.loads(line)
             entry = Entry(**{**fields, "files": tuple(fields["files"])})
         except (ValueError, TypeError, KeyError):
             continue
-        found[entry.stem, entry.method] = entry
-    return found
+        entries[entry.stem, entry.method] = entry
+    return entries
 
 
 def note_entry(folder: Path, entry: Entry) -> None:

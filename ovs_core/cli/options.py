@@ -70,12 +70,12 @@ def known_specs(
 
 def declared(engine: Engine | None) -> tuple[Option, ...]:
     """Every option that any method, encoder or refiner declares, once."""
-    found: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     for specs in known_specs(engine):
         for spec in specs.values():
             for option in spec.options:
-                found.setdefault(option.name, option)
-    return tuple(found.values())
+                options.setdefault(option.name, option)
+    return tuple(options.values())
 
 
 def chosen_options(

@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     failed: list[tuple[str, str]] = []
     sources: tuple[Source, ...] = ()
     try:
-        found = collect_photos(arguments.paths, arguments.recursive)
-        sources = shard_of(found.sources, arguments.shard) if arguments.shard else found.sources
+        collected = collect_photos(arguments.paths, arguments.recursive)
+        sources = shard_of(collected.sources, arguments.shard) if arguments.shard else collected.sources
         exemplars = tuple(map(_exemplar, arguments.exemplar))
         saved = None if arguments.settings is None else _saved(arguments, exemplars)
         vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
                 at_once=AT_ONCE,
             )
         task = _task(arguments, vocabulary, exemplars, saved, engine)
-        say(*found.notes, *vocabulary.notes)
+        say(*collected.notes, *vocabulary.notes)
         told = set(vocabulary.notes)
         left = _left(sources, task)
         done += [source for source in sources if source not in left]
@@ -236,7 +236,7 @@ def _asked(
     return {
         "version": VERSION,
         "vocabulary": {part.name: getattr(vocabulary, part.name) for part in fields(vocabulary)},
-        "exemplars": repr([(one.photo.key, one.box, one.name) for one in exemplars]),
+        "exemplars": repr([(exemplar.photo.key, exemplar.box, exemplar.name) for exemplar in exemplars]),
         "where": repr((arguments.encoder, arguments.refine)),
         "files": repr((sorted(arguments.export), arguments.stuff, arguments.tolerance)),
         "edits": repr(() if saved is None else saved.edits),

@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"train: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except NotImplementedError as error:  # torch on mps long lacked gradients of a few operations
-        said = str(error).splitlines()[0] if str(error) else "an operation is missing"
-        print(f"train: this device cannot do all of it ({said}); use --device cpu", file=sys.stderr)
+        reason = str(error).splitlines()[0] if str(error) else "an operation is missing"
+        print(f"train: this device cannot do all of it ({reason}); use --device cpu", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to continue.", file=sys.stderr)

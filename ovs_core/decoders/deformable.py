@@ -71,7 +71,7 @@ def gather_rows(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: 
         places: (B, Lq, T, levels, points, 2), (x, y) in [0, 1] of the map.
         weights: (B, Lq, T, levels, points).
     """
-    parts = zip(*(torch.split(one, _QUERIES_AT_ONCE, dim=1) for one in (places, weights)), strict=True)
+    parts = zip(*(torch.split(tensor, _QUERIES_AT_ONCE, dim=1) for tensor in (places, weights)), strict=True)
     return torch.cat([_gather(rows, shapes, *part) for part in parts], dim=1)
 
 
@@ -120,7 +120,7 @@ def sample_maps(rows: Tensor, shapes: Sequence[Shape], places: Tensor, weights: 
     for level, (part, (h, w)) in enumerate(
         zip(torch.split(rows, [h * w for h, w in shapes], dim=1), shapes, strict=True)
     ):
-        one = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, h, w)
-        sampled = F.grid_sample(one, grids[:, :, level], align_corners=False)  # (B*T, c, Lq, points)
+        values = part.permute(0, 2, 3, 1).reshape(batch * heads, channels, h, w)
+        sampled = F.grid_sample(values, grids[:, :, level], align_corners=False)  # (B*T, c, Lq, points)
         total = total + (sampled * by_level[:, None, :, level]).sum(dim=-1)
     return total.view(batch, heads * channels, queries).transpose(1, 2)

@@ -181,13 +181,13 @@ class MaskDecoder(nn.Module):
 
     def memory(self, levels: Sequence[Tensor]) -> list[tuple[tuple[int, int], Tensor, Tensor]]:
         """Grid, keys and values (B, L, C) of each level (B, C, h, w)."""
-        found = []
-        for one, level in zip(levels, self.level_embed.weight, strict=True):
-            grid = (one.shape[2], one.shape[3])
-            values = one.flatten(2).transpose(1, 2) + level  # (B, L, C)
-            places = sine_positions(grid, one.shape[1], one.device).flatten(1).T
-            found.append((grid, values + places, values))
-        return found
+        memories = []
+        for level, embedding in zip(levels, self.level_embed.weight, strict=True):
+            grid = (level.shape[2], level.shape[3])
+            values = level.flatten(2).transpose(1, 2) + embedding  # (B, L, C)
+            places = sine_positions(grid, level.shape[1], level.device).flatten(1).T
+            memories.append((grid, values + places, values))
+        return memories
 
     def predict(self, x: Tensor, mask_features: Tensor) -> Prediction:
         """Masks of queries (B, N, C)."""

@@ -109,8 +109,8 @@ class Transformer(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], every_layer: bool) -> tuple[Tensor, ...]:
         """Cells (B, L, C) after the last layer, or after each."""
-        shapes = [(one.shape[2], one.shape[3]) for one in maps]
-        cells = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], dim=1)  # (B, L, C)
+        shapes = [(level.shape[2], level.shape[3]) for level in maps]
+        cells = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)  # (B, L, C)
         width, device = cells.shape[2], cells.device
         positions = torch.cat(
             [
@@ -154,15 +154,15 @@ class PixelDecoder(nn.Module):
         Raises:
             ValueError: if there are not four maps, or their channels are others than `config.inputs`.
         """
-        return self.finish(pyramid[0], self.mix(pyramid)[-1], [one.shape[2:] for one in pyramid[:0:-1]])
+        return self.finish(pyramid[0], self.mix(pyramid)[-1], [level.shape[2:] for level in pyramid[:0:-1]])
 
     def mix(self, pyramid: Sequence[Tensor], *, every_layer: bool = False) -> tuple[Tensor, ...]:
         """Cells of the three coarse maps, coarsest first, (B, L, C) after the last layer, or after each."""
-        given = tuple(one.shape[1] for one in pyramid)
+        given = tuple(level.shape[1] for level in pyramid)
         if given != self.config.inputs:
             raise ValueError(f"the pyramid's channels must be {self.config.inputs}, got {given}")
         coarse = reversed(pyramid[1:])
-        projected = [layer(one) for layer, one in zip(self.input_proj, coarse, strict=True)]
+        projected = [layer(level) for layer, level in zip(self.input_proj, coarse, strict=True)]
         return self.transformer(projected, every_layer)
 
     def finish(self, finest: Tensor, cells: Tensor, shapes: Sequence[Sequence[int]]) -> DecodedPixels:

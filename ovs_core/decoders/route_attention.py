@@ -114,7 +114,7 @@ class RouteAttention(nn.Module):
         padded = (x.shape[1], x.shape[2])
         real = real_tokens(size, padded, n, x.device) if self._masks(size, padded) else None
         values = self.v(x)
-        q, k, v = (split_windows(one, n) for one in (self.q(x), self.k(x), values))  # (B, W, s, C)
+        q, k, v = (split_windows(tokens, n) for tokens in (self.q(x), self.k(x), values))  # (B, W, s, C)
         affinity, chosen = route(q.detach(), k.detach(), self.config.k_top, real)
         y, attention = self._attend(q, k, v, chosen, real, weights)
         y = merge_windows(y, n, padded)[:, : size[0], : size[1]]
@@ -135,30 +135,30 @@ class RouteAttention(nn.Module):
         offset = torch.arange(batch, device=q.device)[:, None, None] * count
         places = (chosen + offset).flatten(0, 1)  # (B*W, k_top), of B * W windows
         shape = (batch * count, tokens, self.heads, width // self.heads)
-        queries, keys, values = (one.reshape(shape) for one in (q, k, v))
+        queries, keys, values = (tensor.reshape(shape) for tensor in (q, k, v))
         both = torch.cat([keys, values], dim=3)  # (B*W, s, heads, 2 d)
         scale, dropout = self._scale(width), self.dropout if self.training else 0.0
-        found, attention = [], []
+        mixed, attention = [], []
         for part in _groups(len(places), places.shape[1] * tokens * both[0, 0].nbytes, q.device):
             own = places[part]
             gathered = both.index_select(0, own.flatten()).view(len(own), -1, self.heads, both.shape[3])
             key, value = gathered.transpose(1, 2).chunk(2, dim=3)  # (G, heads, k_top*s, d)
             query = queries[part].transpose(1, 2)  # (G, heads, s, d)
             mask = None if real is None else real[own % count].view(len(own), 1, 1, -1)
-            found.append(
+            mixed.append(
                 F.scaled_dot_product_attention(
                     query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale
                 )
             )
             if weights:
                 attention.append(attention_weights(query, key, scale, mask))
-        y = torch.cat(found).transpose(1, 2).reshape(batch, count, tokens, width)
+        y = torch.cat(mixed).transpose(1, 2).reshape(batch, count, tokens, width)
         return y, torch.cat(attention) if weights else None
 
     def _everywhere(self, x: Tensor) -> Tensor:
         size = (x.shape[1], x.shape[2])
         values = self.v(x)
-        q, k, v = (split_heads(one.flatten(1, 2), self.heads) for one in (self.q(x), self.k(x), values))
+        q, k, v = (split_heads(tokens.flatten(1, 2), self.heads) for tokens in (self.q(x), self.k(x), values))
         dropout = self.dropout if self.training else 0.0
         y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=self._scale(x.shape[-1]))
         y = y.transpose(1, 2).reshape(x.shape)
@@ -170,8 +170,8 @@ class RouteAttention(nn.Module):
             return torch.zeros_like(values[:, : size[0], : size[1]])
         if self.config.padding == "masked":
             values = values[:, : size[0], : size[1]]
-        found: Tensor = self.lepe(values.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return found[:, : size[0], : size[1]]
+        local: Tensor = self.lepe(values.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        return local[:, : size[0], : size[1]]
 
 
 def _groups(windows: int, nbytes: int, device: torch.device) -> Iterator[slice]:
@@ -220,7 +220,7 @@ def route(q: Tensor, k: Tensor, k_top: int, real: Tensor | None = None) -> tuple
         q_windows, k_windows = q.mean(dim=2), k.mean(dim=2)  # (B, W, C)
     else:
         part = real.to(q.dtype) / real.sum(dim=1, keepdim=True).clamp(min=1)
-        q_windows, k_windows = (torch.einsum("ws,bwsc->bwc", part, one) for one in (q, k))
+        q_windows, k_windows = (torch.einsum("ws,bwsc->bwc", part, tokens) for tokens in (q, k))
     affinity = q_windows @ k_windows.transpose(1, 2) * q.shape[-1] ** -0.5
     if real is not None:
         affinity = affinity.masked_fill(~real.any(dim=1), float("-inf"))

@@ -188,7 +188,7 @@ class SemanticDecoder(nn.Module):
         classes = self.descriptor(text, whole)
         decode = self._by_class if self.config.queries == "class" else self._by_place
         attention, visual, asked, routes = decode(tokens, classes, grid, routing)
-        maps = tuple(one.reshape(*one.shape[:2], *grid) for one in attention)
+        maps = tuple(logits.reshape(*logits.shape[:2], *grid) for logits in attention)
         scores = maps[-1]
         if self.config.readout == "dot":
             dots = asked[-1] @ visual[-1].transpose(1, 2) * self.config.width**-0.5

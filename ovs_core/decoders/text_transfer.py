@@ -76,5 +76,5 @@ def image_tokens(dense: Tensor, to_joint_space: ToJointSpace, order: ImageTokens
     """
     batch, channels, height, width = dense.shape
     vectors = dense if order == "official" else dense.movedim(1, 3)
-    found = to_joint_space(vectors.reshape(-1, channels))  # (B*h*w, D)
-    return found.reshape(batch, height, width, -1).movedim(3, 1)
+    embeddings = to_joint_space(vectors.reshape(-1, channels))  # (B*h*w, D)
+    return embeddings.reshape(batch, height, width, -1).movedim(3, 1)

@@ -96,9 +96,9 @@ class VisionEncoder:
         weights: list[Tensor] = []
         advance(0, len(boxes), progress, cancel)
         for batch in _batches(boxes):
-            found, finer = self._encode_windows(frame, batch)
-            windows += found
-            weights += finer
+            batch_windows, batch_weights = self._encode_windows(frame, batch)
+            windows += batch_windows
+            weights += batch_weights
             advance(len(windows), len(boxes), progress, cancel)
         whole = _whole_weights(windows, weights, grid) if weights else None
         return Features(self.features_identity(preset), (height, width), grid, tuple(windows), whole)
@@ -139,10 +139,10 @@ class VisionEncoder:
             double_class_token=self.double_class_token,
         )  # (B, 1 + h*w, C)
         windows = [  # a view would keep its whole batch alive
-            Window(*boxes[i][:2], boxes[i][2:], tokens[i].clone(), tuple(one[i].clone() for one in tapped))
+            Window(*boxes[i][:2], boxes[i][2:], tokens[i].clone(), tuple(tap[i].clone() for tap in tapped))
             for i in range(len(boxes))
         ]
-        return windows, [] if weights is None else [one.clone() for one in weights]
+        return windows, [] if weights is None else [part.clone() for part in weights]
 
     def _crop(self, frame: Tensor, box: Box) -> Tensor:
         top, left, height, width = (side * self.patch for side in box)
@@ -327,7 +327,7 @@ def _whole_weights(windows: Sequence[Window], weights: Sequence[Tensor], grid: t
     """Weights (9, 4h, 4w) of a frame from those of its windows; means of weights still sum to 1."""
     if len(weights) == 1:
         return weights[0]
-    boxes = [tuple(FINER * side for side in (one.top, one.left, *one.grid)) for one in windows]
+    boxes = [tuple(FINER * side for side in (window.top, window.left, *window.grid)) for window in windows]
     parts = [((top, left, h, w), part) for (top, left, h, w), part in zip(boxes, weights, strict=True)]
     return accumulate(parts, (FINER * grid[0], FINER * grid[1]))
 

@@ -33,7 +33,7 @@ class VisualPrompts:
     tokens: tuple[Tensor, ...]
 
     def __post_init__(self) -> None:
-        shapes = sorted({tuple(one.shape) for one in self.tokens})
+        shapes = sorted({tuple(prompt.shape) for prompt in self.tokens})
         if len(shapes) != 1 or len(shapes[0]) not in (2, 3) or not shapes[0][-2]:
             raise ValueError(f"visual prompts must be (n, C) or (B, n, C) alike, one per block, got {shapes}")
 
@@ -126,8 +126,8 @@ def template_start(template: str) -> str:
 
 def _digest(tensors: Sequence[Tensor]) -> str:
     digest = hashlib.sha256()
-    for one in tensors:
-        plain = one.detach().to("cpu", torch.float32).contiguous()
+    for tensor in tensors:
+        plain = tensor.detach().to("cpu", torch.float32).contiguous()
         digest.update(f"{tuple(plain.shape)}".encode())
         digest.update(plain.numpy().tobytes())
     return digest.hexdigest()

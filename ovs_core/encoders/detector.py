@@ -21,7 +21,7 @@ STAGES = ((32, 32, 1, 1), (64, 64, 2, 2), (128, 128, 2, 2), (256, 256, 2, 3))
 STRIDES = (8, 16, 32)
 
 
-class Found(NamedTuple):
+class Detected(NamedTuple):
     """What the detector says at strides 8, 16 and 32 of the frame, finest first.
 
     Attributes:
@@ -64,9 +64,9 @@ class CspStage(nn.Module):
         start = _active(self.first(x))
         x = start
         for block in self.blocks:
-            one, two = block.children()
-            half = _active(one(x))
-            x = torch.cat([_active(two(half)), half], dim=1)
+            depthwise, pointwise = block.children()
+            half = _active(depthwise(x))
+            x = torch.cat([_active(pointwise(half)), half], dim=1)
         return torch.cat([_active(self.last(x)), start], dim=1)
 
 
@@ -85,31 +85,31 @@ class Detector(nn.Module):
         self.heads = nn.ModuleList(_same(WIDTH, WIDTH) for _ in STRIDES)
         self.classifiers = nn.ModuleList(nn.Conv2d(WIDTH, names, 1) for _ in STRIDES)
 
-    def forward(self, x: Tensor) -> Found:
+    def forward(self, x: Tensor) -> Detected:
         """What is found in (B, 3, H, W), RGB in [-1, 1]."""
         x = F.max_pool2d(_active(self.stem(x)), 3, 2, 1)
         maps: list[Tensor] = []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        fine, middle, coarse = (one(x) for one, x in zip(self.lateral, maps[1:], strict=True))
+        fine, middle, coarse = (lateral(x) for lateral, x in zip(self.lateral, maps[1:], strict=True))
         middle = middle + _like(coarse, middle)
         fine = fine + _like(middle, fine)
         middle = middle + _like(fine, middle)
         coarse = coarse + _like(middle, coarse)
         hidden = tuple(_active(head(x)) for head, x in zip(self.heads, (fine, middle, coarse), strict=True))
-        logits = tuple(one(x) for one, x in zip(self.classifiers, hidden, strict=True))
-        return Found(hidden, logits)
+        logits = tuple(classify(x) for classify, x in zip(self.classifiers, hidden, strict=True))
+        return Detected(hidden, logits)
 
 
-def at_sixteenth(found: Found) -> tuple[Tensor, Tensor]:
+def at_sixteenth(detected: Detected) -> tuple[Tensor, Tensor]:
     """Features (B, 384, h, w) and beliefs (B, K, h, w) in [0, 1] on the grid of stride 16.
 
     A name's belief is the surest of the three strides; it does not sum to 1: there may be nothing to name.
     """
-    fine, middle, coarse = found.hidden
+    fine, middle, coarse = detected.hidden
     hidden = [F.avg_pool2d(fine, 2, ceil_mode=True), middle, _like(coarse, middle)]
-    fine, middle, coarse = found.logits
+    fine, middle, coarse = detected.logits
     logits = torch.stack([F.max_pool2d(fine, 2, ceil_mode=True), middle, _like(coarse, middle)])
     return torch.cat(hidden, dim=1), logits.amax(dim=0).sigmoid()
 

@@ -96,9 +96,9 @@ def load_official(architecture: str, entry: str, store: WeightStore) -> LoadedMo
     """The CLIP inside an official file of FC-CLIP or MAFT+."""
     path, sha256 = checked_file(store, entry)
     state = read_state(path)
-    found = official_architecture(state, source=str(path))
-    if found != architecture:
-        raise CheckpointError(f"{path} holds {found or 'another tower'}, expected {architecture}.")
+    held = official_architecture(state, source=str(path))
+    if held != architecture:
+        raise CheckpointError(f"{path} holds {held or 'another tower'}, expected {architecture}.")
     if CLIP_PREFIX + "token_embedding.weight" not in state:
         raise CheckpointError(f"{path} has no text tower: words cannot be compared with it.")
     model = build_open_clip(architecture)

@@ -179,8 +179,8 @@ class ConvStem(nn.Module):
     def with_maps(self, x: Tensor) -> tuple[Tensor, Maps]:
         """Tokens (B, width, h, w) of (B, 3, 16h, 16w) in [-1, 1], and the maps of all trunks side by side."""
         small, voc = self.imagenet.maps(shrunk(x, IMAGENET_SIDE)), self.voc.maps(x)
-        imagenet = Maps(*(spread(one, like) for one, like in zip(small, voc, strict=True)))
-        quarter, eighth, last = ([one, other] for one, other in zip(imagenet, voc, strict=True))
+        imagenet = Maps(*(spread(level, like) for level, like in zip(small, voc, strict=True)))
+        quarter, eighth, last = ([level, other] for level, other in zip(imagenet, voc, strict=True))
         voc_features, voc_logits = self.voc_head(voc.last)
         beliefs = [voc_logits.softmax(dim=1)]
         parts = [
@@ -223,7 +223,7 @@ class ConvStem(nn.Module):
 
 def shrunk(x: Tensor, side: float) -> Tensor:
     """A frame (B, 3, H, W) at `side` of its sides, each to the nearest whole number of tokens."""
-    height, width = (max(STRIDE, round(one * side / STRIDE) * STRIDE) for one in x.shape[2:])
+    height, width = (max(STRIDE, round(length * side / STRIDE) * STRIDE) for length in x.shape[2:])
     # In float32, as processors have no antialiased sampling in half precision.
     small = F.interpolate(x.float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
     return small.to(x.dtype)

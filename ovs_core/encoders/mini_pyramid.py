@@ -81,7 +81,7 @@ class MiniPyramid:
         dense = dense_map(self.visual, patches)[0]
         advance(_STEPS, _STEPS, progress, cancel)
         return Pyramid(
-            self.features_identity(preset), size, frame, frame, tuple(one[0] for one in maps), dense
+            self.features_identity(preset), size, frame, frame, tuple(level[0] for level in maps), dense
         )
 
     def features_identity(self, preset: Preset) -> str:

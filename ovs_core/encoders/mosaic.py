@@ -126,11 +126,11 @@ class Mosaic(nn.Module):
             halves = F.avg_pool2d(x, window, ceil_mode=True, count_include_pad=False).chunk(
                 len(KERNELS), dim=1
             )
-            found = []
+            convolved = []
             for half in halves:
                 depthwise, pointwise = next(convolutions)
-                found.append(F.relu(pointwise(F.relu(depthwise(half)))))
-            parts.append(stretched(torch.cat(found, dim=1), window, x))
+                convolved.append(F.relu(pointwise(F.relu(depthwise(half)))))
+            parts.append(stretched(torch.cat(convolved, dim=1), window, x))
         return torch.cat([*parts, x], dim=1)
 
 

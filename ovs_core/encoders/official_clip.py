@@ -26,12 +26,12 @@ def input_channels(shapes: Mapping[str, tuple[int, ...]], *, source: str) -> tup
     Raises:
         CheckpointError: if it is no file of FC-CLIP or MAFT+.
     """
-    found = [shapes.get(f"sem_seg_head.pixel_decoder.{name}.weight", ())[1:2] for name in _INPUTS]
-    if not all(found) or any(name not in shapes for name in _ANCHORS):
+    inputs = [shapes.get(f"sem_seg_head.pixel_decoder.{name}.weight", ())[1:2] for name in _INPUTS]
+    if not all(inputs) or any(name not in shapes for name in _ANCHORS):
         raise CheckpointError(
             f"{source} is not a checkpoint of FC-CLIP or MAFT+: it has no mask decoder on four maps."
         )
-    quarter, eighth, sixteenth, coarsest = (channels[0] for channels in found)
+    quarter, eighth, sixteenth, coarsest = (channels[0] for channels in inputs)
     return quarter, eighth, sixteenth, coarsest
 
 

@@ -90,6 +90,6 @@ def whole_words() -> tuple[tuple[int, ...], tuple[str, ...]]:
         if piece.endswith(_WORD_END)
     }
     # Pieces are bytes, each written as a letter: a dash would read as three of them.
-    found = {index: word.decode("utf-8", "replace") for index, word in spelled.items()}
-    found = {index: word for index, word in found.items() if word.isalpha()}
-    return tuple(found), tuple(found.values())
+    words = {index: word.decode("utf-8", "replace") for index, word in spelled.items()}
+    words = {index: word for index, word in words.items() if word.isalpha()}
+    return tuple(words), tuple(words.values())

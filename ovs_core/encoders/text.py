@@ -347,8 +347,8 @@ class TextEncoder:
 
         def encode() -> Tensor:
             ids = context_prompts(self._tokenize, [name], vectors.shape[1]).to(self._device)
-            found = self._tower.embed_context(ids.expand(len(vectors), -1), vectors, position)
-            return F.normalize(found.float(), dim=-1).cpu().flatten()
+            embeddings = self._tower.embed_context(ids.expand(len(vectors), -1), vectors, position)
+            return F.normalize(embeddings.float(), dim=-1).cpu().flatten()
 
         key = row_key(self.identity, ("learned context", digest, str(tuple(vectors.shape)), position), name)
         return self._remembered(key, encode).reshape(len(vectors), -1)
@@ -359,8 +359,8 @@ class TextEncoder:
 
         def encode() -> Tensor:
             ids = self._tokenize(prompts.prompts([name])).to(self._device)
-            found = self._tower.embed_deep(ids, prompts.states.to(self._device))
-            return F.normalize(found[0].float(), dim=0).cpu()
+            embeddings = self._tower.embed_deep(ids, prompts.states.to(self._device))
+            return F.normalize(embeddings[0].float(), dim=0).cpu()
 
         return self._remembered(row_key(self.identity, ("deep prompts", prompts.digest), name), encode)
 

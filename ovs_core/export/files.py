@@ -210,15 +210,15 @@ def _segments(
 ) -> Iterator[tuple[str, bytes]]:
     """Files of the panoptic and the instance answer."""
     if "panoptic" in formats:
-        found = segments_of(result.evidence, "panoptic", things)
+        segments = segments_of(result.evidence, "panoptic", things)
         ids = f"{start}.panoptic.png"
-        yield ids, png(segment_ids(found.numbers))
-        yield f"{start}.panoptic.json", _json(panoptic_document(found, result, things, file_name, ids))
-        yield f"{start}.panoptic.overlay.png", png(segment_figure(found, result, OVERLAY_SIDE))
+        yield ids, png(segment_ids(segments.numbers))
+        yield f"{start}.panoptic.json", _json(panoptic_document(segments, result, things, file_name, ids))
+        yield f"{start}.panoptic.overlay.png", png(segment_figure(segments, result, OVERLAY_SIDE))
     if "instances" in formats:
-        found = segments_of(result.evidence, "instances", things)
+        segments = segments_of(result.evidence, "instances", things)
         yield f"{start}.instances.json", _json(instance_document(result, things, file_name))
-        yield f"{start}.instances.overlay.png", png(segment_figure(found, result, OVERLAY_SIDE))
+        yield f"{start}.instances.overlay.png", png(segment_figure(segments, result, OVERLAY_SIDE))
 
 
 def _checked(formats: Iterable[str]) -> frozenset[str]:

@@ -25,12 +25,12 @@ def segment_ids(numbers: NDArray[np.integer]) -> NDArray[np.uint8]:
 
 
 def panoptic_document(
-    found: Panoptic, result: Answered, things: Collection[int], file_name: str, png_name: str
+    panoptic: Panoptic, result: Answered, things: Collection[int], file_name: str, png_name: str
 ) -> dict[str, Any]:
     """One image and its segments, as COCO's panoptic annotations; scores are an addition.
 
     Args:
-        found: segments of typed classes at the photo's size.
+        panoptic: segments of typed classes at the photo's size.
         result: what they were made of.
         things: labels of classes whose objects are told apart.
         file_name: of the photo.
@@ -47,10 +47,10 @@ def panoptic_document(
             "isthing": int(segment.thing),
             "iscrowd": 0,
             "area": segment.area,
-            "bbox": box(found.numbers == segment.number),
+            "bbox": box(panoptic.numbers == segment.number),
             "score": segment.score,
         }
-        for segment in found.segments
+        for segment in panoptic.segments
     ]
     return answer | {"annotations": [{"image_id": 1, "file_name": png_name, "segments_info": segments}]}
 
@@ -65,24 +65,32 @@ def instance_document(result: Answered, things: Collection[int], file_name: str)
     """
     numbers = class_numbers(result)
     proposals = require_proposals(result.evidence)
-    found = [one for one in instances(proposals, things) if one.area and one.score >= LEAST_SCORE]
-    shapes = {one.mask: _shape(proposals, one) for one in found}
+    kept = [
+        instance
+        for instance in instances(proposals, things)
+        if instance.area and instance.score >= LEAST_SCORE
+    ]
+    shapes = {instance.mask: _shape(proposals, instance) for instance in kept}
     annotations = [
         {
             "id": number,
             "image_id": 1,
-            "category_id": numbers[one.label],
+            "category_id": numbers[instance.label],
             "iscrowd": 0,
-            "score": one.score,
-            **shapes[one.mask],
+            "score": instance.score,
+            **shapes[instance.mask],
         }
-        for number, one in enumerate(found, start=1)
+        for number, instance in enumerate(kept, start=1)
     ]
     return document(result, file_name) | {"annotations": annotations}
 
 
-def _shape(proposals: MaskProposals, one: Instance) -> dict[str, Any]:
+def _shape(proposals: MaskProposals, instance: Instance) -> dict[str, Any]:
     """Area, box and compressed run lengths of an instance's mask."""
-    mask = instance_mask(proposals, one.mask)
+    mask = instance_mask(proposals, instance.mask)
     counts = compressed(run_lengths(mask))
-    return {"area": one.area, "bbox": box(mask), "segmentation": {"counts": counts, "size": list(mask.shape)}}
+    return {
+        "area": instance.area,
+        "bbox": box(mask),
+        "segmentation": {"counts": counts, "size": list(mask.shape)},
+    }

@@ -137,11 +137,11 @@ def _entries(classes: Sequence[ClassSummary]) -> tuple[list[_Entry], bool]:
     """
     ranked = sorted(range(len(classes)), key=lambda index: -classes[index].area_share)
     kept = [classes[index] for index in sorted(ranked[:_ENTRIES])]
-    typed = [one.names[0] if one.label else "other" for one in kept]
-    drawn = [picture_name(name, one.label) for name, one in zip(typed, kept, strict=True)]
+    typed = [summary.names[0] if summary.label else "other" for summary in kept]
+    drawn = [picture_name(name, summary.label) for name, summary in zip(typed, kept, strict=True)]
     entries = [
-        _Entry(name, percent(one.area_share), one.color if one.area_share > 0 else None)
-        for name, one in zip(drawn, kept, strict=True)
+        _Entry(name, percent(summary.area_share), summary.color if summary.area_share > 0 else None)
+        for name, summary in zip(drawn, kept, strict=True)
     ]
     rest = ranked[_ENTRIES:]
     if rest:

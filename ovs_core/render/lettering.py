@@ -123,9 +123,9 @@ def font_file(letters: frozenset[str], folders: tuple[Path, ...]) -> Path | None
 def _fonts_in(folders: tuple[Path, ...]) -> tuple[Path, ...]:
     """Font files below these folders, upright sans-serif ones first."""
     listed = map(Path, findSystemFonts([str(folder) for folder in folders if folder.is_dir()]))
-    found = (path for path in listed if "lastresort" not in path.stem.lower())  # a box for every letter
+    fonts = (path for path in listed if "lastresort" not in path.stem.lower())  # a box for every letter
     odd = ("italic", "oblique", "serif", "mono", "bold", "light", "thin", "black")
-    return tuple(sorted(found, key=lambda path: (sum(map(path.stem.lower().count, odd)), path.name)))
+    return tuple(sorted(fonts, key=lambda path: (sum(map(path.stem.lower().count, odd)), path.name)))
 
 
 def _can_write(path: Path, letters: Iterable[str]) -> bool:

@@ -146,8 +146,8 @@ def train_fc_clip(
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
         rows = rng.choice(len(crops), size=plan.batch, replace=False).tolist()
         shard = processes.shard(rows)
-        maps = [one.to(device) for one in crops.maps(shard)]
-        targets = [one.to(device) for one in crops.targets(shard)]
+        maps = [level.to(device) for level in crops.maps(shard)]
+        targets = [target.to(device) for target in crops.targets(shard)]
         part = BatchPart(crops.mask_counts(rows), processes.shard(range(len(rows))))
         losses = head_losses(head, maps, seen.rows, counts, targets, recipe, draw, part=part).losses
         return summed(parts_of(losses, processes))
@@ -177,11 +177,11 @@ def save_first(trained: TrainedHead, path: Path, processes: Processes) -> Path:
 
 def summed(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     """Losses of all predictions added up by kind ("loss_ce", "loss_mask", "loss_dice"), for the log."""
-    found: dict[str, Tensor] = {}
+    totals: dict[str, Tensor] = {}
     for name, loss in losses.items():
         kind = "_".join(name.split("_")[:2])
-        found[kind] = found[kind] + loss if kind in found else loss
-    return found
+        totals[kind] = totals[kind] + loss if kind in totals else loss
+    return totals
 
 
 def open_crops(

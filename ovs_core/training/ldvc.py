@@ -226,10 +226,10 @@ class Learner(nn.Module):
         """Unit embeddings (S, D) of filled templates with ids (S, L)."""
         if self.language_prompts is None:
             with torch.no_grad():
-                found = tower.embed(ids)
+                embeddings = tower.embed(ids)
         else:
-            found = tower.embed_deep(ids, self.language_prompts)
-        return F.normalize(found.float(), dim=-1)
+            embeddings = tower.embed_deep(ids, self.language_prompts)
+        return F.normalize(embeddings.float(), dim=-1)
 
     def trained(self, tower: str, seen: frozenset[str], training: Mapping[str, Any]) -> PromptedHead:
         """What was learnt so far, as the value that is used."""
@@ -237,7 +237,7 @@ class Learner(nn.Module):
         language = None
         if self.language_prompts is not None:
             language = LanguagePrompts(self.language_prompts.detach().clone(), plan.template)
-        tokens = tuple(one.detach().clone() for one in self.prompts().tokens)
+        tokens = tuple(prompt.detach().clone() for prompt in self.prompts().tokens)
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if plan.colours == "imagenet" else (None, None)
         frame = Frame(
             plan.crops.side, plan.crops.side, plan.crops.side * 5 // 6, mean, std, plan.double_class_token

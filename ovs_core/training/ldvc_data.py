@@ -142,7 +142,7 @@ class Crops:
         """Make both files; neither gets its name before it is whole."""
         partial = features.with_suffix(".part")
         stored: np.memmap[Any, np.dtype[np.float16]] | None = None
-        found = []
+        drawn = []
         for number in range(len(self)):
             rng = np.random.default_rng((self._plan.seed, number))
             frame, own = self._draw(number // self._plan.per_photo, rng)
@@ -151,13 +151,13 @@ class Crops:
                 shape = (len(self), *patches.shape)
                 stored = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
             stored[number] = patches
-            found.append(own)
+            drawn.append(own)
             if (number + 1) % 50 == 0:
                 log.info("stem features of %d of %d crops", number + 1, len(self))
         if stored is not None:
             stored.flush()
         partial.replace(features)
-        np.save(labels, np.stack(found))
+        np.save(labels, np.stack(drawn))
 
 
 @torch.no_grad()

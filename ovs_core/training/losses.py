@@ -208,13 +208,13 @@ def mask_aware_loss(logits: Tensor, masks: Tensor, targets: Sequence[Target]) ->
         targets: one per picture.
     """
     probabilities = logits.softmax(dim=2)
-    said, wanted = [], []
+    predicted, wanted = [], []
     for chances, mask, target in zip(probabilities, masks.detach(), targets, strict=True):
-        said.append(chances[:, target.classes].T)  # (n, N)
+        predicted.append(chances[:, target.classes].T)  # (n, N)
         wanted.append(_stretched_iou(mask, target.masks.to(mask)))
-    if not any(len(one) for one in said):
+    if not any(len(rows) for rows in predicted):
         return logits.sum() * 0
-    return F.smooth_l1_loss(torch.cat(said), torch.cat(wanted))
+    return F.smooth_l1_loss(torch.cat(predicted), torch.cat(wanted))
 
 
 def _stretched_iou(masks: Tensor, truth: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def compensation_loss(student: Tensor, teacher: Tensor) -> Tensor:
             f"maps must be equal and at least {max(COMPENSATED_SCALES)} cells wide, got "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         )
-    sums = [_line_sums(F.relu(one), width, max(height, width)) for one in (student, teacher.detach())]
+    sums = [_line_sums(F.relu(dense), width, max(height, width)) for dense in (student, teacher.detach())]
     return F.smooth_l1_loss(sums[0], sums[1])
 
 

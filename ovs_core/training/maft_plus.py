@@ -129,7 +129,7 @@ def training_losses(
         processes: those that share it.
     """
     maps, dense = tower.maps(pixels)
-    frozen = [one.detach().float() for one in maps]
+    frozen = [level.detach().float() for level in maps]
     losses = head_losses(head, frozen, text, counts, targets, plan, draw, part=part)
     masks = losses.masks
     named = dict(losses.losses)
@@ -189,7 +189,7 @@ def head_losses(
     *earlier, last = head.mask_decoder(pixels, every_layer=True).predictions
     names = head.with_void(text)
     losses: dict[str, Mean] = {}
-    for ending, prediction in [("", last), *((f"_{i}", one) for i, one in enumerate(earlier))]:
+    for ending, prediction in [("", last), *((f"_{i}", prediction) for i, prediction in enumerate(earlier))]:
         logits = head.in_vocabulary(prediction, pixels, names, counts)
         points = draw_points(part, logits.shape[1], plan.points, draw)
         for name, loss in prediction_losses(logits, prediction.masks, targets, plan, points).items():
@@ -199,7 +199,7 @@ def head_losses(
 
 def whole_batch(targets: Sequence[Target]) -> BatchPart:
     """All of a batch that no other process shares."""
-    return BatchPart([len(one.masks) for one in targets], range(len(targets)))
+    return BatchPart([len(target.masks) for target in targets], range(len(targets)))
 
 
 def prediction_losses(
@@ -215,22 +215,30 @@ def prediction_losses(
         points: where masks are compared (`draw_points`).
     """
     weights = plan.weights
-    found = [
+    matched = [
         match(logits[i], masks[i], target, points.matching[i], weights) for i, target in enumerate(targets)
     ]
-    classes = [(queries, one.classes[true]) for (queries, true), one in zip(found, targets, strict=True)]
-    unclear = [on_unclear_ground(mask, one) for mask, one in zip(masks, targets, strict=True)]
+    classes = [
+        (queries, target.classes[true]) for (queries, true), target in zip(matched, targets, strict=True)
+    ]
+    unclear = [on_unclear_ground(mask, target) for mask, target in zip(masks, targets, strict=True)]
     entropy = weights.classes * class_loss(logits, classes, plan.no_object, unclear)
     losses = {"loss_ce": Mean(entropy, class_weight(logits, classes, plan.no_object, unclear))}
     number = _number_of_masks(targets, logits)
-    said = torch.cat([mask[queries] for mask, (queries, _) in zip(masks, found, strict=True)])  # (n, h, w)
-    truth = torch.cat([one.masks[true] for one, (_, true) in zip(targets, found, strict=True)]).to(said)
-    if not len(said):
+    predicted = torch.cat(
+        [mask[queries] for mask, (queries, _) in zip(masks, matched, strict=True)]
+    )  # (n, h, w)
+    truth = torch.cat([target.masks[true] for target, (_, true) in zip(targets, matched, strict=True)]).to(
+        predicted
+    )
+    if not len(predicted):
         nothing = Mean(masks.sum() * 0, number)
         return losses | {"loss_mask": nothing, "loss_dice": nothing}
-    places = unsure_points(said, points.seen, points.others)
+    places = unsure_points(predicted, points.seen, points.others)
     entropy, dice = mask_losses(
-        sample_points(said, places), sample_points(truth, places), max(1, sum(len(t.masks) for t in targets))
+        sample_points(predicted, places),
+        sample_points(truth, places),
+        max(1, sum(len(t.masks) for t in targets)),
     )
     return losses | {
         "loss_mask": Mean(weights.mask * entropy, number),
@@ -240,7 +248,7 @@ def prediction_losses(
 
 def _number_of_masks(targets: Sequence[Target], like: Tensor) -> Tensor:
     """True masks of some pictures, a scalar."""
-    return like.new_tensor(sum(len(one.masks) for one in targets))
+    return like.new_tensor(sum(len(target.masks) for target in targets))
 
 
 def tower_logits(

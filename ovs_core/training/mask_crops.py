@@ -59,7 +59,8 @@ class MaskCrops:
     def maps(self, rows: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The tower's four maps of some crops, (B, C, h, w) float32, finest first."""
         quarter, eighth, sixteenth = (
-            torch.from_numpy(one[list(rows)]).float() for one in (self.quarter, self.eighth, self.sixteenth)
+            torch.from_numpy(stored[list(rows)]).float()
+            for stored in (self.quarter, self.eighth, self.sixteenth)
         )
         return quarter, eighth, sixteenth, coarsest(sixteenth)
 
@@ -69,13 +70,13 @@ class MaskCrops:
 
     def targets(self, rows: Sequence[int]) -> list[Target]:
         """What is known of some crops."""
-        found = []
+        targets = []
         for row in rows:
             labels, classes = torch.tensor(self.labels[row]), torch.tensor(self.classes[row])
             kept = (classes != NO_MASK).nonzero()[:, 0]
             masks = labels[None] == kept[:, None, None]
-            found.append(Target(classes[kept].long(), masks, labels == UNCLEAR))
-        return found
+            targets.append(Target(classes[kept].long(), masks, labels == UNCLEAR))
+        return targets
 
 
 class Kept(NamedTuple):
@@ -174,30 +175,30 @@ def cache_mask_crops(
 
 def _crops(sampler: Sampler, plan: MaskCropPlan, rows: range) -> list[Sample]:
     """Crops by number, the same whatever was made before."""
-    found = []
+    crops = []
     for row in rows:
         rng = np.random.default_rng((plan.seed, row))
-        found.append(crop_sample(sampler(rng), plan.side, plan.short_side, rng))
-    return found
+        crops.append(crop_sample(sampler(rng), plan.side, plan.short_side, rng))
+    return crops
 
 
 @torch.no_grad()
 def _encode(
     visual: VisionTransformer, crops: Sequence[Sample], seen: Mapping[str, int]
 ) -> dict[str, NDArray[Any]]:
-    pixels = torch.from_numpy(np.stack([one.pixels for one in crops]))  # (B, H, W, 3)
+    pixels = torch.from_numpy(np.stack([crop.pixels for crop in crops]))  # (B, H, W, 3)
     visual.conv1.to(memory_format=torch.channels_last)  # with bfloat16 half the time
     device = visual.positional_embedding.device
     with quick_bfloat16(device):
         maps, _ = stem_maps(visual, pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1)
-    quarter, eighth, sixteenth, _ = (one.half().cpu().numpy() for one in maps)
-    kept = [kept_labels(one, seen) for one in crops]
+    quarter, eighth, sixteenth, _ = (level.half().cpu().numpy() for level in maps)
+    kept = [kept_labels(crop, seen) for crop in crops]
     return {
         "quarter": quarter,
         "eighth": eighth,
         "sixteenth": sixteenth,
-        "labels": np.stack([one.labels for one in kept]),
-        "classes": np.stack([one.classes for one in kept]),
+        "labels": np.stack([labels.labels for labels in kept]),
+        "classes": np.stack([labels.classes for labels in kept]),
     }
 
 

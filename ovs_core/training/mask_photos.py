@@ -80,9 +80,9 @@ class CocoInstances:
         if not self.photos:
             raise ValueError(f"{root / 'images' / part} holds no .jpg photo.")
         self._class = {category["id"]: category["name"] for category in content["categories"]}
-        self._found: dict[int, list[Annotation]] = {}
+        self._annotations: dict[int, list[Annotation]] = {}
         for annotation in content["annotations"]:
-            self._found.setdefault(annotation["image_id"], []).append(annotation)
+            self._annotations.setdefault(annotation["image_id"], []).append(annotation)
         self._hidden = hidden
 
     def sample(self, rng: np.random.Generator) -> Sample:
@@ -95,7 +95,7 @@ class CocoInstances:
         pixels = read_rgb(path)
         labels = np.full(pixels.shape[:2], UNLISTED, np.int16)
         groups: list[tuple[str, ...]] = []
-        for annotation in sorted(self._found.get(int(path.stem), []), key=lambda one: -one["area"]):
+        for annotation in sorted(self._annotations.get(int(path.stem), []), key=lambda entry: -entry["area"]):
             inside = drawn(annotation["segmentation"], pixels.shape[:2])
             name = self._class[annotation["category_id"]]
             if annotation["iscrowd"] or name in self._hidden:
@@ -160,15 +160,15 @@ def paste(onto: Sample, donor: Sample, rng: np.random.Generator) -> Sample:
     if not chosen:
         return onto
     index = chosen[rng.integers(len(chosen))]
-    found = donor.labels == index
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    inside = donor.labels == index
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    height, width = found[box].shape
+    height, width = inside[box].shape
     factor = rng.uniform(*PASTE_SIDES) * min(onto.labels.shape) / max(height, width)
     factor = min(factor, LARGEST_PASTE_GAIN)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))  # PIL: (width, height)
     thing = np.asarray(Image.fromarray(donor.pixels[box]).resize(size, Image.Resampling.BILINEAR))
-    where = np.asarray(Image.fromarray(found[box]).resize(size, Image.Resampling.NEAREST))
+    where = np.asarray(Image.fromarray(inside[box]).resize(size, Image.Resampling.NEAREST))
     if rng.random() < 0.5:
         thing, where = thing[:, ::-1], where[:, ::-1]
     top = int(rng.integers(onto.labels.shape[0] - size[1] + 1))

@@ -131,7 +131,7 @@ def train_maft_plus(
             dense = learner.dense(torch.from_numpy(crops.sixteenth[rows]).to(device).float())
         dense = dense.float()
         logits = tower_logits(learner.head, learner.reading, dense, masks, seen.rows, counts)[..., :-1]
-        targets = [_with_class(one.to(device)) for one in crops.targets(rows)]
+        targets = [_with_class(target.to(device)) for target in crops.targets(rows)]
         losses = {"ranking_loss": weighted_mask_aware(plan.mask_aware, logits, masks, targets)}
         if plan.compensation:
             teacher = torch.from_numpy(views.dense[rows]).to(device).float()
@@ -193,10 +193,10 @@ class TunedTower(nn.Module):
 
     def parts(self, plan: TuningPlan) -> list[tuple[nn.Module, float]]:
         """What learns, and how fast."""
-        found: list[tuple[nn.Module, float]] = [(self.visual.transformer, plan.tower_rate)]
+        parts: list[tuple[nn.Module, float]] = [(self.visual.transformer, plan.tower_rate)]
         if plan.transfer and self.head.cdt is not None:
-            found.append((self.head.cdt, plan.transfer_rate))
-        return found
+            parts.append((self.head.cdt, plan.transfer_rate))
+        return parts
 
     def tuned(self) -> dict[str, Tensor]:
         """Tensors of the image tower that learnt."""
@@ -235,10 +235,10 @@ def _frozen_views(
         width = tower.visual.conv1.mix.out_channels
         for start in range(0, number, _BATCH):
             rows = list(range(start, min(start + _BATCH, number)))
-            maps = [one.to(tower.log_scale.device) for one in crops.maps(rows)]
+            maps = [level.to(tower.log_scale.device) for level in crops.maps(rows)]
             last = head.mask_decoder(head.pixel_decoder(maps)).predictions[-1]
-            made = {"masks": last.masks, "dense": dense_map(tower.visual, maps[2][:, :width])}
-            for name, values in made.items():
+            views = {"masks": last.masks, "dense": dense_map(tower.visual, maps[2][:, :width])}
+            for name, values in views.items():
                 if name not in stored:
                     shape = (number, *values.shape[1:])
                     partial_path = paths[name].with_suffix(".part")

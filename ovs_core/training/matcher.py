@@ -43,14 +43,14 @@ def match(
         Queries in rising order and the true mask of each, (n,) each; n is the smaller of N and the number of
         true masks.
     """
-    said = sample_points(masks.float(), places)  # (N, P)
-    true = sample_points(target.masks.to(said), places)  # (n, P)
-    cost = weights.mask * entropy_costs(said, true)
+    predicted = sample_points(masks.float(), places)  # (N, P)
+    true = sample_points(target.masks.to(predicted), places)  # (n, P)
+    cost = weights.mask * entropy_costs(predicted, true)
     # A mask of unknown class goes by its shape alone.
-    known = (target.classes != UNLISTED).to(said)  # (n,)
+    known = (target.classes != UNLISTED).to(predicted)  # (n,)
     probabilities = logits.float().softmax(dim=1)[:, target.classes.clamp(min=0)]
     cost = cost - weights.classes * probabilities * known
-    cost = cost + weights.dice * dice_costs(said, true)
+    cost = cost + weights.dice * dice_costs(predicted, true)
     queries, true_masks = linear_sum_assignment(cost.cpu().numpy())
     device = logits.device
     return torch.as_tensor(queries, device=device), torch.as_tensor(true_masks, device=device)

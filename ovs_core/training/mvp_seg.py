@@ -148,8 +148,8 @@ class PromptLearner(nn.Module):
         """Unit embeddings (V, S, D) of names with ids (S, L), with gradients to the contexts."""
         contexts, names = self.stacked, len(ids)
         vectors = contexts.repeat_interleave(names, dim=0)  # (V*S, M, C)
-        found = tower.embed_context(ids.repeat(len(contexts), 1), vectors, self.position)
-        return F.normalize(found.float(), dim=-1).reshape(len(contexts), names, -1)
+        embeddings = tower.embed_context(ids.repeat(len(contexts), 1), vectors, self.position)
+        return F.normalize(embeddings.float(), dim=-1).reshape(len(contexts), names, -1)
 
     def contexts(self, tower_sha256: str, training: Mapping[str, Any]) -> Contexts:
         """What was learnt so far, as the value that is shipped."""
@@ -172,8 +172,8 @@ def _start(plan: MvpSegPlan, tower: TextTower) -> Tensor:
     if plan.init == "words":
         texts = [INIT_WORDS[0], *(INIT_WORDS[1 + i % (len(INIT_WORDS) - 1)] for i in range(plan.k))]
         ids = clip_tokenizer(tower.context_length)(texts)
-        for row, one, end in zip(start, ids, tower.read_at(ids).tolist(), strict=True):
-            words = one[1:end][-plan.length :]  # the end of the text stands next to the name
+        for row, prompt, end in zip(start, ids, tower.read_at(ids).tolist(), strict=True):
+            words = prompt[1:end][-plan.length :]  # the end of the text stands next to the name
             row[plan.length - len(words) :] += tower.token_embedding(words).detach()
     return start
 

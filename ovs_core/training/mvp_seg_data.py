@@ -87,7 +87,7 @@ def _write_crops(
     """Make both files; neither gets its name before it is whole."""
     count = len(photos.paths) * plan.per_photo
     side = -(-plan.side // plan.label_stride)
-    found = np.full((count, side, side), IGNORE, np.int16)
+    cropped = np.full((count, side, side), IGNORE, np.int16)
     partial = features.with_suffix(".part")
     stored: np.memmap[Any, np.dtype[np.float16]] | None = None
     for index in range(count):
@@ -101,13 +101,13 @@ def _write_crops(
         stored[index] = dense
         start = plan.label_stride // 2
         rows = crop.labels[start :: plan.label_stride, start :: plan.label_stride]
-        found[index, : rows.shape[0], : rows.shape[1]] = rows
+        cropped[index, : rows.shape[0], : rows.shape[1]] = rows
         if (index + 1) % 50 == 0:
             log.info("features of %d of %d crops", index + 1, count)
     if stored is not None:
         stored.flush()
     partial.replace(features)
-    np.save(labels, found)
+    np.save(labels, cropped)
 
 
 @torch.no_grad()
@@ -122,8 +122,8 @@ def encode_crop(vision: VisionEncoder | ResNetEncoder, pixels: NDArray[np.uint8]
     if len(windows) != 1:
         raise ValueError(f"side must fit one window of the tower, got {pixels.shape[0]} pixels")
     visual: VisionTransformer | ModifiedResNet = vision.visual
-    found: NDArray[np.float16] = dense_features(visual, windows[0]).half().cpu().numpy()
-    return found
+    dense: NDArray[np.float16] = dense_features(visual, windows[0]).half().cpu().numpy()
+    return dense
 
 
 def draw_classes(

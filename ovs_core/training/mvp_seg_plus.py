@@ -133,8 +133,8 @@ class _TimmTrunk(nn.Module):
         self.channels: int = self.net.feature_info.channels()[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.net(x)[-1]
-        return found
+        last: Tensor = self.net(x)[-1]
+        return last
 
 
 class Student(nn.Module):
@@ -241,12 +241,12 @@ def mvp_teacher(
     bank = text.embed(Vocabulary(tuple((name,) for name in unseen)))
 
     def scores(crops: Sequence[Sample]) -> Tensor:
-        found = []
+        scored = []
         for crop in crops:
             preset = Preset(1.0, 0.0, crop.pixels.shape[0], None, 0, "single1")
             answer = method.ask(vision.encode(crop.pixels, preset), bank, {})
-            found.append(answer.evidence.rows.cpu())
-        return torch.stack(found)
+            scored.append(answer.evidence.rows.cpu())
+        return torch.stack(scored)
 
     return scores
 

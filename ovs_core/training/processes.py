@@ -104,7 +104,10 @@ def started(device: str, environment: Mapping[str, str]) -> Iterator[tuple[Proce
         raise ModuleNotFoundError("several processes need accelerate: pip install accelerate.") from error
     state = PartialState(cpu=chosen.type == "cpu", timeout=_PATIENCE)
     processes = Processes(
-        state.process_index, state.num_processes, lambda one: reduce(one, "sum"), state.wait_for_everyone
+        state.process_index,
+        state.num_processes,
+        lambda tensor: reduce(tensor, "sum"),
+        state.wait_for_everyone,
     )
     yield processes, state.device
     state.destroy_process_group()
@@ -143,8 +146,8 @@ def all_reduce(
         return losses
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     known = torch.tensor([float(p.grad is not None) for p in parameters], device=gradients[0].device)
-    flat = [*(one.flatten() for one in gradients), known, torch.stack(list(losses.values()))]
-    *sums, having, values = torch.split(processes.add(torch.cat(flat)), [len(one) for one in flat])
+    flat = [*(gradient.flatten() for gradient in gradients), known, torch.stack(list(losses.values()))]
+    *sums, having, values = torch.split(processes.add(torch.cat(flat)), [len(part) for part in flat])
     for parameter, total, some in zip(parameters, sums, having.tolist(), strict=True):
         parameter.grad = total.view_as(parameter) if some else None
     return dict(zip(losses, values, strict=True))

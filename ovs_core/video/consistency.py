@@ -83,7 +83,7 @@ class Consistency:
                 [known_pixels(other) & (first == other.labels) for other, _ in self._window]
             )
             if constant.any():
-                always = np.logical_and.reduce([one for _, one in self._window])
+                always = np.logical_and.reduce([right for _, right in self._window])
                 self.scores.append(float((always & constant).sum() / constant.sum()))
 
     @property

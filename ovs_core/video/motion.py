@@ -32,7 +32,7 @@ def optical_flow(before: Tensor, after: Tensor) -> Tensor:
         )
     pyramid = [(before[None, None], after[None, None])]
     while len(pyramid) < LEVELS and min(pyramid[-1][0].shape[2:]) >= 2 * _SMALLEST:
-        pyramid.append(tuple(F.avg_pool2d(one, 2, ceil_mode=True) for one in pyramid[-1]))  # type: ignore[arg-type]
+        pyramid.append(tuple(F.avg_pool2d(picture, 2, ceil_mode=True) for picture in pyramid[-1]))  # type: ignore[arg-type]
     flow = torch.zeros(1, 2, *pyramid[-1][0].shape[2:])
     for old, new in reversed(pyramid):
         size = (old.shape[2], old.shape[3])

@@ -269,13 +269,13 @@ def _line(frame: Frame, summaries: tuple[ClassSummary, ...]) -> dict[str, Any]:
         "seconds": round(float(frame.time), 6),
         "classes": [
             {
-                "id": one.label,
-                "name": one.names[0],
-                "area_share": one.area_share,
-                "mean_score": one.mean_score,
+                "id": summary.label,
+                "name": summary.names[0],
+                "area_share": summary.area_share,
+                "mean_score": summary.mean_score,
             }
-            for one in summaries
-            if one.area_share
+            for summary in summaries
+            if summary.area_share
         ],
     }
 
@@ -301,7 +301,7 @@ def last_result(events: Collection[VideoProgress | VideoResult]) -> VideoResult:
     Raises:
         ValueError: if there is none.
     """
-    found = [event for event in events if isinstance(event, VideoResult)]
-    if not found:
+    results = [event for event in events if isinstance(event, VideoResult)]
+    if not results:
         raise ValueError("the clip was not done")
-    return found[-1]
+    return results[-1]

@@ -320,12 +320,12 @@ def _kin(classes: Sequence[Sequence[str]]) -> frozenset[str]:
     forms = with_singulars(
         key for group in classes for name in group for key in comparison_keys(name, lexicon)
     )
-    found: set[str] = set()
+    kin: set[str] = set()
     for line in (_LISTS / "everything_else_kin.txt").read_text(encoding="utf-8").splitlines():
         typed, _, hidden = line.partition(":")
         if not line.startswith("#") and not forms.isdisjoint(map(clean, typed.split(","))):
-            found.update(map(clean, hidden.split(",")))
-    return frozenset(found)
+            kin.update(map(clean, hidden.split(",")))
+    return frozenset(kin)
 
 
 def _hidden(names: Iterable[str], asked: Sequence[Sequence[str]]) -> tuple[str, ...]:

@@ -25,11 +25,11 @@ def alike_names(bank: TextBank, least: float) -> tuple[tuple[str, str, float], .
     rows = bank.embeddings[: len(labels)].float()
     cosines = rows @ rows.T  # (S, S)
     best: dict[tuple[int, int], tuple[str, str, float]] = {}
-    for one, two in torch.nonzero(cosines.triu(1) >= least).tolist():
-        pair, value = (labels[one], labels[two]), float(cosines[one, two])
+    for first, second in torch.nonzero(cosines.triu(1) >= least).tolist():
+        pair, value = (labels[first], labels[second]), float(cosines[first, second])
         if pair[0] != pair[1] and value > best.get(pair, ("", "", -1.0))[2]:
-            best[pair] = (vocabulary.rows[one], vocabulary.rows[two], value)
-    return tuple(sorted(best.values(), key=lambda found: -found[2]))
+            best[pair] = (vocabulary.rows[first], vocabulary.rows[second], value)
+    return tuple(sorted(best.values(), key=lambda pair: -pair[2]))
 
 
 def alike_notes(bank: TextBank, least: float) -> tuple[str, ...]:
@@ -38,7 +38,9 @@ def alike_notes(bank: TextBank, least: float) -> tuple[str, ...]:
     pairs = alike_names(bank, least) if typed <= _MOST_NAMES else ()
     if not pairs:
         return ()
-    told = ", ".join(f'"{one}" and "{two}" (cosine {value:.2f})' for one, two, value in pairs[:_MOST_PAIRS])
+    told = ", ".join(
+        f'"{first}" and "{second}" (cosine {value:.2f})' for first, second, value in pairs[:_MOST_PAIRS]
+    )
     more = f" and {len(pairs) - _MOST_PAIRS} more pairs" if len(pairs) > _MOST_PAIRS else ""
     return (
         f"Nearly the same to the model: {told}{more}. Pixels are split arbitrarily between them; "

@@ -79,8 +79,8 @@ def typed_classes(text: str) -> ClassList:
     Args:
         text: anything.
     """
-    if found := tree(text) or table(text, typed=True):
-        return found
+    if classes := tree(text) or table(text, typed=True):
+        return classes
     filled = [line for line in (_HEADING.sub("", line, count=1) for line in _tidy(text)) if line.strip()]
     if len(filled) > 1:
         comments = [line for line in filled if _TYPED_COMMENT.match(line)]
@@ -103,8 +103,8 @@ def file_classes(text: str, ending: str) -> ClassList:
     Raises:
         VocabularyError: if it is JSON, YAML or XML in which no class names are found.
     """
-    if found := tree(text, ending) or table(text, ending=ending):
-        return found
+    if classes := tree(text, ending) or table(text, ending=ending):
+        return classes
     if text.lstrip()[:1] == "<":
         raise VocabularyError("The class list is a page or an XML file; write one class per line instead.")
     filled = _tidy(text)
@@ -205,8 +205,8 @@ def _names(text: str) -> tuple[Name, ...]:
 
 def _matches(form: re.Pattern[str], lines: Sequence[str]) -> list[re.Match[str]]:
     """The match of every line; nothing if one does not match."""
-    found = [match for line in lines if (match := form.fullmatch(line))]
-    return found if len(found) == len(lines) else []
+    matches = [match for line in lines if (match := form.fullmatch(line))]
+    return matches if len(matches) == len(lines) else []
 
 
 def _in_order(matches: Sequence[re.Match[str]]) -> bool:

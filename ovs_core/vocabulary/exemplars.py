@@ -164,22 +164,22 @@ def exemplar_vocabulary(vocabulary: Vocabulary | None, names: Sequence[str], bac
     )
 
 
-def with_exemplars(bank: TextBank, found: Sequence[tuple[str, Tensor]]) -> TextBank:
+def with_exemplars(bank: TextBank, exemplars: Sequence[tuple[str, Tensor]]) -> TextBank:
     """The bank of an `exemplar_vocabulary` with what boxes hold in it.
 
     Args:
         bank: every row embedded as a word, rows of boxes too.
-        found: name and vector (D,) of each box, in the order of `exemplar_vocabulary`.
+        exemplars: name and vector (D,) of each box, in the order of `exemplar_vocabulary`.
 
     Raises:
         ValueError: for vectors of another width.
     """
     width = bank.embeddings.shape[-1]
-    if any(vector.shape != (width,) for _, vector in found):
+    if any(vector.shape != (width,) for _, vector in exemplars):
         raise ValueError(f"exemplars must be of width {width}; they were made by another tower")
-    names = _written_names([name for name, _ in found])
+    names = _written_names([name for name, _ in exemplars])
     groups: dict[str, list[Tensor]] = {}
-    for name, (_, vector) in zip(names, found, strict=True):
+    for name, (_, vector) in zip(names, exemplars, strict=True):
         groups.setdefault(name.casefold(), []).append(vector.to(bank.embeddings))
     means = {name: torch.stack(vectors).mean(0) for name, vectors in groups.items()}
     rows = bank.embeddings.clone()

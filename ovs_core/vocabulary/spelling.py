@@ -136,8 +136,8 @@ def _without_wrapping(name: str, lexicon: Lexicon) -> str:
         if start := mark.match(text):
             text = text[start.end() :]
     text = _INSTANCE.sub("", _trimmed(text))
-    if made := _MADE_OF.fullmatch(text):
-        text = f"{made[2]} {made[1]}"
+    if material := _MADE_OF.fullmatch(text):
+        text = f"{material[2]} {material[1]}"
     text = _FILING.sub("", text)
     text = _OR.sub(" or ", _OPTIONAL_PLURAL.sub("", text))
     text = _JOINED_BY.sub(" ", text.replace("_", " "))

@@ -84,7 +84,7 @@ class Coco:
             for k in np.unique(read_mask(self.masks / f"{path.stem}.png")):
                 if 0 < k <= len(self.names) and k not in self.hidden:
                     self.having.setdefault(int(k), []).append(path)
-        self.found = tuple(sorted(self.having))
+        self.known = tuple(sorted(self.having))
         captions = json.loads((root / "captions.json").read_text(encoding="utf-8"))["annotations"]
         self.captions: dict[int, set[str]] = {}
         for entry in captions:
@@ -103,7 +103,7 @@ class Coco:
         """
         path, wanted = self._draw(rng, rare_chance)
         pixels, mask = read_rgb(path), read_mask(self.masks / f"{path.stem}.png")
-        if self.found and paste_chance and rng.random() < paste_chance:
+        if self.known and paste_chance and rng.random() < paste_chance:
             pixels, mask, wanted = self._paste(pixels, mask, rng)
         present = [int(k) for k in np.unique(mask) if 0 < k <= len(self.names) and k not in self.hidden]
         groups: list[tuple[str, ...]] = [(_word(self.names[k - 1], rng),) for k in present]
@@ -140,7 +140,7 @@ class Coco:
         """A photo, and the class that its crop must show (0 = any)."""
         if rng.random() >= rare_chance:
             return self.photos[rng.integers(len(self.photos))], 0
-        wanted = self.found[rng.integers(len(self.found))]
+        wanted = self.known[rng.integers(len(self.known))]
         having = self.having[wanted]
         return having[rng.integers(len(having))], wanted
 

@@ -51,7 +51,7 @@ def test_held_out_classes_are_neither_labelled_nor_named(tmp_path):
         assert sample.groups == ()
         assert sample.absent == ("person", "cell phone")
         assert set(np.unique(sample.labels)) <= {IGNORE, UNLISTED}
-    assert coco.found == ()
+    assert coco.known == ()
 
 
 def test_photos_that_say_a_held_out_word_are_told():

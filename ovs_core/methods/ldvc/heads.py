@@ -137,7 +137,7 @@ def load_prompted_head(path: Path, tower: str | None, *, method: MethodName | No
             for another tower.
     """
     notes, tensors = read_metadata(path), read_state(path)
-    found = _expect_head(path, notes, tower, method)
+    trained_for = _expect_head(path, notes, tower, method)
     try:
         head = SemanticHead(_config(json.loads(notes["head"])))
         load_strict(head, part_of(tensors, _HEAD), source=str(path))
@@ -146,7 +146,7 @@ def load_prompted_head(path: Path, tower: str | None, *, method: MethodName | No
         if _LANGUAGE in tensors:
             language = LanguagePrompts(tensors[_LANGUAGE].float(), notes["template"])
         return PromptedHead(
-            found,
+            trained_for,
             head.float().eval().requires_grad_(False),
             visual,
             language,
@@ -159,7 +159,7 @@ def load_prompted_head(path: Path, tower: str | None, *, method: MethodName | No
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read as a head of {found}: {error}.") from error
+        raise CheckpointError(f"{path} cannot be read as a head of {trained_for}: {error}.") from error
 
 
 def _expect_head(
@@ -169,14 +169,14 @@ def _expect_head(
     if notes.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a file of a head of LDVC or ZegCLIP.")
     if notes.get("format") != FORMAT:
-        said = notes.get("format", "none")
-        raise CheckpointError(f"{path} has format {said}, this version reads format {FORMAT}.")
-    found = next((name for name in METHODS if name == notes.get("method")), None)
-    if found is None or found != (method or found):
+        version = notes.get("format", "none")
+        raise CheckpointError(f"{path} has format {version}, this version reads format {FORMAT}.")
+    trained_for = next((name for name in METHODS if name == notes.get("method")), None)
+    if trained_for is None or trained_for != (method or trained_for):
         expected = method or " or ".join(METHODS)
         raise CheckpointError(f"{path} holds a head of {notes.get('method', 'nobody')}, expected {expected}.")
     trained_tower(path, notes, tower, "a head only works on the tower it was trained on.")
-    return found
+    return trained_for
 
 
 def _config(values: Mapping[str, Any]) -> HeadConfig:

@@ -76,7 +76,7 @@ class PromptedSegmenter:
         routing = ROUTINGS[str(options.get(ROUTE_OPTION, "as trained"))]
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
         decoded = tuple(self.decode(window, rows, routing) for window in features.windows)
-        parts = zip(features.windows, (one.scores[0] for one in decoded), strict=True)
+        parts = zip(features.windows, (window.scores[0] for window in decoded), strict=True)
         scores = accumulate(parts, features.grid)
         if features.upsampling_weights is not None:
             scores = sharpen(scores, features.upsampling_weights)
@@ -146,7 +146,7 @@ def prompted_encoder(vision: VisionEncoder, trained: PromptedHead, sha256: str) 
     Raises:
         ValueError: if the prompts are for another tower.
     """
-    tokens = tuple(one.to(vision.device) for one in trained.visual_prompts.tokens)
+    tokens = tuple(prompt.to(vision.device) for prompt in trained.visual_prompts.tokens)
     frame = trained.frame
     return replace(
         vision,

@@ -120,7 +120,7 @@ def visual_prompts(backbone: Mapping[str, Tensor], path: Path) -> VisualPrompts:
     try:
         raw = [backbone["prompt_embeddings"][0], *backbone.get("deep_prompt_embeddings", ())]
         weight, bias = backbone["prompt_proj.weight"].float(), backbone["prompt_proj.bias"].float()
-        return VisualPrompts(tuple(F.linear(one.float(), weight, bias) for one in raw))
+        return VisualPrompts(tuple(F.linear(prompt.float(), weight, bias) for prompt in raw))
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} has no usable visual prompts: {error}.") from error
 

@@ -81,7 +81,7 @@ class Trace:
 
     def scores(self) -> Tensor:
         """Scores of all names on the frame, (S, h, w)."""
-        return self.on_frame([one.scores[0] for one in self.decoded])
+        return self.on_frame([window.scores[0] for window in self.decoded])
 
 
 def prompted_views(
@@ -94,10 +94,10 @@ def prompted_views(
         kinds: which views.
         point: (row, column), each in [0, 1] of the photo, that "routing_windows" is about; None: the middle.
     """
-    found = [make(trace) for kind, make in _MAKERS.items() if kind in kinds]
+    views = [make(trace) for kind, make in _MAKERS.items() if kind in kinds]
     if ROUTING_WINDOWS in kinds:
-        found.append(_routing_windows(trace, point or (0.5, 0.5)))
-    return tuple(view for view in found if view is not None)
+        views.append(_routing_windows(trace, point or (0.5, 0.5)))
+    return tuple(view for view in views if view is not None)
 
 
 def on_one_scale(views: Sequence[View]) -> tuple[View, ...]:
@@ -114,7 +114,7 @@ def _limits(maps: Tensor) -> Limits:
 def _class_attention(trace: Trace) -> View:
     """Class by class the cross-attention logits A of every block, all on one colour scale."""
     blocks = [
-        trace.per_class(trace.on_frame([one.attention[block][0] for one in trace.decoded]))
+        trace.per_class(trace.on_frame([window.attention[block][0] for window in trace.decoded]))
         for block in range(trace.blocks)
     ]
     maps = torch.stack(blocks, dim=1).flatten(0, 1)  # (K*L, h, w)
@@ -128,7 +128,9 @@ def _class_probability(trace: Trace) -> View:
 
 
 def _class_softmax(trace: Trace) -> View:
-    maps = trace.per_class(trace.on_frame([one.attention[-1][0] for one in trace.decoded]).softmax(dim=0))
+    maps = trace.per_class(
+        trace.on_frame([window.attention[-1][0] for window in trace.decoded]).softmax(dim=0)
+    )
     title = "What each place takes from each class in the last block"
     return View(CLASS_SOFTMAX, title, maps, trace.names, (0.0, 1.0))
 
@@ -149,14 +151,14 @@ def _routing_off(trace: Trace) -> View | None:
     """For each class the last block's A with route attention as trained, over all windows, and off."""
     if not trace.decoded[0].routes:
         return None
-    found = []
+    attention = []
     for _, routing in _ROUTINGS:
         decoded = trace.decoded
         if routing != "routed":
             decoded = tuple(trace.decode(window, trace.rows, routing) for window in trace.features.windows)
-        found.append(trace.per_class(trace.on_frame([one.attention[-1][0] for one in decoded])))
-    maps = torch.stack(found, dim=1).flatten(0, 1)  # (K*3, h, w)
-    labels = tuple(f"{name}, {said}" for name in trace.names for said, _ in _ROUTINGS)
+        attention.append(trace.per_class(trace.on_frame([window.attention[-1][0] for window in decoded])))
+    maps = torch.stack(attention, dim=1).flatten(0, 1)  # (K*3, h, w)
+    labels = tuple(f"{name}, {routing}" for name in trace.names for routing, _ in _ROUTINGS)
     title = "Route attention as trained, over all windows, and off (same weights, not retrained)"
     return View(ROUTING_OFF, title, maps, labels, _limits(maps))
 
@@ -164,8 +166,8 @@ def _routing_off(trace: Trace) -> View | None:
 def _class_drift(trace: Trace) -> View:
     """1 - cos of each class's embedding with what it became for this photo, one bar per class."""
     drifts = []
-    for one in trace.decoded:
-        moved = F.normalize(one.asked[-1][0], dim=-1)  # (S, D)
+    for window in trace.decoded:
+        moved = F.normalize(window.asked[-1][0], dim=-1)  # (S, D)
         drifts.append(1 - (moved * trace.rows).sum(dim=1))
     mean = torch.stack(drifts).mean(dim=0)  # (S,)
     counts = class_counts(trace.vocabulary)
@@ -176,7 +178,7 @@ def _class_drift(trace: Trace) -> View:
 
 def _contraction(trace: Trace) -> View:
     """Mean over places of the largest cosine with a class, before the first block and after each."""
-    values = torch.stack([contraction(one) for one in trace.decoded]).mean(dim=0)  # (L + 1,)
+    values = torch.stack([contraction(window) for window in trace.decoded]).mean(dim=0)  # (L + 1,)
     labels = ("before", *(f"after block {block}" for block in range(1, trace.blocks + 1)))
     title = "Mean over places of the largest cosine with a class embedding"
     return View(CONTRACTION, title, values[:, None, None], labels, (-1.0, 1.0))
@@ -213,13 +215,13 @@ def _routing_windows(trace: Trace, point: tuple[float, float]) -> View | None:
     maps, labels = [], []
     for block, routes in enumerate(trace.decoded[number].routes, start=1):
         affinity, read = window_maps(routes, (row - window.top, column - window.left), window.grid)
-        for found, said in ((affinity, "affinity"), (read, "windows read")):
-            whole = found.new_full(grid, float(found.min()))
+        for values, kind in ((affinity, "affinity"), (read, "windows read")):
+            whole = values.new_full(grid, float(values.min()))
             whole[window.top : window.top + window.grid[0], window.left : window.left + window.grid[1]] = (
-                found
+                values
             )
             maps.append(whole)
-            labels.append(f"block {block}: {said}")
+            labels.append(f"block {block}: {kind}")
     title = f"Windows related to row {row + 1}, column {column + 1}"
     return View(ROUTING_WINDOWS, title, torch.stack(maps), tuple(labels))
 

@@ -62,8 +62,8 @@ def classify(method: MaskNaming, pyramid: Pyramid, text: TextBank, *, attention:
 
 def propose_masks(method: MaskNaming, pyramid: Pyramid, text: TextBank) -> MaskProposals:
     """Masks of a photo and the probability of each class in each of them; see `classify`."""
-    found = classify(method, pyramid, text)
-    return to_proposals(found, pyramid, text.vocabulary, resize_masks=method.resize_masks)
+    classified = classify(method, pyramid, text)
+    return to_proposals(classified, pyramid, text.vocabulary, resize_masks=method.resize_masks)
 
 
 @torch.no_grad()
@@ -89,12 +89,12 @@ def segment_masks(
         spatial_transfer: whether tokens of content-dependent transfer are places.
     """
     check_point(point)
-    found = classify(method, pyramid, text, attention="query_attention" in views)
-    proposals = to_proposals(found, pyramid, text.vocabulary, resize_masks=method.resize_masks)
+    classified = classify(method, pyramid, text, attention="query_attention" in views)
+    proposals = to_proposals(classified, pyramid, text.vocabulary, resize_masks=method.resize_masks)
     if not views:
         return Answer(proposals)
     trace = MaskTrace(
-        found,
+        classified,
         pyramid,
         text.vocabulary,
         method.to_joint_space,

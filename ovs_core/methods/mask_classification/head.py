@@ -146,7 +146,7 @@ def propose(
         text: unit rows from the same model's text tower.
         attention: keep cross-attention maps of every layer.
     """
-    pixels = head.pixel_decoder([one[None].float() for one in pyramid.maps])
+    pixels = head.pixel_decoder([level[None].float() for level in pyramid.maps])
     decoded = head.mask_decoder(pixels, attention=attention)
     names = head.with_void(text.embeddings.to(pixels.mask_features))
     last = decoded.predictions[-1]
@@ -186,11 +186,11 @@ def log_probabilities(classes: Tensor, void: Tensor) -> Tensor:
 
 
 def to_proposals(
-    found: Classified, pyramid: Pyramid, vocabulary: Vocabulary, *, resize_masks: bool
+    classified: Classified, pyramid: Pyramid, vocabulary: Vocabulary, *, resize_masks: bool
 ) -> MaskProposals:
     """Masks and class probabilities as the value that labels are made from."""
-    probabilities = found.log_probabilities.softmax(dim=1)
-    masks = found.proposed.decoded.predictions[-1].masks[0]
+    probabilities = classified.log_probabilities.softmax(dim=1)
+    masks = classified.proposed.decoded.predictions[-1].masks[0]
     return MaskProposals(
         masks,
         probabilities[:, :-1],

@@ -98,10 +98,12 @@ def load_mask_head(path: Path, tower: str | None, *, method: MaskMethod | None =
     if notes.get("kind") != KIND:
         raise CheckpointError(f"{path} is not a file of a mask head.")
     trained_on = trained_tower(path, notes, tower, "a mask head only works on the tower it was trained on.")
-    found = notes.get("method", "")
-    if found not in get_args(MaskMethod) or found != (method or found):
+    trained_for = notes.get("method", "")
+    if trained_for not in get_args(MaskMethod) or trained_for != (method or trained_for):
         expected = method or " or ".join(get_args(MaskMethod))
-        raise CheckpointError(f"{path} holds a head of {found or 'nobody'}, expected one of {expected}.")
+        raise CheckpointError(
+            f"{path} holds a head of {trained_for or 'nobody'}, expected one of {expected}."
+        )
     try:
         head = MaskHead(_config(json.loads(notes["head"])))
         seen, training = frozenset(json.loads(notes["seen"])), json.loads(notes["training"])
@@ -109,7 +111,7 @@ def load_mask_head(path: Path, tower: str | None, *, method: MaskMethod | None =
         raise CheckpointError(f"{path} cannot be read as a mask head: {error}.") from error
     load_strict(head, part_of(tensors, _HEAD), source=str(path))
     tuned = {name: value.float() for name, value in part_of(tensors, _TOWER).items()}
-    kind: MaskMethod = "fc_clip" if found == "fc_clip" else "maft_plus"
+    kind: MaskMethod = "fc_clip" if trained_for == "fc_clip" else "maft_plus"
     try:
         return TrainedHead(kind, head.eval().requires_grad_(False), trained_on, seen, tuned, training)
     except ValueError as error:

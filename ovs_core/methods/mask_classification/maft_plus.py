@@ -84,13 +84,13 @@ class MaftPlus:
     @torch.no_grad()
     def name_masks(self, proposed: Proposed, dense: Tensor, vocabulary: Vocabulary) -> Classified:
         """Compare masks with names adapted to the photo, whose dense map is (C, h, w)."""
-        found = self.transfer(proposed.names, dense[None])
-        rows = found.rows[0]
+        transferred = self.transfer(proposed.names, dense[None])
+        rows = transferred.rows[0]
         logits = name_logits(proposed.embeddings, rows, self.logit_scale.to(rows))
         classes = best_names(logits, class_counts(vocabulary))
         void = proposed.in_vocabulary.softmax(dim=1)[:, -1]
         probabilities = log_probabilities(classes[:, :-1].softmax(dim=1), void)
-        return Classified(proposed, rows, classes, logits, probabilities, found.attention[0])
+        return Classified(proposed, rows, classes, logits, probabilities, transferred.attention[0])
 
     def transfer(self, names: Tensor, dense: Tensor) -> Transferred:
         """Adapt unit rows (S + 1, D) to pictures with dense maps (B, C, h, w)."""

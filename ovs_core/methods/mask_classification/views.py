@@ -58,36 +58,36 @@ class MaskReport:
     out_vocabulary: tuple[Ranked, ...]
 
 
-def report_masks(found: Classified, vocabulary: Vocabulary, *, top: int = 3) -> tuple[MaskReport, ...]:
+def report_masks(classified: Classified, vocabulary: Vocabulary, *, top: int = 3) -> tuple[MaskReport, ...]:
     """Describe every query of a photo, (N,), in the order of its masks.
 
     Args:
-        found: from a method's `classify`.
+        classified: from a method's `classify`.
         vocabulary: what was asked.
         top: classes in each ranking.
     """
     labels = (*range(1, len(vocabulary.classes) + 1), *([0] if vocabulary.other else []))
     groups = [*vocabulary.classes, *([vocabulary.other] if vocabulary.other else [])]
-    probabilities = found.log_probabilities.softmax(dim=1)
+    probabilities = classified.log_probabilities.softmax(dim=1)
     best, column = probabilities[:, :-1].max(dim=1)
     known, seen = (
         _rankings(logits[:, :-1], labels, top)
-        for logits in (found.proposed.in_vocabulary, found.out_vocabulary)
+        for logits in (classified.proposed.in_vocabulary, classified.out_vocabulary)
     )
     starts = [sum(map(len, groups[:place])) for place in range(len(groups))]
     reports: list[MaskReport] = []
     for query, place in enumerate(column.tolist()):
         names = groups[place]
-        own = found.name_logits[query, starts[place] : starts[place] + len(names)]
+        own = classified.name_logits[query, starts[place] : starts[place] + len(names)]
         void = float(probabilities[query, -1])
         name = names[int(own.argmax())]
         reports.append(MaskReport(labels[place], float(best[query]), void, name, known[query], seen[query]))
     return tuple(reports)
 
 
-def text_shift(found: Classified) -> Tensor:
+def text_shift(classified: Classified) -> Tensor:
     """Cosine of every name with what it became in this photo, (S,), "no object" left out; 1 = unchanged."""
-    return F.cosine_similarity(found.proposed.names, found.rows, dim=1)[:-1]
+    return F.cosine_similarity(classified.proposed.names, classified.rows, dim=1)[:-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +95,8 @@ class MaskTrace:
     """One answer from inside.
 
     Attributes:
-        found: from a method's `classify`.
-        pyramid: what was trace at.
+        classified: from a method's `classify`.
+        pyramid: what was looked at.
         vocabulary: what was asked.
         to_joint_space: the tower's head, vectors (n, C) of the dense map to (n, D).
         spatial_transfer: whether tokens of content-dependent transfer are places (official ones are not).
@@ -104,7 +104,7 @@ class MaskTrace:
         point: (row, column), each in [0, 1] of the photo, or None.
     """
 
-    found: Classified
+    classified: Classified
     pyramid: Pyramid
     vocabulary: Vocabulary
     to_joint_space: ToJointSpace
@@ -120,12 +120,12 @@ class MaskTrace:
     @cached_property
     def chances(self) -> Tensor:
         """Probability of each mask, cut to the photo, (N, h, w)."""
-        return self.cut(self.found.proposed.decoded.predictions[-1].masks[0]).sigmoid()
+        return self.cut(self.classified.proposed.decoded.predictions[-1].masks[0]).sigmoid()
 
     @cached_property
     def probabilities(self) -> Tensor:
         """Probability of each class, `other` behind them if it has names, and last of "no object"."""
-        return self.found.log_probabilities.softmax(dim=1)
+        return self.classified.log_probabilities.softmax(dim=1)
 
     @cached_property
     def order(self) -> Tensor:
@@ -142,7 +142,7 @@ class MaskTrace:
     @cached_property
     def reports(self) -> tuple[MaskReport, ...]:
         """What each mask says, in the order they are shown."""
-        reports = report_masks(self.found, self.vocabulary, top=TOP)
+        reports = report_masks(self.classified, self.vocabulary, top=TOP)
         return tuple(reports[query] for query in self.order.tolist())
 
     def title(self, label: int) -> str:
@@ -159,15 +159,15 @@ class MaskTrace:
         """Cosine of each cell of a dense map (C, h, w) with each class's best name, (K, h, w)."""
         dense = self.cut(dense)
         vectors = self.to_joint_space(dense.flatten(1).T).float()  # (h*w, D)
-        rows = F.normalize(self.found.rows, dim=1)
+        rows = F.normalize(self.classified.rows, dim=1)
         best = best_names(F.normalize(vectors, dim=1) @ rows.T, class_counts(self.vocabulary))
         return best[:, : len(self.names)].T.reshape(-1, *dense.shape[1:])
 
 
 def mask_method_views(trace: MaskTrace, kinds: AbstractSet[ViewKind]) -> tuple[View, ...]:
     """The views that were asked for, those that do not exist for this method left out."""
-    made = (make(trace) for kind, make in _MAKERS.items() if kind in kinds)
-    return tuple(view for view in made if view is not None)
+    views = (make(trace) for kind, make in _MAKERS.items() if kind in kinds)
+    return tuple(view for view in views if view is not None)
 
 
 def _similarity(trace: MaskTrace) -> View:
@@ -177,8 +177,8 @@ def _similarity(trace: MaskTrace) -> View:
 
 def _mask_proposals(trace: MaskTrace) -> View:
     labels = tuple(
-        f"{place}: {trace.title(one.label)} {one.probability:.0%}, no object {one.void:.0%}"
-        for place, one in enumerate(trace.reports, start=1)
+        f"{place}: {trace.title(report.label)} {report.probability:.0%}, no object {report.void:.0%}"
+        for place, report in enumerate(trace.reports, start=1)
     )
     title = "Masks with their class and its probability, surest first"
     return View("mask_proposals", title, trace.chances[trace.order], labels, (0.0, 1.0))
@@ -186,12 +186,13 @@ def _mask_proposals(trace: MaskTrace) -> View:
 
 def _query_attention(trace: MaskTrace) -> View:
     """Layer by layer where the query looks that shows a class best, on the grid of the middle level."""
-    layers = [trace.cut(one[0]) for one in trace.found.proposed.decoded.cross_attention]  # (N, h, w) each
+    attention = trace.classified.proposed.decoded.cross_attention
+    layers = [trace.cut(layer[0]) for layer in attention]  # (N, h, w) each
     queries = trace.probabilities[:, : len(trace.names)].argmax(dim=0)  # (K,)
     grid = layers[min(1, len(layers) - 1)].shape[1:]
     # On the CPU, where views go in any case: Apple's GPUs may lack means over parts of cells.
     maps = torch.stack(
-        [F.interpolate(one[queries][None].cpu(), size=grid, mode="area")[0] for one in layers], dim=1
+        [F.interpolate(layer[queries][None].cpu(), size=grid, mode="area")[0] for layer in layers], dim=1
     )  # (K, layers, h, w)
     labels = tuple(f"{name}, layer {layer}" for name in trace.names for layer in range(1, len(layers) + 1))
     title = "Where the query of each class's best mask looks, layer by layer"
@@ -200,17 +201,23 @@ def _query_attention(trace: MaskTrace) -> View:
 
 def _void_shares(trace: MaskTrace) -> View:
     bars = trace.probabilities[trace.order, -1][:, None, None]  # (N, 1, 1)
-    labels = tuple(f"{place}: {trace.title(one.label)}" for place, one in enumerate(trace.reports, start=1))
+    labels = tuple(
+        f"{place}: {trace.title(report.label)}" for place, report in enumerate(trace.reports, start=1)
+    )
     return View("void_shares", 'Probability of "no object" in each mask', bars, labels, (0.0, 1.0))
 
 
 def _mask_words(trace: MaskTrace) -> View:
     """For each mask its class, the name that won within it, and the best classes of both opinions."""
     words, probabilities = [], []
-    for one in trace.reports:
-        rankings = (*one.in_vocabulary, *one.out_vocabulary)
-        words.append((trace.title(one.label), one.name, *(trace.title(rank.label) for rank in rankings)))
-        probabilities.append([one.probability, one.probability, *(rank.probability for rank in rankings)])
+    for report in trace.reports:
+        rankings = (*report.in_vocabulary, *report.out_vocabulary)
+        words.append(
+            (trace.title(report.label), report.name, *(trace.title(rank.label) for rank in rankings))
+        )
+        probabilities.append(
+            [report.probability, report.probability, *(rank.probability for rank in rankings)]
+        )
     top = len(trace.reports[0].in_vocabulary)
     opinions = (f"{who} {place}" for who in ("trained head", "CLIP") for place in range(1, top + 1))
     return View(
@@ -227,7 +234,7 @@ def _mask_words(trace: MaskTrace) -> View:
 def _winning_names(trace: MaskTrace) -> View:
     """For each name the part of its class that it won, over masks weighed by their probability of it."""
     counts = class_counts(trace.vocabulary)[: len(trace.names)]
-    groups = torch.split(trace.found.name_logits[:, : sum(counts)], list(counts), dim=1)
+    groups = torch.split(trace.classified.name_logits[:, : sum(counts)], list(counts), dim=1)
     bars = []
     for column, logits in enumerate(groups):
         weight = trace.probabilities[:, column]
@@ -239,17 +246,17 @@ def _winning_names(trace: MaskTrace) -> View:
 
 
 def _text_shift(trace: MaskTrace) -> View | None:
-    if trace.found.transfer_attention is None:
+    if trace.classified.transfer_attention is None:
         return None
     names = sum(len(group) for group in trace.vocabulary.classes)
-    bars = text_shift(trace.found)[:names, None, None]
+    bars = text_shift(trace.classified)[:names, None, None]
     title = "Cosine of each name with what it became in this photo (1: unchanged)"
     return View("text_shift", title, bars, trace.vocabulary.rows[:names], (-1.0, 1.0))
 
 
 def _transfer_attention(trace: MaskTrace) -> View | None:
     """What the shown name of each class takes from each token."""
-    attention = trace.found.transfer_attention
+    attention = trace.classified.transfer_attention
     if attention is None:
         return None
     counts = [len(group) for group in trace.vocabulary.classes]

@@ -73,14 +73,14 @@ def mvp_seg_views(trace: MvpSegTrace, kinds: AbstractSet[ViewKind], words: Words
         kinds: which views; kinds of other methods are passed over.
         words: called only for "context_words".
     """
-    found = [make(trace) for kind, make in _MAKERS.items() if kind in kinds]
+    views = [make(trace) for kind, make in _MAKERS.items() if kind in kinds]
     if "context_words" in kinds:
         spelled, distances = words()
         titles = trace.contexts.titles
         maps = distances[:, None, :]  # (V, 1, M)
         title = "Word nearest to each vector of each context, and its distance"
-        found.append(View("context_words", title, maps, titles, words=spelled))
-    return tuple(view for view in found if view is not None)
+        views.append(View("context_words", title, maps, titles, words=spelled))
+    return tuple(view for view in views if view is not None)
 
 
 def _view_maps(trace: MvpSegTrace) -> View:

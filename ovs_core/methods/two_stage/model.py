@@ -86,8 +86,8 @@ class PhotoPyramidEncoder:
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> PhotoPyramid:
         """The pyramid, as its encoder makes it, and the copy."""
-        found = self.pyramid.encode(pixels, preset, progress=progress, cancel=cancel)
-        return PhotoPyramid(found, display_copy(pixels, LONGEST_COPY))
+        pyramid = self.pyramid.encode(pixels, preset, progress=progress, cancel=cancel)
+        return PhotoPyramid(pyramid, display_copy(pixels, LONGEST_COPY))
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal answers agree on."""
@@ -130,11 +130,11 @@ class TwoStage:
         pyramid, vocabulary = features.pyramid, text.vocabulary
         attention = "query_attention" in views
         proposed = propose(self.head, self.to_joint_space, pyramid, text, attention=attention)
-        found = self.name_masks(proposed, features, vocabulary, float(options.get(RESCORING, 1.0)))  # type: ignore[arg-type]
-        proposals = to_proposals(found, pyramid, vocabulary, resize_masks=False)
+        classified = self.name_masks(proposed, features, vocabulary, float(options.get(RESCORING, 1.0)))  # type: ignore[arg-type]
+        proposals = to_proposals(classified, pyramid, vocabulary, resize_masks=False)
         if not views:
             return Answer(proposals)
-        trace = MaskTrace(found, pyramid, vocabulary, self.to_joint_space, point=point)
+        trace = MaskTrace(classified, pyramid, vocabulary, self.to_joint_space, point=point)
         return Answer(proposals, mask_method_views(trace, views))
 
     def name_masks(
@@ -188,5 +188,5 @@ def mask_crops(masks: Tensor, features: PhotoPyramid, vocabulary: Vocabulary) ->
         if inside.any():
             crops.append(region_crops(pixels, inside[None]))
             places.append(place)
-    found = torch.cat(crops) if crops else region_crops(pixels, np.zeros((0, *size), bool))
-    return found.to(masks.device), torch.tensor(places, dtype=torch.long, device=masks.device)
+    regions = torch.cat(crops) if crops else region_crops(pixels, np.zeros((0, *size), bool))
+    return regions.to(masks.device), torch.tensor(places, dtype=torch.long, device=masks.device)

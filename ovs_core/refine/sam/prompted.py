@@ -138,8 +138,8 @@ def _refined(
 
 def _largest_regions(labels: NDArray[np.integer], settings: PromptSettings) -> list[Region]:
     """Regions that ask, the largest first; corners connect."""
-    found = list(_regions(labels, max(1.0, settings.least_area * labels.size)))
-    return sorted(found, key=lambda region: -region.area)[: settings.most_regions]
+    regions = list(_regions(labels, max(1.0, settings.least_area * labels.size)))
+    return sorted(regions, key=lambda region: -region.area)[: settings.most_regions]
 
 
 def _regions(labels: NDArray[np.integer], least: float) -> Iterator[Region]:
