@@ -163,7 +163,7 @@ def test_the_two_settings_differ_and_both_find_abnormal_patches():
 def test_heads_give_rows_of_attention(name):
     visual = make_visual(5)
     window = look(visual, (48, 80))
-    heads = list(CALIBRATIONS[name].heads(visual, window, torch.tensor([0, 3, 15])))
+    heads = list(CALIBRATIONS[name].heads(visual, window, torch.tensor([0, 3, 15]), {}))
     assert len(heads) == 4
     for weights in heads:
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(3))

@@ -168,9 +168,9 @@ class MvpSeg:
         if isinstance(self.visual, VisionTransformer):
             rule = TrainingFree(self.visual, RULES["maskclip"])
             if "attention" in kinds:
-                seen.append(rule.attention_view(features, point))
+                seen.append(rule.attention_view(features, point, {}))
             if "affinity" in kinds:
-                seen.append(rule.affinity_view(features))
+                seen.append(rule.affinity_view(features, {}))
         trace = MvpSegTrace(maps, prompts, text.vocabulary, self.contexts)
         return (*seen, *mvp_seg_views(trace, kinds, self.words))
 

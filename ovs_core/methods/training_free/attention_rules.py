@@ -37,6 +37,7 @@ from ovs_core.types import Window
 Comparison = Literal["qk", "qq", "kk"]
 
 TEMPERATURE = 100.0  # MaskCLIP turns cosines into probabilities at CLIP's own logit scale
+ROWS_AT_ONCE = 4097  # of an attention map: those of the largest window
 SUPPRESSED = -100.0  # MaskCLIP's score for a class that prompt denoising takes out of the photo
 
 
@@ -47,7 +48,9 @@ class LastBlock(Protocol):
         """Tokens of a window after the last block, (1 + h*w, C), class token first; `ln_post` comes later."""
         ...
 
-    def heads(self, visual: VisionTransformer, window: Window, rows: Tensor) -> Iterator[Tensor]:
+    def heads(
+        self, visual: VisionTransformer, window: Window, rows: Tensor, options: Options
+    ) -> Iterator[Tensor]:
         """How much tokens `rows` (R,), class token 0, take from each token: (R, L) float32, head by head."""
         ...
 
@@ -77,7 +80,9 @@ class Rule:
         """As `LastBlock.leave`."""
         return leave_last_block(self, visual.transformer.resblocks[-1], window.tokens[None], window.grid)[0]
 
-    def heads(self, visual: VisionTransformer, window: Window, rows: Tensor) -> Iterator[Tensor]:
+    def heads(
+        self, visual: VisionTransformer, window: Window, rows: Tensor, options: Options
+    ) -> Iterator[Tensor]:
         """As `LastBlock.heads`."""
         return attention_heads(self, visual.transformer.resblocks[-1], window.tokens, window.grid, rows)
 
@@ -100,16 +105,27 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 def leave_last_block(rule: Rule, block: ResidualAttentionBlock, x: Tensor, grid: tuple[int, int]) -> Tensor:
     """What leaves the last block, (B, L, C), when `rule` decides how its tokens x (B, L, C) are mixed."""
-    q, k, v = project_qkv(block, x)
-    bias = None
-    if rule.kernel_std is not None:
-        bias = gaussian_kernel(grid, rule.kernel_std, like=q)
-    mixed = v if not rule.comparisons else torch.zeros_like(v)
-    for comparison in rule.comparisons:
-        left, right = _sides(comparison, q, k)
-        mixed = mixed + F.scaled_dot_product_attention(left, right, v, attn_mask=bias)
+    mixed = mixed_values(rule, *project_qkv(block, x), grid)
     branch = block.ls_1(merge_heads(block, mixed))
     return finish_block(block, x + branch) if rule.keep_residual_and_mlp else branch
+
+
+def mixed_values(rule: Rule, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Values v (B, T, L, d) mixed as `rule` says, from queries and keys of that shape."""
+    if not rule.comparisons:
+        return v
+    parts, bias = [], None
+    for start in range(0, q.shape[2], ROWS_AT_ONCE):  # all windows stitched together may be many tokens
+        rows = torch.arange(start, min(start + ROWS_AT_ONCE, q.shape[2]), device=q.device)
+        if rule.kernel_std is not None:
+            bias = gaussian_kernel(grid, rule.kernel_std, like=q, rows=rows)
+        part = torch.zeros_like(v[:, :, : len(rows)])
+        for comparison in rule.comparisons:
+            left, right = _sides(comparison, q, k)
+            left = left[:, :, start : start + len(rows)]
+            part = part + F.scaled_dot_product_attention(left, right, v, attn_mask=bias)
+        parts.append(part)
+    return torch.cat(parts, dim=2)
 
 
 def attention_weights(
@@ -137,7 +153,7 @@ def attention_heads(
 ) -> Iterator[Tensor]:
     """The same for each head in turn, (R, L) float32: all heads at once may not fit."""
     q, k, _ = (heads.float()[0] for heads in project_qkv(block, x[None]))
-    bias = 0.0 if rule.kernel_std is None else gaussian_kernel(grid, rule.kernel_std, like=q)[rows]
+    bias = 0.0 if rule.kernel_std is None else gaussian_kernel(grid, rule.kernel_std, like=q, rows=rows)
     for head in range(len(q)):
         if not rule.comparisons:
             yield F.one_hot(rows, len(x)).float()
@@ -171,20 +187,23 @@ def finish_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def gaussian_kernel(grid: tuple[int, int], std: float, *, like: Tensor) -> Tensor:
+def gaussian_kernel(grid: tuple[int, int], std: float, *, like: Tensor, rows: Tensor | None = None) -> Tensor:
     """NACLIP's preference for near patches, (1 + h*w, 1 + h*w), in the dtype and on the device of `like`.
 
     exp(-distance^2 / (2 std^2)) between patches, distance in patches, peak 1; the class token's row and
-    column are 0.
+    column are 0. With `rows` (R,), the class token being 0, only those rows: (R, 1 + h*w).
     """
     h, w = grid
-    rows, columns = (_falloff(n, std).to(like.device) for n in (h, w))
-    patches = torch.einsum("ab,cd->acbd", rows, columns).reshape(h * w, h * w)  # (h, w, h, w) -> (h*w, h*w)
-    return F.pad(patches, (1, 0, 1, 0)).to(like.dtype)
+    rows = torch.arange(1 + h * w, device=like.device) if rows is None else rows
+    down, across = (_falloff(n, std).to(like.device) for n in (h, w))
+    place = (rows - 1).clamp(min=0)
+    near = down[place // w][:, :, None] * across[place % w][:, None, :]  # (R, h, w)
+    near = near.masked_fill((rows == 0)[:, None, None], 0.0)
+    return F.pad(near.flatten(1), (1, 0)).to(like.dtype)
 
 
 def _falloff(n: int, std: float) -> Tensor:
-    """One axis of the kernel, (n, n): a Gaussian of the distance in the plane is a product over its axes."""
+    """One axis of the kernel, (n, n): a Gaussian of a distance in the plane is a product over its axes."""
     place = torch.arange(n, dtype=torch.float32)
     return torch.exp(-((place[:, None] - place) ** 2) / (2 * std**2))
 

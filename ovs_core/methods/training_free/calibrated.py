@@ -94,7 +94,9 @@ class Calibration:
             left = left + averaged(attended, early)
         return torch.cat([entering[:1], left]).to(_dtype(block))
 
-    def heads(self, visual: VisionTransformer, window: Window, rows: Tensor) -> Iterator[Tensor]:
+    def heads(
+        self, visual: VisionTransformer, window: Window, rows: Tensor, options: Options
+    ) -> Iterator[Tensor]:
         """As `LastBlock.heads`: A of step 3; the class token keeps to itself."""
         block = visual.transformer.resblocks[-1]
         x, affinity = self._prepared(visual, window)

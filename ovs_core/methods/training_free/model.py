@@ -34,12 +34,15 @@ from ovs_core.methods.base import (
     check_widths,
     similarity_view,
 )
+from ovs_core.methods.training_free.absent import DROP_ABSENT, absent_names
 from ovs_core.methods.training_free.attention_rules import (
+    SUPPRESSED,
     LastBlock,
     key_smoothing,
     maskclip_value_path,
     prompt_denoising,
 )
+from ovs_core.methods.training_free.blocks import STITCH, stitched
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, Window
 from ovs_core.windows import accumulate
@@ -80,13 +83,16 @@ class TrainingFree:
     ) -> Answer:
         """Cosine evidence for every row of `text`; see `ovs_core.methods.base.Method`.
 
-        Options: "prompt_denoising" and "key_smoothing" of MaskCLIP, off by default.
+        Options: "prompt_denoising" and "key_smoothing" of MaskCLIP, "stitch" (one attention over all windows)
+        and "drop_absent" (`absent.absent_names`), all off by default; those of the rule.
 
         Views: "similarity", the cosine of each class (its best name) before any refinement; "attention", how
         much the patch under `point`, or without a point the class token, takes from each patch; "affinity",
         the same for every place of a coarse grid.
         """
         check_widths(self.visual, features, text)
+        if options.get(STITCH.name):
+            features = stitched(features)
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
         parts = ((window, self._cosines(window, rows, options)) for window in features.windows)
         cosines = accumulate(parts, features.grid)  # (S, h, w)
@@ -95,12 +101,16 @@ class TrainingFree:
             raw = ScoreMap(cosines, text.vocabulary, features.image_size)
             seen.append(similarity_view("Cosine to each class", raw))
         if "attention" in views:
-            seen.append(self.attention_view(features, point))
+            seen.append(self.attention_view(features, point, options))
         if "affinity" in views:
-            seen.append(self.affinity_view(features))
+            seen.append(self.affinity_view(features, options))
         scores, activation = cosines, SOFTMAX
         if options.get("prompt_denoising"):
             scores = prompt_denoising(scores, self.denoise_floor)
+        if options.get(DROP_ABSENT.name):
+            typed = sum(map(len, text.vocabulary.classes))
+            absent = absent_names(self.visual, features, cosines, typed)
+            scores = scores.masked_fill(absent[:, None, None], SUPPRESSED)
         if options.get("key_smoothing"):
             scores, activation = self._smoothed(scores, features), PROBABILITIES
         if features.upsampling_weights is not None:
@@ -116,10 +126,10 @@ class TrainingFree:
         dense = to_joint_space(self.visual, self.rule.leave(self.visual, window, options))[1:]  # (h*w, D)
         return (rows @ F.normalize(dense.float(), dim=-1).T).reshape(-1, *window.grid)  # (S, h, w)
 
-    def _weights(self, window: Window, tokens: Tensor) -> Tensor:
+    def _weights(self, window: Window, tokens: Tensor, options: Options) -> Tensor:
         """How much each of `tokens` (R,) takes from each one of its window, (R, L) float32, mean of heads."""
         total = torch.zeros(len(tokens), len(window.tokens), device=window.tokens.device)
-        for weights in self.rule.heads(self.visual, window, tokens):
+        for weights in self.rule.heads(self.visual, window, tokens, options):
             total += weights
         return total / self._block.attn.num_heads
 
@@ -135,7 +145,7 @@ class TrainingFree:
         keys = maskclip_value_path(self._block, window.tokens[None]).keys
         return keys[0, 1:].float().T.reshape(-1, *window.grid)
 
-    def attention_view(self, features: Features, point: Point) -> View:
+    def attention_view(self, features: Features, point: Point, options: Options) -> View:
         """How much the patch under a point, or without one the class token, takes from each patch."""
         cell = None if point is None else _cell(point, features.grid)
         parts: list[tuple[Window, Tensor]] = []
@@ -143,13 +153,13 @@ class TrainingFree:
             token = 0 if cell is None else _token(window, cell)
             if token is not None:
                 index = torch.tensor([token], device=window.tokens.device)
-                weights = self._weights(window, index)
+                weights = self._weights(window, index, options)
                 parts.append((window, weights[:, 1:].reshape(1, *window.grid)))  # (1, h, w)
         label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
         title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
         return View("attention", title, _mean_where_seen(parts, features.grid), (label,))
 
-    def affinity_view(self, features: Features) -> View:
+    def affinity_view(self, features: Features, options: Options) -> View:
         """How much each place of a coarse grid takes from all of them, a mean over the windows that hold it.
 
         A place is the token in its middle; what it takes from a place is the mean over that place's tokens.
@@ -167,7 +177,7 @@ class TrainingFree:
             inside = cells - torch.tensor([top, left])
             held = ((inside >= 0) & (inside < torch.tensor([tall, wide]))).all(dim=1)
             index = (1 + inside[held] @ torch.tensor([wide, 1])).to(total.device)
-            weights = self._weights(window, index)
+            weights = self._weights(window, index, options)
             held = held.to(total.device)
             total[held, top : top + tall, left : left + wide] += weights[:, 1:].reshape(-1, tall, wide)
             count[held] += 1

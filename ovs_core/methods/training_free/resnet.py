@@ -19,7 +19,9 @@ from torch import Tensor
 from ovs_core.encoders.clip_resnet import attention_pool, value_path
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods.base import Answer, Kinds, Point, check_widths, similarity_view
+from ovs_core.methods.training_free.absent import DROP_ABSENT
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
+from ovs_core.methods.training_free.blocks import STITCH
 from ovs_core.methods.training_free.model import (
     KEY_SMOOTHING_CEILING,
     PROBABILITIES,
@@ -60,6 +62,8 @@ class ResNetTrainingFree:
     ) -> Answer:
         """Cosine evidence for every row of `text`; options as on a ViT, the one view is "similarity"."""
         check_widths(self.visual, features, text)
+        if options.get(STITCH.name) or options.get(DROP_ABSENT.name):
+            raise ValueError(f"{STITCH.name} and {DROP_ABSENT.name} need the blocks of a ViT, not a ResNet.")
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
         cosines = accumulate(
             ((window, torch.einsum("sd,dhw->shw", rows, self._dense(window))) for window in features.windows),

@@ -1,4 +1,4 @@
-"""CLIP, MaskCLIP, SCLIP, ClearCLIP, NACLIP, SC-CLIP and SFP as menus see them."""
+"""CLIP, MaskCLIP, SCLIP, ClearCLIP, NACLIP, ResCLIP, SC-CLIP and SFP as menus see them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY, BoundMethod
 from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.methods.training_free.attention_rules import RULES
-from ovs_core.methods.training_free.blocks import deeper
+from ovs_core.methods.training_free.absent import DROP_ABSENT
+from ovs_core.methods.training_free.attention_rules import RULES, LastBlock
+from ovs_core.methods.training_free.blocks import STITCH, deeper
 from ovs_core.methods.training_free.calibrated import CALIBRATIONS
+from ovs_core.methods.training_free.cross_correlation import EARLIER_WEIGHT, RESCLIP
 from ovs_core.methods.training_free.model import TrainingFree
 from ovs_core.methods.training_free.resnet import PoolRule, ResNetTrainingFree
 from ovs_core.options import Option, Preset
@@ -45,6 +47,8 @@ _CALIBRATED: Mapping[Family, Preset] = MappingProxyType(
 )
 TRAINED_THROUGH: frozenset[Family] = frozenset({"mini"})
 """The embedded tower saw every training batch through two of the five rules drawn at random."""
+_DEEPER: Mapping[str, LastBlock] = MappingProxyType({**CALIBRATIONS, "resclip": RESCLIP})
+_NEED_DEEPER = frozenset({DROP_ABSENT.name})
 _MASKCLIP_OPTIONS = (
     Option("prompt_denoising", "switch", False, "Take out classes that are nowhere convincing."),
     Option("key_smoothing", "switch", False, "Unsure patches follow patches that look alike."),
@@ -56,12 +60,13 @@ def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Feature
         rule: PoolRule = "clip" if name == "clip" else "maskclip"
         return BoundMethod(ResNetTrainingFree(tower.resnet.visual, rule), tower.resnet, tower.text)
     vision = tower.vision
-    return BoundMethod(TrainingFree(vision.visual, RULES[name]), vision, tower.text)
+    method = TrainingFree(vision.visual, RULES[name])
+    return BoundMethod(method, vision, tower.text, deeper=deeper(vision), needs_deeper=_NEED_DEEPER)
 
 
-def _bind_calibrated(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
+def _bind_deeper(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
     vision = deeper(tower.vision)
-    return BoundMethod(TrainingFree(vision.visual, CALIBRATIONS[name]), vision, tower.text)
+    return BoundMethod(TrainingFree(vision.visual, _DEEPER[name]), vision, tower.text)
 
 
 def _spec(
@@ -70,7 +75,7 @@ def _spec(
     paper: str,
     description: str,
     rule: str,
-    options: tuple[Option, ...] = (),
+    options: tuple[Option, ...] = (STITCH,),
     presets: Mapping[Family, Preset] = PRESETS,
     alike: frozenset[Family] = TRAINED_THROUGH,
     bind: Callable[[str, Tower, HeadFile | None], BoundMethod[Features]] = _bind,
@@ -84,7 +89,7 @@ def _spec(
         rule,
         partial(bind, name),
         presets,
-        TOKEN_OPTIONS + options,
+        (*TOKEN_OPTIONS, *options, DROP_ABSENT),
         (SIMILARITY, ATTENTION, AFFINITY),
         ticked=ticked,
         group="last_block",
@@ -107,7 +112,7 @@ SPECS = (
         "2112.01071",
         "Lets every patch speak only for itself: sharp places, noisy areas.",
         "v, no residual, no MLP",
-        _MASKCLIP_OPTIONS,
+        (*_MASKCLIP_OPTIONS, STITCH),
         _WITH_RESNETS,
     ),
     _spec(
@@ -134,14 +139,26 @@ SPECS = (
         alike=frozenset(),  # the others are like it
     ),
     _spec(
+        "resclip",
+        "ResCLIP, first half",
+        "2411.15851",
+        "NACLIP whose last block also looks where earlier blocks look, which know places better.",
+        "2 (0.6 softmax(s k k^T + Gaussian) + 0.4 mean of softmax(s q k^T) of blocks 6 to 9) v, no residual",
+        (EARLIER_WEIGHT,),
+        alike=frozenset(),
+        bind=_bind_deeper,
+        ticked=False,  # it looks deeper: another pass of the tower
+    ),
+    _spec(
         "sc_clip",
         "SC-CLIP",
         "2411.15869",
         "Repairs abnormal patches, then lets patches share by what earlier blocks find alike.",
         "1/2 (softmax(s k k^T) + softmax(3 (S9 - mean))) v + 0.3 CLS, averaged by S4; x11 and x4 + ... x10",
-        presets=_CALIBRATED,
+        (),
+        _CALIBRATED,
         alike=frozenset(),
-        bind=_bind_calibrated,
+        bind=_bind_deeper,
         ticked=False,  # it looks deeper: another pass of the tower
     ),
     _spec(
@@ -151,9 +168,10 @@ SPECS = (
         "Repairs patches that the class token dwells on, then shares as SC-CLIP does (ICCV 2025).",
         "1/3 (softmax(s q q^T) + softmax(s k k^T) + softmax(3 (S9 - mean))) v + 0.3 CLS, averaged by S4; "
         "of x4 + ... x10 by S9 alone",
-        presets=_CALIBRATED,
+        (),
+        _CALIBRATED,
         alike=frozenset(),
-        bind=_bind_calibrated,
+        bind=_bind_deeper,
         ticked=False,  # it looks deeper: another pass of the tower
     ),
 )
