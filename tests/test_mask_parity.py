@@ -11,8 +11,9 @@ from mask_toys import CLASSES, conv_clip, official_state, random_head, reference
 from ovs_core.decoders.mask_decoder import Decoded, Prediction, blocked_cells
 from ovs_core.decoders.mask_pooling import mask_pooling
 from ovs_core.decoders.pixel_decoder import DecodedPixels
-from ovs_core.encoders.clip_conv import ConvEncoder, normalise_and_pad, pyramid
+from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD, ConvEncoder, pyramid
 from ovs_core.encoders.official_clip import load_clip
+from ovs_core.encoders.pyramids import normalise_and_pad
 from ovs_core.evidence.decide import decide
 from ovs_core.evidence.segments import instances, panoptic
 from ovs_core.methods.mask_classification.head import Proposed, to_proposals
@@ -50,7 +51,7 @@ def semantic(tensors):
 def fine_pixels(tensors, semantic):
     """The pixel decoder's answer, from the official mixed cells."""
     method, model = semantic
-    frame = normalise_and_pad(tensors["eval.in.image0"].float() / 255)
+    frame = normalise_and_pad(tensors["eval.in.image0"].float() / 255, PIXEL_MEAN, PIXEL_STD)
     with torch.no_grad():
         finest = pyramid(model.visual, frame[None])[0][0]
         levels = [tensors[f"eval.pix.multi_scale{i}"] for i in range(3)]
@@ -70,7 +71,7 @@ def test_tower_normalises_pads_and_reads_its_first_stages(tensors, semantic):
 
 def test_deformable_layer(tensors, semantic):
     method, model = semantic
-    frame = normalise_and_pad(tensors["eval.in.image0"].float() / 255)
+    frame = normalise_and_pad(tensors["eval.in.image0"].float() / 255, PIXEL_MEAN, PIXEL_STD)
     with torch.no_grad():
         fine = pyramid(model.visual, frame[None])[0][:2]
         coarse = [tensors[f"eval.feat.res{i}"][None] for i in (4, 5)]

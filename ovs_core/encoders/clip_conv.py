@@ -1,9 +1,7 @@
 """CLIP's ConvNeXt image towers: from photo pixels to a pyramid of maps, for any H x W.
 
 Tower: open_clip's timm ConvNeXt (convnext_base_w_320, convnext_large_d_320), only read. FC-CLIP (arXiv
-2308.02487) and MAFT+ (2408.00744) use one such tower as backbone of the mask generator and as classifier. The
-frame is normalised first and padded with zeros afterwards, below and to the right, as their official code
-does.
+2308.02487) and MAFT+ (2408.00744) use one such tower as backbone of the mask generator and as classifier.
 """
 
 from __future__ import annotations
@@ -14,19 +12,16 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from open_clip.timm_model import TimmModel
 from torch import Tensor
 
-from ovs_core.devices import Cancel, Report, advance
-from ovs_core.encoders.base import Channels, normalised
-from ovs_core.image import frame_size, to_frame
+from ovs_core.devices import Cancel, Report
+from ovs_core.encoders.base import Channels
+from ovs_core.encoders.pyramids import encode_pyramid
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
 
-SIZE_DIVISOR = 32  # the coarsest map's stride
-MAX_RATIO = 1333 / 800  # longest side of a frame, in units of its shorter one, as in COCO's evaluations
 # The official numbers, on pixels in 0..255: CLIP's own, rounded to four digits.
 PIXEL_MEAN = (122.7709 / 255, 116.7460 / 255, 104.0937 / 255)
 PIXEL_STD = (68.5005 / 255, 66.6322 / 255, 70.3232 / 255)
@@ -64,26 +59,19 @@ class ConvEncoder:
         check_conv_tower(self.visual)
         self.visual.eval().requires_grad_(False)
 
-    @torch.no_grad()
     def encode(
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Pyramid:
-        """Maps after the four stages, each a step, as `ovs_core.encoders.base.ImageEncoder` says.
+        """The pyramid, stage by stage (`ovs_core.encoders.pyramids.encode_pyramid`)."""
+        return encode_pyramid(self, pixels, preset, progress=progress, cancel=cancel)
 
-        The frame's longer side is at most 1333 / 800 of `preset.short_side`.
-        """
-        size = (pixels.shape[0], pixels.shape[1])
-        frame = frame_size(size, preset.short_side, 1, MAX_RATIO)
-        x = normalise_and_pad(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
-        padded = (x.shape[1], x.shape[2])
-        maps: list[Tensor] = []
-        steps = len(self.visual.trunk.stages)
-        advance(0, steps, progress, cancel)
-        for one in _stages(self.visual, x[None]):
-            maps.append(one[0])
-            advance(len(maps), steps, progress, cancel)
-        dense = self.visual.trunk.norm_pre(maps[-1][None])[0]
-        return Pyramid(self.features_identity(preset), size, frame, padded, tuple(maps), dense)
+    def stages(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Map after each stage, as soon as it is there, of normalised (B, 3, Hp, Wp)."""
+        return _stages(self.visual, pixels)
+
+    def dense(self, last: Tensor) -> Tensor:
+        """The last stage's map (B, C, h, w) after the trunk's norm."""
+        return self.visual.trunk.norm_pre(last)
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal pyramids agree on: tower and frame; the cache key."""
@@ -101,12 +89,6 @@ def check_conv_tower(visual: TimmModel) -> None:
         hasattr(trunk, part) for part in ("stem", "norm_pre", "head")
     ):
         raise ValueError(f"visual must be open_clip's ConvNeXt of four stages, got {type(visual).__name__}")
-
-
-def normalise_and_pad(frame: Tensor, mean: Channels = PIXEL_MEAN, std: Channels = PIXEL_STD) -> Tensor:
-    """Normalise a frame (3, Hf, Wf) in [0, 1], then add zeros below and right to whole strides of 32."""
-    bottom, right = (-side % SIZE_DIVISOR for side in frame.shape[1:])
-    return F.pad(normalised(frame, mean, std), (0, right, 0, bottom))
 
 
 def pyramid(visual: TimmModel, pixels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:

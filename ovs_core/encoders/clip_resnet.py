@@ -13,6 +13,7 @@ The tower is open_clip's `ModifiedResNet`; it is only read. Four ways to read it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,13 +26,12 @@ from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
+from ovs_core.encoders.pyramids import encode_pyramid
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Features, Pyramid, Window
 
 STRIDE = 32  # frame pixels per position of the last stage
-# Longest side of a pyramid's frame, in units of its shorter one, as in COCO's evaluations.
-MAX_RATIO = 1333 / 800
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # GKC's student: not CLIP's own
 _NO_DIVISION_BY_ZERO = 1e-8
 
@@ -50,10 +50,16 @@ class ValuePath(NamedTuple):
 
 def pyramid(visual: ModifiedResNet, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Maps after the four stages, strides 4, 8, 16 and 32, for normalised pixels (B, 3, Hf, Wf)."""
-    first = visual.layer1(visual.stem(pixels))
-    second = visual.layer2(first)
-    third = visual.layer3(second)
-    return first, second, third, visual.layer4(third)
+    first, second, third, last = _stages(visual, pixels)
+    return first, second, third, last
+
+
+def _stages(visual: ModifiedResNet, pixels: Tensor) -> Iterator[Tensor]:
+    """Map after each stage, as soon as it is there."""
+    x = visual.stem(pixels)
+    for stage in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+        x = stage(x)
+        yield x
 
 
 def value_path(visual: ModifiedResNet, last: Tensor) -> ValuePath:
@@ -182,8 +188,7 @@ class ResNetEncoder:
 class ResNetPyramid:
     """CLIP's ResNet as what mask methods start from, for any H x W; takes the tower over.
 
-    The frame is normalised first and padded with zeros afterwards, below and to the right. The dense map is
-    the last stage's; `vectors_to_joint_space` takes its cells to the space shared with text.
+    The dense map is the last stage's; `vectors_to_joint_space` takes its cells to the space shared with text.
 
     Attributes:
         name: registry name.
@@ -204,24 +209,19 @@ class ResNetPyramid:
     def __post_init__(self) -> None:
         _take_over(self.visual)
 
-    @torch.no_grad()
     def encode(
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Pyramid:
-        """Four maps in one step, as `ovs_core.encoders.base.ImageEncoder` says.
+        """The pyramid, stage by stage (`ovs_core.encoders.pyramids.encode_pyramid`)."""
+        return encode_pyramid(self, pixels, preset, progress=progress, cancel=cancel)
 
-        The frame's longer side is at most 1333 / 800 of `preset.short_side`.
-        """
-        size = (pixels.shape[0], pixels.shape[1])
-        frame = frame_size(size, preset.short_side, 1, MAX_RATIO)
-        advance(0, 1, progress, cancel)
-        x = normalised(to_frame(pixels, frame).to(self.device), self.mean, self.std)
-        bottom, right = (-side % STRIDE for side in frame)
-        x = F.pad(x, (0, right, 0, bottom)).to(self.dtype)
-        padded = (x.shape[1], x.shape[2])
-        maps = tuple(one[0] for one in pyramid(self.visual, x[None]))
-        advance(1, 1, progress, cancel)
-        return Pyramid(self.features_identity(preset), size, frame, padded, maps, maps[-1])
+    def stages(self, pixels: Tensor) -> Iterator[Tensor]:
+        """Map after each stage, as soon as it is there, of normalised (B, 3, Hp, Wp)."""
+        return _stages(self.visual, pixels)
+
+    def dense(self, last: Tensor) -> Tensor:
+        """The last stage's map (B, C, h, w) as it is."""
+        return last
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal pyramids agree on: tower, normalisation and frame; the cache key."""

@@ -31,11 +31,11 @@ from ovs_core.encoders.mini import (
     ConvStem,
 )
 from ovs_core.encoders.mosaic import CONTEXT, DECODED
+from ovs_core.encoders.pyramids import SIZE_DIVISOR
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
 
-SIZE_DIVISOR = 32  # the coarsest map's stride
 _STEPS = 2  # the stem, then the transformer
 
 

@@ -17,7 +17,7 @@ from ovs_core.checkpoints import (
 )
 from ovs_core.devices import Compute
 from ovs_core.encoders.base import ImageEncoder
-from ovs_core.encoders.clip_conv import SIZE_DIVISOR, ConvEncoder
+from ovs_core.encoders.clip_conv import ConvEncoder
 from ovs_core.encoders.clip_resnet import STRIDE as RESNET_STRIDE
 from ovs_core.encoders.clip_resnet import ResNetEncoder, ResNetPyramid
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
@@ -29,6 +29,7 @@ from ovs_core.encoders.loading import (
 )
 from ovs_core.encoders.mini_pyramid import MiniPyramid
 from ovs_core.encoders.near_words import NearWords
+from ovs_core.encoders.pyramids import SIZE_DIVISOR
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.text_rows import RowMemory
 from ovs_core.options import Option
