@@ -12,12 +12,12 @@ from ovs_core.render.heatmap import blend, heatmap
 from ovs_core.render.overlay import borders
 from ovs_core.types import Color, Labelled
 
-_STRONGEST = 0.75  # share of the class colour where all agree
+_STRONGEST = 0.75  # weight of the class colour where all agree
 _PAPER = 235  # grey of a consensus that nobody shares, in 0..255
 
 
 def disagreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
-    """Share of methods that do not side with the most frequent label, (H, W) in [0, 1 - 1/M] for M methods.
+    """Part of the methods that does not side with the most frequent label, (H, W) in [0, 1 - 1/M] for M methods.
 
     0 where all agree; of four methods, 0.25 where one stands alone and 0.75 where each says something else.
 
@@ -79,9 +79,9 @@ def disagreement_picture(
         ValueError: where the results do not answer the same question (classes, sizes) or are fewer than two.
     """
     _check_one_question(results)
-    share = disagreement([result.labels for result in results])
+    against = disagreement([result.labels for result in results])
     most = 1 - 1 / len(results)
-    return blend(heatmap(share, share.shape, 0, most, "inferno"), results[0].image, opacity), share
+    return blend(heatmap(against, against.shape, 0, most, "inferno"), results[0].image, opacity), against
 
 
 def disagreement_colors(count: int) -> tuple[Color, ...]:
@@ -120,7 +120,7 @@ def consensus_colors(color: Color, count: int) -> tuple[Color, ...]:
 
 
 def _strength(votes: NDArray[np.integer], count: int) -> NDArray[np.float64]:
-    """Share of the class colour, in (0, `_STRONGEST`]."""
+    """Weight of the class colour, in (0, `_STRONGEST`]."""
     return _STRONGEST * (votes.astype(np.float64) - 0.5) / (count - 0.5)
 
 

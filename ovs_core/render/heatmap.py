@@ -52,7 +52,7 @@ def heatmap(
 def blend(picture: NDArray[np.uint8], image: NDArray[np.uint8], opacity: float = 0.7) -> NDArray[np.uint8]:
     """Colours (H, W, 3) laid over the photo (H, W, 3), which is greyed so that its own colours do not speak.
 
-    `opacity` is the share of the colours, in [0, 1].
+    `opacity` is the weight of the colours, in [0, 1].
     """
     if picture.shape != image.shape:
         raise ValueError(f"the picture must have the photo's shape {image.shape}, got {picture.shape}")

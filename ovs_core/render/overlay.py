@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from ovs_core.types import Labelled
 
 OPACITY = 0.55
-"""Share of the class colour in a tinted pixel; the photo stays readable underneath."""
+"""Weight of the class colour in a tinted pixel; the photo stays readable underneath."""
 
 _SIDE_PER_GROWTH = (
     1600  # the outline is 1 pixel wide up to here, 3 up to twice this, ...: pixels of the longer side
@@ -45,7 +45,7 @@ def paint(
         image: RGB photo.
         labels: one label per pixel of `image`.
         colors: (K + 1, 3) RGB in 0..255, one row per label, label 0 first.
-        opacity: share of the class colour, in [0, 1]; 0 leaves the photo as it is, outlines apart.
+        opacity: weight of the class colour, in [0, 1]; 0 leaves the photo as it is, outlines apart.
         outline: draw the lines.
     """
     if labels.shape != image.shape[:2]:
