@@ -16,7 +16,7 @@ RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))  # how weights are made
 LONGEST_FILE = 400
 LONGEST_APP = 60
 
-GROUND = frozenset({"types", "options", "devices", "folders", "version"})
+GROUND = frozenset({"types", "views", "options", "devices", "folders", "version"})
 VALUES = GROUND | {"image", "vocabulary", "windows", "checkpoints"}
 EVIDENCE = GROUND | {"evidence"}
 MODELS = VALUES | {"evidence", "encoders", "decoders", "methods", "refine"}
@@ -26,6 +26,7 @@ ANSWERS = MODELS | {"render", "edit", "export", "engine"}
 # Room -> the other rooms it may import: the arrows of the design, each in one direction.
 MAY_SEE = {
     "types": frozenset(),
+    "views": frozenset({"types"}),
     "options": frozenset(),
     "folders": frozenset(),
     "version": frozenset(),

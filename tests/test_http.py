@@ -84,7 +84,15 @@ def test_compare_gives_a_map_per_method_and_the_disagreement(client: Client, pho
     assert [Path(path).name for path in maps] == ["street.naclip.labels.png", "street.clip.labels.png"]
     assert list(report["methods"]) == ["naclip", "clip"]
     first, second = (np.asarray(Image.open(path)) for path in maps)
-    assert report["disagreement_share"] == pytest.approx((first != second).mean())
+    differ = (first != second).mean()
+    assert report["disagreement_share"] == pytest.approx(differ)
+    assert report["agreement"]["clip"] == pytest.approx({"clip": 1, "naclip": 1 - differ})
+    assert report["agreement"]["naclip"]["clip"] == report["agreement"]["clip"]["naclip"]
+    assert report["agreeing"] == pytest.approx({"2": 1 - differ, "1": differ})
+    with Image.open(report["files"]["consensus.png"]) as consensus:
+        colored = np.ptp(np.asarray(consensus.convert("RGB"), int), axis=2) > 0
+    assert colored.shape == SIZE
+    assert not (colored & (first == 0)).any()  # of two that differ the first one's label stands
     assert Image.open(picture).size == SIZE[::-1]
 
 

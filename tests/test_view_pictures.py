@@ -1,6 +1,7 @@
 """Views as sections: a real MVP-SEG on tiny towers, hand-made maps, and how each way of drawing behaves."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,15 @@ from ovs_core.methods import METHODS
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.methods.mvp_seg.contexts import Contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
+from ovs_core.methods.papers import TITLES
 from ovs_core.options import Preset
 from ovs_core.render import lettering
 from ovs_core.render.palette import PALETTE, colors_for
 from ovs_core.types import View
-from ovs_core.ui.view_html import section_html, sections_html
-from ovs_core.ui.view_pictures import Seen, of_class, sections, seen
+from ovs_core.ui.maps_panel import map_file
+from ovs_core.ui.view_html import section_html, sections_html, source_html
+from ovs_core.ui.view_pictures import Seen, figure, of_class, sections, seen
+from ovs_core.views import Source
 
 CPU = torch.device("cpu")
 LOOKS = tuple({view.kind: view for spec in METHODS.values() for view in spec.views}.values())
@@ -60,6 +64,83 @@ def test_every_view_of_every_method_says_what_it_shows() -> None:
     for view in LOOKS:
         assert view.sentence.endswith(".")
         assert len(view.heading) < (80 if view.special else 50)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_view_names_its_equation_and_its_paper(method: str) -> None:
+    spec = METHODS[method]
+    for declared, view in zip(spec.views, spec.cited_views, strict=True):
+        assert view.source.shows == (declared.source.shows or spec.rule) != ""
+        assert view.source.arxiv == (declared.source.arxiv or spec.paper)
+        assert view.source.title == TITLES.get(view.source.arxiv, spec.title)
+        assert view.source.arxiv in ("", *TITLES)
+
+
+def test_a_source_is_a_link_in_a_section_and_words_on_its_picture(mvp_seen: Seen) -> None:
+    cited = {view.kind: view for view in METHODS["mvp_seg"].cited_views}
+    found = replace(mvp_seen, views=tuple((cited[look.kind], view) for look, view in mvp_seen.views))
+    (section,) = (section for section in sections(found, 1) if section.kind == "view_maps")
+    html = section_html(section)
+    assert "<i>m</i><sub>i</sub> = cos(F, <i>t</i><sub>i</sub>)" in html
+    assert 'href="https://arxiv.org/abs/2304.06957" target="_blank" rel="noopener noreferrer">MVP' in html
+    assert "arXiv 2304.06957)" in html
+    (plain,) = (section for section in sections(mvp_seen, 1) if section.kind == "view_maps")
+    assert section.figure is not None
+    assert plain.figure is not None
+    assert section.figure.shape[0] > plain.figure.shape[0]  # the source stands below
+    said = source_html(Source("x < y", "", "A <b>paper</b>"))
+    assert said == '<p class="ovs-source">x &lt; y (A &lt;b&gt;paper&lt;/b&gt;)</p>'
+    assert source_html(Source()) == ""
+
+
+def test_a_view_as_npz_holds_every_map_with_names_scale_and_size() -> None:
+    maps = torch.tensor([[[0.0, 0.25]], [[0.5, -1.0]]])  # (2, 1, 2): two classes, a grid of 1 x 2
+    view = View("global_map", "Global", maps, ("dog", "草 | grass"))
+    result = replace(result_with(view), source="a/park:1.jpg")
+    found = seen(result, METHODS["mvp_seg"].cited_views)
+    path = Path(map_file(found, "global_map", "npz", 1, False, (0.5, 0.5)))
+    assert path.name == f"park-1.{result.method}.global_map.npz"
+    with np.load(path, allow_pickle=False) as file:
+        held = {name: file[name] for name in file.files}
+    assert np.array_equal(held["maps"], maps.numpy())
+    assert held["labels"].tolist() == ["dog", "草 | grass"]
+    assert held["classes"].tolist() == ["dog", "grass"]
+    assert held["scale"].tolist() == [-1.0, 0.5]
+    assert held["photo_size"].tolist() == [40, 60]
+    assert (str(held["kind"]), str(held["arxiv"])) == ("global_map", "2304.06957")
+    assert str(held["equation"]) == "m_0 = cos(F, t_0)"
+    assert not {"words", "columns"} & set(held)
+
+
+def test_a_view_of_words_as_npz_holds_them_and_has_no_picture() -> None:
+    numbers = torch.tensor([[[0.5, 0.25]]])
+    view = View("mask_words", "Words", numbers, ("1",), (0, 1), (("dog", "cat"),), ("a", "b"))
+    found = seen(result_with(view), METHODS["fc_clip"].cited_views)
+    with np.load(map_file(found, "mask_words", "npz", 1, False, (0, 0)), allow_pickle=False) as file:
+        assert file["words"].tolist() == [[["dog", "cat"]]]
+        assert file["columns"].tolist() == ["a", "b"]
+        assert file["scale"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="take its NPZ"):
+        map_file(found, "mask_words", "png", 1, False, (0, 0))
+    for lost, kind in ((None, "mask_words"), (found, "nonsense"), (found, None)):
+        with pytest.raises(ValueError, match="press Inspect first"):
+            map_file(lost, kind, "npz", 1, False, (0, 0))
+
+
+def test_an_affinity_as_a_picture_is_the_map_of_the_place() -> None:
+    maps = torch.eye(6).reshape(6, 2, 3)  # every place of a grid of 2 x 3 looks at itself
+    labels = tuple(f"place {number}" for number in range(6))
+    found = seen(result_with(View("affinity", "Affinity", maps, labels)), METHODS["naclip"].cited_views)
+    pictures = set()
+    for row in range(2):
+        for column in range(3):
+            picture = figure(found, "affinity", 1, point=((row + 0.5) / 2, (column + 0.5) / 3))
+            assert picture is not None
+            pictures.add(picture.tobytes())
+    assert len(pictures) == 6
+    corner, last = (figure(found, "affinity", 1, point=place) for place in ((1.0, 1.0), (0.9, 0.9)))
+    assert np.array_equal(corner, last)
+    assert sections(found, 1) == ()  # it has a place of its own on the page
 
 
 def test_a_real_answer_is_shown_in_the_order_of_the_looks(mvp_seen: Seen) -> None:

@@ -16,7 +16,8 @@ from ovs_core.encoders.base import ImageEncoder
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.options import Options
-from ovs_core.types import Features, TextBank, View, ViewKind, ViewSpec, Vocabulary
+from ovs_core.types import Features, TextBank, View, ViewKind, Vocabulary
+from ovs_core.views import Source, ViewSpec
 
 F_contra = TypeVar("F_contra", contravariant=True)
 F = TypeVar("F")
@@ -32,6 +33,7 @@ SIMILARITY = ViewSpec(
     "Similarity of every patch to every class, before any threshold",
     "Cosine of every patch with the best name of each class, all classes on one colour scale.",
     special=True,
+    source=Source("cos(patch, name), before scale and softmax"),
 )
 ATTENTION = ViewSpec(
     "attention",

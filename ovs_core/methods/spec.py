@@ -12,8 +12,10 @@ import torch
 from ovs_core.encoders.towers import EncoderSpec, Family, Reads, Tower
 from ovs_core.methods.base import BoundMethod, Calibrate, as_it_is
 from ovs_core.methods.head_format import HeadFile, HeadFormat, published_head
+from ovs_core.methods.papers import TITLES
 from ovs_core.options import Option, Preset
-from ovs_core.types import ViewKind, ViewSpec
+from ovs_core.types import ViewKind
+from ovs_core.views import Source, ViewSpec
 
 Bind = Callable[[Tower, HeadFile | None], BoundMethod[Any]]
 """From a tower and, where the method needs one, the verified file of its head."""
@@ -84,6 +86,15 @@ class MethodSpec:
     def view_kinds(self) -> frozenset[ViewKind]:
         """Names of the views."""
         return frozenset(view.kind for view in self.views)
+
+    @property
+    def cited_views(self) -> tuple[ViewSpec, ...]:
+        """The views, each with all of its source."""
+        return tuple(replace(view, source=self._whole(view.source)) for view in self.views)
+
+    def _whole(self, source: Source) -> Source:
+        arxiv = source.arxiv or self.paper
+        return Source(source.shows or self.rule, arxiv, source.title or TITLES.get(arxiv, self.title))
 
     def option(self, name: str) -> Option | None:
         """The option of this name, if the method has it."""

@@ -106,13 +106,14 @@ def photo_html(picture: str) -> str:
     return f'<div class="ovs-hover" data-asks><div class="pair">{figure}</div></div>'
 
 
-def hover_html(result: Result, point: tuple[float, float], about: str = "") -> str:
+def hover_html(result: Result, point: tuple[float, float], about: str = "", source: str = "") -> str:
     """The value of the field: photo, map, bars and the numbers behind them; no two answers have the same.
 
     Args:
         result: with its view "affinity", if the method has it.
         point: (row, column) in [0, 1] that is shown first.
         about: what a click is good for beside pinning: the method is asked again about that place.
+        source: HTML below the map: where it comes from.
     """
     shown = scores_of(result)
     affinity = next((view.maps for view in result.views if view.kind == "affinity"), None)
@@ -133,7 +134,7 @@ def hover_html(result: Result, point: tuple[float, float], about: str = "") -> s
     figures = _figure(_stage(picture, said, focus=True), escape(said))
     if affinity is not None:
         caption = 'What the patch there looks at in the last block: <span class="peak"></span>'
-        figures += _figure(_stage(picture, "What the patch looks at", focus=False), caption)
+        figures += _figure(_stage(picture, "What the patch looks at", focus=False), caption + source)
     bars = "".join(
         f'<div class="bar"><span class="of">{swatch(bytes.fromhex(color[1:]))}{escape(names[0])}</span>'
         f'<span class="track"><i style="background:{color}"></i></span>'

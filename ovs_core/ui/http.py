@@ -18,7 +18,7 @@ from ovs_core.export.report import report as report_of
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import AFFINITY
 from ovs_core.options import Options, lookup
-from ovs_core.render.disagreement import disagreement_picture
+from ovs_core.render.disagreement import consensus_picture, disagreement_picture, pairwise_agreement
 from ovs_core.types import View
 from ovs_core.ui.arguments import as_sent, by_name, names, number, switch, text, whole_number
 from ovs_core.ui.asking import Question, answers
@@ -76,7 +76,23 @@ def api_compare(
         pixels, disagreement = disagreement_picture(results)
         picture = store_png(pixels, "disagreement.png")
         report["disagreement_share"] = float((disagreement > 0).mean())
+        report |= _agreement(results)
     return [path for path, _ in files], picture, report
+
+
+def _agreement(results: Sequence[Result]) -> Report:
+    """Consensus of several answers as a picture, who agrees with whom, and on how much how many do."""
+    pixels, votes = consensus_picture(results)
+    shares = pairwise_agreement([result.labels for result in results])
+    names = [result.method for result in results]
+    picture = FileData(path=store_png(pixels, "consensus.png"), orig_name="consensus.png")
+    return {
+        "files": {"consensus.png": picture.model_dump()},
+        "agreement": {
+            name: dict(zip(names, row, strict=True)) for name, row in zip(names, shares.tolist(), strict=True)
+        },
+        "agreeing": {str(n): float((votes == n).mean()) for n in range(len(results), 0, -1)},
+    }
 
 
 def api_inspect(
@@ -108,8 +124,8 @@ def api_inspect(
             that was not typed.
     """
     point = (down, across)
-    specs = lookup("method", engine.method_specs, method).views
-    usual = {view.kind for view in specs if view.special and view is not AFFINITY}
+    specs = lookup("method", engine.method_specs, method).cited_views
+    usual = {view.kind for view in specs if view.special and view.kind != AFFINITY.kind}
     asked = None if "all" in views else usual | set(views)
     request = inspect_request(engine, question, method, point, asked)
     result = results_of(engine, lambda: engine.run(request))[0]
@@ -119,24 +135,26 @@ def api_inspect(
     maps = [store_png(picture, f"similarity-{k}.png") for k, (picture, _) in enumerate(found.similarity, 1)]
     maps += [store_png(figure, f"{kind}.png") for kind, figure in figures]
     affinity = None if found.affinity is None else store_png(found.affinity, "affinity.png")
+    sources = {spec.kind: dict(vars(spec.source)) for spec in specs}
     report: Report = {
         "method": method,
         "classes": list(result.vocabulary.names),
         "low": found.low,
         "high": found.high,
-        "views": [_described(view) for view in result.views],
+        "views": [_described(view, sources[view.kind]) for view in result.views],
         "figures": [kind for kind, _ in figures],
     }
     return maps, affinity, report
 
 
-def _described(view: View) -> Report:
+def _described(view: View, source: Report) -> Report:
     """Say what a view holds: its numbers and words, too, where cells are no places in the photo."""
     about: Report = {
         "kind": view.kind,
         "title": view.title,
         "labels": list(view.labels),
         "shape": list(view.maps.shape),
+        "source": source,
     }
     if view.columns or view.words or view.maps[0].numel() == 1:
         about["values"] = view.maps.tolist()

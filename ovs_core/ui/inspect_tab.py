@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from ovs_core.engine import Engine, Progress, Request, Result
 from ovs_core.image import display_copy, read_photo
 from ovs_core.methods import DEFAULT_METHOD
+from ovs_core.methods.base import AFFINITY, SIMILARITY
 from ovs_core.options import lookup
 from ovs_core.render.heatmap import blend, common_range, heatmap
-from ovs_core.types import View, ViewKind, ViewSpec
+from ovs_core.types import View, ViewKind
 from ovs_core.ui.asking import PHOTO_GONE, Question, answers, refinable
 from ovs_core.ui.hover import hover_field, hover_html, photo_html
 from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.maps_panel import connect_maps, maps_panel, maps_update
 from ovs_core.ui.offered import (
     chosen_method,
     method_choices,
@@ -31,9 +33,10 @@ from ovs_core.ui.offered import (
 from ovs_core.ui.pictures import DISPLAY_SIDE, base_picture
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.surface import drawn
-from ovs_core.ui.view_html import scale_html, sections_html
+from ovs_core.ui.view_html import scale_html, sections_html, source_html
 from ovs_core.ui.view_pictures import Scale, Seen, sections, seen
 from ovs_core.ui.words import Status, note_html
+from ovs_core.views import ViewSpec
 
 MAP_SIDE = 512  # longer side of a heat map, in pixels
 MOST_CLASSES = 24  # heat maps on the page; of more classes those that won most
@@ -102,7 +105,7 @@ def inspect_steps(
         if isinstance(event, Status):
             yield event, None
             continue
-        specs = engine.method_specs[event.method].views
+        specs = engine.method_specs[event.method].cited_views
         said = f"{DONE} {note}".strip()
         yield Status(said), (event, insight(event, specs, point, MOST_CLASSES))
 
@@ -193,11 +196,12 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     similarity_scale = gr.HTML("", padding=False)
     similarity = _similarity_gallery()
     picker = _class_picker()
+    maps = maps_panel()
     own_views = gr.HTML("", padding=False, elem_id="class-views")
     shared_views = gr.HTML("", padding=False, elem_id="shared-views")
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, method, point, label, before = values
+        *asked, method, point, label, before, chosen = values
         try:
             question = inputs.question(asked)
         except ValueError as error:
@@ -205,7 +209,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
             return
         for status, found in inspect_steps(engine, token, question, method, point):
             about = point_note(engine.method_specs[method].views)
-            yield status, None if found is None else _shown(*found, point, about, label, before)
+            yield status, None if found is None else _shown(*found, point, about, label, before, chosen)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -223,12 +227,13 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, method, point, picker.label, found],
-        [hover, similarity_scale, similarity, *picker.components, shared_views, found],
+        [*inputs.components, method, point, picker.label, found, maps.view],
+        [hover, similarity_scale, similarity, *picker.components, shared_views, found, *maps.components],
         after=[clicked],
         tab="inspect",
         asked=[*inputs.watched, method],
     )
+    connect_maps(maps, [found, picker.label, picker.one_scale, point])
     gr.on(
         [picker.label.change, picker.one_scale.input, hover.change],
         class_views,
@@ -345,6 +350,7 @@ def _shown(
     about: str,
     label: int | str | None,
     before: Seen | None,
+    chosen: str | None,
 ) -> tuple[Any, ...]:
     """Give new values for all outputs; the class that was looked at stays if the words are the same."""
     gallery = [(picture, caption) for picture, caption in insight.similarity]
@@ -355,12 +361,14 @@ def _shown(
     scale = scale_html(Scale(insight.low, insight.high), "Cosine similarity ") if gallery else ""
     if 0 < len(gallery) < len(found.names):
         scale += note_html(f"{len(gallery)} of {len(found.names)} classes, those that won most of the photo.")
+    sources = {spec.kind: source_html(spec.source) for spec, _ in found.special}
     return (
-        hover_html(result, point, about),
-        scale,
+        hover_html(result, point, about, sources.get(AFFINITY.kind, "")),
+        scale + sources.get(SIMILARITY.kind, ""),
         gr.update(value=gallery, visible=bool(gallery)),
         gr.update(visible=found.per_class),
         gr.update(choices=choices, value=kept),
         sections_html(sections(found, kept, per_class=False)),
         found,
+        *maps_update(found, chosen),
     )

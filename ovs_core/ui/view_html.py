@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ovs_core.render.charts import Picture, scale_ends
 from ovs_core.render.palette import text_color
@@ -20,6 +20,7 @@ from ovs_core.types import ClassSummary
 from ovs_core.ui.pictures import store_png
 from ovs_core.ui.view_pictures import Scale, Section
 from ovs_core.ui.words import hex_color, legend_html, note_html
+from ovs_core.views import Source
 
 RAMP = "linear-gradient(to right, #440154, #3b528b, #21918c, #5ec962, #fde725)"  # viridis, as the maps
 SYMBOL = re.compile(r"\b([a-z])_([a-z0-9])\b")  # "m_i" in our own sentences
@@ -59,6 +60,7 @@ def _macros() -> Any:
         legend=_legend,
         note=_note,
         symbols=_symbols,
+        symbols_of=_symbols_of,
         tint=_tint,
         urls=_urls,
     )
@@ -89,9 +91,23 @@ def _note(sentence: str) -> Markup:
     return Markup(note_html(sentence))
 
 
+def source_html(source: Source) -> str:
+    """Give the equation that a view shows, and a link to its paper; nothing for none."""
+    return str(_macros().source(source))
+
+
 def _symbols(sentence: str) -> Markup:
     """A sentence whose symbols have their index below the line."""
-    return Markup(SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", note_html(sentence)))
+    return _lowered(note_html(sentence))
+
+
+def _symbols_of(formula: str) -> Markup:
+    """The same within a line."""
+    return _lowered(str(escape(formula)))
+
+
+def _lowered(html: str) -> Markup:
+    return Markup(SYMBOL.sub(r"<i>\1</i><sub>\2</sub>", html))
 
 
 def _tint(color: Sequence[int]) -> str:

@@ -9,12 +9,14 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.engine import Result
+from ovs_core.methods.base import AFFINITY
 from ovs_core.render.charts import (
     Picture,
     bars,
@@ -30,8 +32,9 @@ from ovs_core.render.legend import legend
 from ovs_core.render.lettering import INK, one_line, picture_name
 from ovs_core.render.overlay import paint
 from ovs_core.render.palette import PALETTE
-from ovs_core.types import OTHER_COLOR, ClassSummary, Color, Drawing, View, ViewKind, ViewSpec
+from ovs_core.types import OTHER_COLOR, ClassSummary, Color, View, ViewKind
 from ovs_core.ui.pictures import resampled_labels, shown_copy
+from ovs_core.views import Drawing, Source, ViewSpec
 
 MAP_SIDE = 512  # longer side of a map over the photo, in pixels
 _OPACITY = 0.6  # of numbered areas and labels over the photo
@@ -97,6 +100,10 @@ class Seen:
 
     Attributes:
         views: in the order of the page, with how each is drawn.
+        special: those that have a place of their own on the page, likewise.
+        method: registry name.
+        stem: file name of the photo, without its ending.
+        photo_size: (H, W) of the photo in pixels.
         photo: display copy, (H, W, 3).
         names: of the classes as typed, (K,).
         colors: one per label, (K + 1, 3).
@@ -106,6 +113,10 @@ class Seen:
     """
 
     views: tuple[tuple[ViewSpec, View], ...]
+    special: tuple[tuple[ViewSpec, View], ...]
+    method: str
+    stem: str
+    photo_size: tuple[int, int]
     photo: Picture
     names: tuple[str, ...]
     colors: NDArray[np.uint8]
@@ -114,22 +125,29 @@ class Seen:
     mark: str = field(default_factory=partial(secrets.token_hex, 8))
 
     @property
+    def every(self) -> tuple[tuple[ViewSpec, View], ...]:
+        """All views."""
+        return (*self.special, *self.views)
+
+    @property
     def per_class(self) -> bool:
         """Whether any view is shown for one class at a time."""
         return any(spec.per_class for spec, _ in self.views)
 
 
 def seen(result: Result, specs: Sequence[ViewSpec]) -> Seen:
-    """Keep what the views of a result need to be drawn, in the order of the method's `specs`.
-
-    Those with a place of their own on the page are left out.
-    """
+    """Keep what the views of a result need to be drawn, in the order of the method's `specs`."""
     by_kind = {view.kind: view for view in result.views}
     names = result.vocabulary.names
     drawn = {name: picture_name(name, label) for label, name in enumerate(names, start=1)}
     shares = {summary.label: summary.area_share for summary in result.classes if summary.label}
+    found = [(spec, by_kind[spec.kind]) for spec in specs if spec.kind in by_kind]
     return Seen(
-        tuple((spec, by_kind[spec.kind]) for spec in specs if spec.kind in by_kind and not spec.special),
+        tuple(one for one in found if not one[0].special),
+        tuple(one for one in found if one[0].special),
+        result.method,
+        Path(result.source).stem or "photo",
+        result.photo_size,
         shown_copy(result.image, MAP_SIDE),
         names,
         result.label_map.color_table,
@@ -154,20 +172,50 @@ def sections(
     """
     if not 1 <= label <= len(found.names):
         raise ValueError(f"class must be a number from 1 to {len(found.names)}, got {label}")
-    drawn = []
-    for look, view in found.views:
-        if per_class not in (None, look.per_class):
-            continue
-        if look.per_class:
-            whole, view = view, of_class(view, label, len(found.names))
-            if look.drawing == "heat":
-                everywhere = whole.limits or common_range(_maps(whole))
-                view = replace(view, limits=everywhere if one_scale else common_range(_maps(view)))
-        section = _DRAW[look.drawing](found, view, look)
-        if look.titled:
-            section = replace(section, note=f"{view.title}. {section.note}".strip())
-        drawn.append(_with_figure(section, found, label))
-    return tuple(drawn)
+    return tuple(
+        _section(found, look, view, label, one_scale)
+        for look, view in found.views
+        if per_class in (None, look.per_class)
+    )
+
+
+def figure(
+    found: Seen, kind: ViewKind, label: int, *, one_scale: bool = False, point: tuple[float, float]
+) -> Picture | None:
+    """One view as a picture to take away; None for words.
+
+    Args:
+        found: from `seen`.
+        kind: of a view that the answer has.
+        label: as in `sections`.
+        one_scale: as in `sections`.
+        point: (row, column) in [0, 1]: of an affinity the map of that place.
+    """
+    look, view = next(one for one in found.every if one[0].kind == kind)
+    if kind == AFFINITY.kind:
+        rows, columns = view.maps.shape[1:]
+        place = _step(point[0], rows) * columns + _step(point[1], columns)
+        view = replace(view, maps=view.maps[place : place + 1], labels=view.labels[place : place + 1])
+    elif look.special:
+        view = replace(view, limits=view.limits or common_range(_maps(view)))
+    return _section(found, look, view, label, one_scale).figure
+
+
+def _step(part: float, count: int) -> int:
+    """Which of `count` equal steps a part in [0, 1] falls into."""
+    return min(int(part * count), count - 1)
+
+
+def _section(found: Seen, look: ViewSpec, view: View, label: int, one_scale: bool) -> Section:
+    if look.per_class:
+        whole, view = view, of_class(view, label, len(found.names))
+        if look.drawing == "heat":
+            everywhere = whole.limits or common_range(_maps(whole))
+            view = replace(view, limits=everywhere if one_scale else common_range(_maps(view)))
+    section = _DRAW[look.drawing](found, view, look)
+    if look.titled:
+        section = replace(section, note=f"{view.title}. {section.note}".strip())
+    return _with_figure(section, found, label)
 
 
 def of_class(view: View, label: int, classes: int) -> View:
@@ -323,8 +371,14 @@ def _with_figure(section: Section, found: Seen, label: int) -> Section:
         parts.append(legend(section.key, width))
     if section.scale is not None:
         parts.append(scale_strip(section.scale.low, section.scale.high))
-    said = f"{section.look.sentence} {section.note}".strip()
+    said = " ".join(filter(None, (section.look.sentence, section.note, _cited(section.look.source))))
     return replace(section, figure=stacked([*parts, text_strip(_written(said, found), width)]))
+
+
+def _cited(source: Source) -> str:
+    """Equation and paper in one line; "" where neither is known."""
+    paper = ", ".join(filter(None, (source.title, source.arxiv and f"arXiv {source.arxiv}")))
+    return f"{source.shows} ({paper})" if paper else source.shows
 
 
 def _written(text: str, found: Seen) -> str:

@@ -9,7 +9,7 @@ from fake_engine import FakeEngine
 from pages import PATIENCE, PHONE, choose, finished, fits, open_tab
 from PIL import Image
 from playwright.sync_api import Page, expect
-from serving import served
+from serving import PHOTO_SIZE, served
 
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.ui.app import build_ui
@@ -133,6 +133,36 @@ def test_pictures_can_be_taken_away(
     with Image.open(tmp_path / "taken.png") as opened:
         assert opened.width > 3 * 300
         assert np.asarray(opened).std() > 10
+
+
+def test_maps_of_the_chosen_view_can_be_taken_away(
+    open_page: OpenPage, mvp_address: str, photo_file: Path, tmp_path: Path
+) -> None:
+    page = open_page(mvp_address)
+    inspect(page, photo_file, "dog; grass")
+    page.click("#maps-view input")
+    page.get_by_role("option", name=SHOWN["view_maps"].heading, exact=True).click()
+    for end in ("npz", "png"):
+        with page.expect_download() as waiting:
+            page.click(f"#maps-{end}")
+        assert waiting.value.suggested_filename == f"meadow.mvp_seg.view_maps.{end}"
+        waiting.value.save_as(tmp_path / f"maps.{end}")
+    with np.load(tmp_path / "maps.npz", allow_pickle=False) as file:
+        assert file["maps"].ndim == 3
+        assert len(file["labels"]) == len(file["maps"]) > 2
+        assert file["classes"].tolist() == ["dog", "grass"]
+        assert file["photo_size"].tolist() == list(PHOTO_SIZE)
+    with Image.open(tmp_path / "maps.png") as picture:
+        assert min(picture.size) > 200
+    page.click("#maps-view input")
+    page.get_by_role("option", name=SHOWN["context_words"].heading, exact=True).click()
+    page.click("#maps-png")
+    expect(page.get_by_text("take its NPZ")).to_be_visible()
+    links = page.locator(".ovs-view .ovs-source a, .ovs-hover .ovs-source a")
+    assert set(links.evaluate_all("all => all.map(one => one.rel)")) == {"noopener noreferrer"}
+    addresses = set(links.evaluate_all("all => all.map(one => one.href)"))
+    assert addresses == {"https://arxiv.org/abs/2304.06957", "https://arxiv.org/abs/2109.01134"}
+    assert page.locator(".ovs-view").count() == page.locator(".ovs-view .ovs-source").count()
 
 
 def test_views_fit_on_a_phone(open_page: OpenPage, mvp_address: str, photo_file: Path) -> None:

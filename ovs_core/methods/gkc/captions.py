@@ -6,7 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from ovs_core.methods.mask_classification.captions import FC_CLIP_VIEWS
-from ovs_core.types import ViewSpec
+from ovs_core.views import Source, ViewSpec
 
 _KNOWN = MappingProxyType({view.kind: view for view in FC_CLIP_VIEWS})
 
@@ -18,6 +18,7 @@ GKC_VIEWS = (
         heading="What each query might show",
         sentence="In the order of the masks: the likeliest classes of each query with their probabilities, "
         '"no object" among them. No CLIP looks at the mask: the query itself is compared with the words.',
+        source=Source("section 3: softmax over the classes and no object of s cos(query, words)"),
     ),
     ViewSpec(
         "word_geometry",
@@ -26,6 +27,7 @@ GKC_VIEWS = (
         "Cosines between the words, and between the best query of each word and the words. Text-guided "
         "distillation (TGKD) teaches the second to be like the first.",
         titled=True,
+        source=Source("section 3.3: distances |v_i - v_j| and |t_i - t_j|, as cosines"),
     ),
     _KNOWN["void_shares"],
     _KNOWN["winning_names"],

@@ -27,7 +27,8 @@ from ovs_core.methods.ldvc.model import GAMMA_RANGE, MethodName
 from ovs_core.methods.options import SCALE, TEMPLATE_SET, TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Preset
-from ovs_core.types import Features, ViewSpec
+from ovs_core.types import Features
+from ovs_core.views import ViewSpec
 
 # ZegCLIP's test configuration: frames of short side 512 in windows of 512, step 426; sigmoids, no threshold.
 # The embedded model looks once at a whole frame.

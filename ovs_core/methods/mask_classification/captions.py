@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ovs_core.methods.base import SIMILARITY
-from ovs_core.types import ViewSpec
+from ovs_core.methods.papers import MASK2FORMER
+from ovs_core.views import Source, ViewSpec
 
 MAFT_PLUS_VIEWS = (
     SIMILARITY,
@@ -14,6 +15,7 @@ MAFT_PLUS_VIEWS = (
         "Cross-attention of the query whose mask shows this class best, layer by layer, mean of all "
         "heads. Bright: it takes more from there.",
         per_class=True,
+        source=Source("section 3.2: masked cross-attention, softmax(M + q k^T)", MASK2FORMER),
     ),
     ViewSpec(
         "frozen_and_tuned",
@@ -22,6 +24,7 @@ MAFT_PLUS_VIEWS = (
         "Cosine of every place's CLIP feature with this class, before and after the image tower was "
         "tuned to follow masks. Bright: more alike; both share one colour scale.",
         per_class=True,
+        source=Source("cos(F, T) of the frozen and of the tuned image tower"),
     ),
     ViewSpec(
         "transfer_attention",
@@ -31,6 +34,7 @@ MAFT_PLUS_VIEWS = (
         "the photo. Bright: takes more.",
         per_class=True,
         titled=True,
+        source=Source("content-dependent transfer: softmax(q k^T), q = names, k = image tokens"),
     ),
     ViewSpec(
         "mask_proposals",
@@ -41,6 +45,7 @@ MAFT_PLUS_VIEWS = (
         most=12,
         peaks=False,
         about_point="Click a place to see first the masks that hold it.",
+        source=Source("section 3.2: sigmoid(m_n) of every query", MASK2FORMER),
     ),
     ViewSpec(
         "mask_words",
@@ -50,6 +55,7 @@ MAFT_PLUS_VIEWS = (
         "classes of the trained head (in-vocabulary) and of CLIP's own features (out-vocabulary), with "
         "probabilities.",
         most=12,
+        source=Source("p_n: in- and out-vocabulary probabilities of every mask"),
     ),
     ViewSpec(
         "void_shares",
@@ -59,6 +65,7 @@ MAFT_PLUS_VIEWS = (
         "left out of the answer.",
         most=12,
         ranked=True,
+        source=Source("p_n of no object"),
     ),
     ViewSpec(
         "winning_names",
@@ -67,6 +74,7 @@ MAFT_PLUS_VIEWS = (
         "For each name the part of its class that it won, over all masks weighed by their probability of the "
         "class. A class with one name has 1.",
         ranked=True,
+        source=Source("argmax over the names of a class, weighed by p_n"),
     ),
     ViewSpec(
         "text_shift",
@@ -75,6 +83,7 @@ MAFT_PLUS_VIEWS = (
         "Cosine of every name's embedding with what content-dependent transfer (CDT) made of it for this "
         "photo, on a scale from -1 to 1. 1: unchanged.",
         ranked=True,
+        source=Source("content-dependent transfer: cos(T, T after it)"),
     ),
     ViewSpec(
         "feature_change",
@@ -82,6 +91,7 @@ MAFT_PLUS_VIEWS = (
         "Where tuning changed the features",
         "1 - cosine between the feature of every place before and after the image tower was tuned. "
         "Bright: changed more.",
+        source=Source("1 - cos(F frozen, F tuned)"),
     ),
 )
 """What MAFT+ can show; what tuning changed only where the tower before tuning is at hand."""

@@ -20,7 +20,8 @@ from ovs_core.methods.mask_classification.maft_plus import MaftPlus
 from ovs_core.methods.options import MASK_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Preset
-from ovs_core.types import Pyramid, ViewSpec
+from ovs_core.types import Pyramid
+from ovs_core.views import ViewSpec
 from ovs_core.vocabulary import read_vocabulary
 
 Name = Literal["fc_clip", "maft_plus"]

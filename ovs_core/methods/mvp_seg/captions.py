@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY
-from ovs_core.types import ViewSpec
+from ovs_core.methods.papers import COOP
+from ovs_core.views import Source, ViewSpec
 
 MVP_SEG_VIEWS = (
     SIMILARITY,
@@ -16,6 +17,7 @@ MVP_SEG_VIEWS = (
         "Cosine m_i of every patch with this class as view i words it. Bright: more alike. All views of "
         "the class share one colour scale.",
         per_class=True,
+        source=Source("m_i = cos(F, t_i), i = 1..k"),
     ),
     ViewSpec(
         "view_wins",
@@ -25,6 +27,7 @@ MVP_SEG_VIEWS = (
         "parts of the photo.",
         per_class=True,
         noun="view",
+        source=Source("argmax over i of m_i"),
     ),
     ViewSpec(
         "global_map",
@@ -33,6 +36,7 @@ MVP_SEG_VIEWS = (
         "Cosine m_0 of every patch with this class in the global prompt, which judges whether the class "
         "is in the photo at all. Bright: more alike.",
         per_class=True,
+        source=Source("m_0 = cos(F, t_0)"),
     ),
     ViewSpec(
         "pooling_weights",
@@ -41,6 +45,7 @@ MVP_SEG_VIEWS = (
         "How much every patch counts when m_0 is pooled: the soft-max of gamma m_0 over the photo. "
         "Bright: counts more; the weights of a class sum to 1.",
         per_class=True,
+        source=Source("softmax over the photo of gamma m_0"),
     ),
     ViewSpec(
         "prompt_cosines",
@@ -49,6 +54,7 @@ MVP_SEG_VIEWS = (
         "|cos| between the text embeddings t_i of this class in each context. 1: the same direction, so "
         "that these views see the same.",
         per_class=True,
+        source=Source("|cos(t_i, t_j)| of a class"),
     ),
     ViewSpec(
         "refining",
@@ -56,6 +62,7 @@ MVP_SEG_VIEWS = (
         "Before and after refining",
         "The best class of every patch without and with the gates g_c (Global Prompt Refining), before "
         "any threshold and on the model's own grid.",
+        source=Source("argmax over c of m_f, and of m_f g_c (Global Prompt Refining)"),
     ),
     ViewSpec(
         "class_gates",
@@ -64,6 +71,7 @@ MVP_SEG_VIEWS = (
         "The gate g_c of each class, from 0 (surely absent) to 1 (surely there). Refining multiplies the "
         "class's score by it.",
         most=40,
+        source=Source("g_c = sigmoid(pooled m_0 / tau_2) (Global Prompt Refining)"),
     ),
     ViewSpec(
         "context_cosines",
@@ -71,6 +79,7 @@ MVP_SEG_VIEWS = (
         "How different the contexts are",
         "|cos| between the mean vectors of the learned contexts p_i, whatever the photo. The "
         "orthogonality loss (OCLoss) pushes the views towards 0.",
+        source=Source("|cos(p_i, p_j)| of mean context vectors (OCLoss)"),
     ),
     ViewSpec(
         "context_words",
@@ -79,5 +88,6 @@ MVP_SEG_VIEWS = (
         "For each learned vector the word whose embedding lies nearest, with its distance. A hint only: "
         "learned vectors need not lie near any word.",
         most=40,
+        source=Source("section 4.4: nearest words of learned context vectors", COOP),
     ),
 )
