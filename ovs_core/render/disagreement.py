@@ -17,7 +17,7 @@ _PAPER = 235  # grey of a consensus that nobody shares, in 0..255
 
 
 def disagreement(label_maps: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
-    """Part of the methods that does not side with the most frequent label, (H, W) in [0, 1 - 1/M] for M methods.
+    """Part of the M methods that does not side with the most frequent label, (H, W) in [0, 1 - 1/M].
 
     0 where all agree; of four methods, 0.25 where one stands alone and 0.75 where each says something else.
 
