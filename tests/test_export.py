@@ -108,6 +108,7 @@ def test_report_holds_every_promised_field():
             "guards": [],
         },
         "exemplars": [],
+        "excluded": [],
         "edits": [],
         "classes": [
             {"id": 1, "names": ["dog"], "color": [0, 158, 115], "area_share": 2 / 6, "mean_score": 0.5},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Task:
     exemplars: tuple[Exemplar, ...]
     tolerance: float
     edits: tuple[Edit, ...]
+    excluded: tuple[int, ...]  # labels of classes that were switched off
     asked: Mapping[str, Any]  # what every answer depends on besides photo, method and weights
     done: Mapping[tuple[str, str], Entry]  # by an earlier run; empty unless this one goes on with it
     weights: Mapping[str, Mapping[str, str]]  # by method, known only then
@@ -149,6 +150,8 @@ def _answer(
         options=task.options[method],
         exemplars=task.exemplars,
     )
+    if task.excluded:
+        result = replace(engine.relabel(result, without=task.excluded), seconds=result.seconds)
     result = result.edited(task.edits) if task.edits else result
     files = save_result(result, task.out, source.stem, task.formats, source.title, task.stuff, task.tolerance)
     names = tuple(file.relative_to(task.out).as_posix() for file in files)

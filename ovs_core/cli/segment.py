@@ -220,6 +220,7 @@ def _task(
         exemplars,
         arguments.tolerance,
         () if saved is None else saved.edits,
+        () if saved is None else saved.excluded,
         _asked(arguments, vocabulary, exemplars, saved),
         read_journal(arguments.out) if arguments.resume else {},
         _weights(arguments, vocabulary, engine, options) if arguments.resume else {},
@@ -239,7 +240,7 @@ def _asked(
         "exemplars": repr([(exemplar.photo.key, exemplar.box, exemplar.name) for exemplar in exemplars]),
         "where": repr((arguments.encoder, arguments.refine)),
         "files": repr((sorted(arguments.export), arguments.stuff, arguments.tolerance)),
-        "edits": repr(() if saved is None else saved.edits),
+        "edits": repr(() if saved is None else (saved.excluded, saved.edits)),
     }
 
 

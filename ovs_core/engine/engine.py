@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,7 +198,12 @@ class Engine:
         return told_what_is_unrefined(self._run_all(requests, cancel), specs, refiner_spec)
 
     def relabel(
-        self, result: Result, options: Options | None = None, *, size: tuple[int, int] | None = None
+        self,
+        result: Result,
+        options: Options | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        without: Collection[str | int] | None = None,
     ) -> Result:
         """Label a result's evidence anew with other options of the stage "decide"; no model runs.
 
@@ -209,11 +214,13 @@ class Engine:
             options: values by name; what is left out stays as it was.
             size: (H, W) of the labels, e.g. a display copy's; `image` then has that size too. None keeps the
                 size of the result; `result.photo_size` is the photo's own.
+            without: names or labels of classes that leave their area to the others; an empty one brings all
+                back, None leaves that as it is.
 
         Raises:
-            ValueError: for an option of an earlier stage, or one out of range.
+            ValueError: an option of an earlier stage or out of range, an unknown class, no class left.
         """
-        return relabelled(result, self._method(result.method), options or {}, size)
+        return relabelled(result, self._method(result.method), options or {}, size, without)
 
     def refine(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from ovs_core.edit.record import Paint, runs_of
 from ovs_core.engine.clicks import Means, click_object
-from ovs_core.engine.labelling import label_again, resized
+from ovs_core.engine.labelling import label_again, label_classes, resized
 from ovs_core.engine.refining import Refining
 from ovs_core.engine.request import Job
 from ovs_core.engine.result import Result
@@ -21,7 +21,11 @@ from ovs_core.refine.spec import RefinerSpec
 
 
 def relabelled(
-    result: Result, method: MethodSpec, options: Options, size: tuple[int, int] | None = None
+    result: Result,
+    method: MethodSpec,
+    options: Options,
+    size: tuple[int, int] | None = None,
+    without: Collection[str | int] | None = None,
 ) -> Result:
     """A result under other options of the stage "decide"; see `Engine.relabel`."""
     quick = {option.name: option for option in method.options if option.stage == "decide"}
@@ -30,12 +34,15 @@ def relabelled(
         for name, value in options.items()
     }
     values = {**result.options, **changed}
+    evidence = result.evidence
+    if without is not None:
+        evidence = evidence.without([_label_of(result, one) for one in without])
     preset = result.preset.with_overrides(changed)
     whole = result.image if result.photo is None else result.photo
     image = result.image if size is None else resized(whole, size)
     started = time.perf_counter()
     label_map, confidence, classes = label_again(
-        method.calibrate(result.evidence, values),
+        method.calibrate(evidence, values),
         preset,
         result.photo_size,
         image.shape[:2],
@@ -45,6 +52,7 @@ def relabelled(
         result,
         image=image,
         photo=None if image.shape == whole.shape else whole,
+        evidence=evidence,
         label_map=label_map,
         confidence=confidence,
         classes=classes,
@@ -52,6 +60,17 @@ def relabelled(
         options=values,
         seconds={"decide": time.perf_counter() - started},
     )
+
+
+def _label_of(result: Result, name: str | int) -> int:
+    """Label of a class by any of its names, upper and lower case alike; a label is itself."""
+    if isinstance(name, int):
+        return name
+    for entry in (*result.label_map.classes, *label_classes(result.vocabulary)):
+        if name.casefold() in map(str.casefold, entry.names):
+            return entry.id
+    known = ", ".join(result.vocabulary.names)
+    raise ValueError(f'without must hold names of classes that were asked for ({known}), got "{name}"')
 
 
 def refined(
@@ -81,7 +100,7 @@ def refined(
     gone = {option.name for option in before.options}
     own = {name: value for name, value in result.options.items() if name not in gone}
     files = {name: sha256 for name, sha256 in result.weights.items() if name not in dropped}
-    evidence = refining(Photo(result.image), given)
+    evidence = refining(Photo(result.image), given.without(result.evidence.excluded))
     plain = refining.spec.name == NO_REFINER
     changed = replace(
         result,

@@ -39,7 +39,8 @@ class Result:
         preset: settings used of frame, prompts and labels.
         refiner: "none" or the refiner's registry name.
         seconds: stage name -> seconds spent; a stage answered from a cache is absent.
-        evidence: what labels are made of; re-labelling starts here.
+        evidence: what labels are made of; re-labelling starts here. Classes that were switched off
+            (`Engine.relabel(without=...)`) are its `excluded`.
         options: value of every option that was declared, by name.
         views: intermediate quantities that were asked for.
         notes: what was out of the ordinary in answering, one sentence each, to be shown to the user.

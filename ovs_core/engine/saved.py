@@ -27,6 +27,7 @@ class SavedRequest:
         options: by name.
         edits: in order.
         exemplars: names of the boxes that were asked for besides words; their photos are not in the file.
+        excluded: labels of classes that were switched off.
     """
 
     vocabulary: Vocabulary
@@ -36,6 +37,7 @@ class SavedRequest:
     options: Options
     edits: tuple[Edit, ...]
     exemplars: tuple[str, ...]
+    excluded: tuple[int, ...] = ()
 
 
 def read_saved(path: Path) -> SavedRequest:
@@ -87,6 +89,7 @@ def _saved(content: Mapping[str, Any]) -> SavedRequest:
         options,
         edits_from_json(content.get("edits", [])),
         tuple(_text(box["name"]) for box in content.get("exemplars", ())),
+        tuple(map(_integer, content.get("excluded", ()))),
     )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ovs_core.types import Vocabulary
+from ovs_core.types import OTHER, Vocabulary
 
 Activation = Literal["softmax", "sigmoid", "none"]
 """How scores become probabilities: soft-max over rows, a sigmoid of each, or they are such already."""
@@ -83,6 +83,31 @@ def class_labels(vocabulary: Vocabulary) -> tuple[int, ...]:
     """Label of each class: 1..K, then 0 for `other` if it has names."""
     typed = tuple(range(1, len(vocabulary.classes) + 1))
     return (*typed, 0) if vocabulary.other else typed
+
+
+def checked_exclusion(vocabulary: Vocabulary, labels: Collection[int]) -> frozenset[int]:
+    """Labels of typed classes that are not to compete.
+
+    Raises:
+        ValueError: for a number that is no typed class, or where nothing is left to compete.
+    """
+    excluded = frozenset(labels)
+    typed = range(1, len(vocabulary.classes) + 1)
+    if strange := sorted(excluded.difference(typed)):
+        raise ValueError(f"labels must be those of typed classes, 1 to {len(typed)}; got {strange}")
+    if len(excluded) == len(typed) and OTHER not in class_labels(vocabulary):
+        raise ValueError("At least one class must stay.")
+    return excluded
+
+
+def spread(values: Tensor, labels: Sequence[int], vocabulary: Vocabulary) -> Tensor:
+    """Values (C, rows, columns) of some labels among all of a vocabulary (K or K + 1, ...): 0 elsewhere."""
+    every = class_labels(vocabulary)
+    if len(labels) == len(every):
+        return values
+    whole = values.new_zeros(len(every), *values.shape[1:])
+    whole[[every.index(label) for label in labels]] = values
+    return whole
 
 
 def check_size(size: tuple[int, int]) -> None:

@@ -8,7 +8,7 @@ of all classes. N x H x W is never held.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -23,7 +23,9 @@ from ovs_core.evidence.base import (
     best_class,
     best_labels,
     check_size,
+    checked_exclusion,
     class_labels,
+    spread,
 )
 from ovs_core.evidence.sampling import bilinear, tile_bytes
 from ovs_core.types import Vocabulary
@@ -50,6 +52,7 @@ class MaskProposals:
         resize_masks: bring masks to the photo's size before they are weighed, as official code does where it
             answers panoptically too; otherwise their weighted sum is brought there.
         offsets: added to class probabilities, by label, before the best is taken.
+        excluded: labels of typed classes that do not compete.
     """
 
     masks: Tensor
@@ -61,9 +64,10 @@ class MaskProposals:
     padded: tuple[int, int]
     resize_masks: bool = False
     offsets: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
+    excluded: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        columns = len(self.labels)
+        columns = len(class_labels(self.vocabulary))
         if self.masks.ndim != 3 or not len(self.masks):
             raise ValueError(f"masks must be (N, h, w) with N at least 1, got {tuple(self.masks.shape)}")
         if self.scores.shape != (len(self.masks), columns):
@@ -73,8 +77,21 @@ class MaskProposals:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """Label of each column of `scores`: k for the k-th class (from 1), 0 for `other`."""
-        return class_labels(self.vocabulary)
+        """Labels that compete, columns of `competing`: k for the k-th class (from 1), 0 for `other`."""
+        return tuple(label for label in class_labels(self.vocabulary) if label not in self.excluded)
+
+    @property
+    def competing(self) -> Tensor:
+        """Probability of each class that competes, (N, C), by mask.
+
+        The others' part of a mask is shared out in proportion, as a soft-max over fewer names does it; that
+        it is "no object" says the mask, whatever the names. A mask without any part left shows nothing.
+        """
+        if not self.excluded:
+            return self.scores
+        every = class_labels(self.vocabulary)
+        left = self.scores[:, [every.index(label) for label in self.labels]]
+        return left * ((1 - self.void) / left.sum(1).clamp(min=_LEAST_SCORE))[:, None]
 
     @property
     def nbytes(self) -> int:
@@ -131,11 +148,19 @@ class MaskProposals:
             yield Decided(top, left, known[winner], chances.gather(0, winner[None])[0])
 
     def probabilities(self, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
-        """Yield the probability of every class at `size` (H, W), tile by tile."""
+        """Yield the probability of every class at `size` (H, W), tile by tile; excluded ones: 0."""
         check_size(size)
         for top, left, scores in self.class_tiles(size):
             logits = scores.clamp_(min=_LEAST_SCORE).log_().mul_(scale)
-            yield Tile(top, left, logits.softmax(0))
+            yield Tile(top, left, spread(logits.softmax(0), self.labels, self.vocabulary))
+
+    def score_maps(self, size: tuple[int, int]) -> Tensor:
+        """Sum over masks of probability times score of each class at `size`, (K or K + 1, h, w)."""
+        whole = torch.empty(self.scores.shape[1], *size, device=self.device)
+        for top, left, scores in replace(self, excluded=frozenset()).class_tiles(size):
+            rows, columns = scores.shape[1:]
+            whole[:, top : top + rows, left : left + columns] = scores
+        return whole
 
     def for_vocabulary(self, vocabulary: Vocabulary) -> MaskProposals:
         """The same masks under other shown names; classes must be as many."""
@@ -144,6 +169,10 @@ class MaskProposals:
     def calibrated(self, offsets: Mapping[int, float]) -> MaskProposals:
         """The same with numbers added to class probabilities, by label, before the best is taken."""
         return replace(self, offsets=MappingProxyType(dict(offsets)))
+
+    def without(self, labels: Collection[int]) -> MaskProposals:
+        """The same where some typed classes do not compete, in masks and in pixels."""
+        return replace(self, excluded=checked_exclusion(self.vocabulary, labels))
 
     def to(self, device: torch.device) -> MaskProposals:
         """The same in float32 on a device."""
@@ -173,12 +202,14 @@ class MaskProposals:
         return replace(self, masks=self.masks[masks], scores=self.scores[masks], void=self.void[masks])
 
     def class_tiles(self, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
-        """Yield (top, left, scores) for every tile at `size` (H, W); scores (K, rows, columns), `other` last.
+        """Yield (top, left, scores) for every tile at `size` (H, W); scores (C, rows, columns).
+
+        Classes are those of `labels`.
 
         The official order of steps: masks upsampled to the padded frame, sigmoid, weighed by their scores,
         the padding cut off, the sum resized; with `resize_masks` the last two come before the sigmoid.
         """
-        weigh = self.scores.float().T  # (K, N)
+        weigh = self.competing.float().T  # (C, N)
         for top, left, framed, down, across in self._frame_tiles(size, extra_rows=len(weigh)):
             if self.resize_masks or self.frame == size:  # nothing to do in the second case
                 chances = (framed if self.frame == size else down @ framed @ across.T).sigmoid()

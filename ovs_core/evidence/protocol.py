@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -48,6 +48,11 @@ class Evidence(Protocol):
         ...
 
     @property
+    def excluded(self) -> frozenset[int]:
+        """Labels of typed classes that do not compete."""
+        ...
+
+    @property
     def device(self) -> torch.device:
         """Where it lives."""
         ...
@@ -66,7 +71,16 @@ class Evidence(Protocol):
         ...
 
     def probabilities(self, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
-        """Yield the probability of every class at `size` (H, W) in pixels, tile by tile."""
+        """Yield the probability of every class at `size` (H, W) in pixels, tile by tile; excluded ones: 0."""
+        ...
+
+    def score_maps(self, size: tuple[int, int]) -> Tensor:
+        """Scores of every class before scale and activation, at a small `size` (h, w).
+
+        Returns:
+            (K, h, w), or (K + 1, h, w) with `other` last, in the method's own units; excluded classes have
+            theirs, and no setting changes any.
+        """
         ...
 
     def for_vocabulary(self, vocabulary: Vocabulary) -> Self:
@@ -75,6 +89,20 @@ class Evidence(Protocol):
 
     def calibrated(self, offsets: Mapping[int, float]) -> Self:
         """The same with numbers added to class probabilities, by label, before the best is taken."""
+        ...
+
+    def without(self, labels: Collection[int]) -> Self:
+        """The same where some typed classes do not compete: their area goes to what is second there.
+
+        Those that are left share the probabilities, as if the others had not been typed; labels keep their
+        numbers. What was excluded before competes again: `without(())` brings all back.
+
+        Args:
+            labels: of typed classes, from 1.
+
+        Raises:
+            ValueError: for a label that is none, or where nothing would be left to compete.
+        """
         ...
 
     def to(self, device: torch.device) -> Self:

@@ -6,7 +6,7 @@ refining. So the refiner hands over a rule, applied whenever labels are made: a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,6 +66,11 @@ class Relabelled:
         return self.base.device
 
     @property
+    def excluded(self) -> frozenset[int]:
+        """Labels of typed classes that do not compete."""
+        return self.base.excluded
+
+    @property
     def proposals(self) -> MaskProposals | None:
         """The masks behind it; they are as the method gave them."""
         return self.base.proposals
@@ -104,6 +109,10 @@ class Relabelled:
         """Yield the method's own probabilities, tile by tile."""
         return self.base.probabilities(scale, size)
 
+    def score_maps(self, size: tuple[int, int]) -> Tensor:
+        """The method's own scores, (K or K + 1, h, w) at `size`."""
+        return self.base.score_maps(size)
+
     def for_vocabulary(self, vocabulary: Vocabulary) -> Relabelled:
         """The same evidence where names of the same rows make other classes."""
         return replace(self, base=self.base.for_vocabulary(vocabulary))
@@ -111,6 +120,10 @@ class Relabelled:
     def calibrated(self, offsets: Mapping[int, float]) -> Relabelled:
         """The same with numbers added to class probabilities, by label, before the best is taken."""
         return replace(self, base=self.base.calibrated(offsets))
+
+    def without(self, labels: Collection[int]) -> Relabelled:
+        """The same where some typed classes do not compete; the rule works on what is left."""
+        return replace(self, base=self.base.without(labels))
 
     def to(self, device: torch.device) -> Relabelled:
         """The same in float32 on a device."""

@@ -7,7 +7,7 @@ names, take the largest name of each class (label 0: of the `other` names), then
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -23,9 +23,11 @@ from ovs_core.evidence.base import (
     best_class,
     best_labels,
     check_size,
+    checked_exclusion,
     class_counts,
     class_labels,
     largest_per_group,
+    spread,
 )
 from ovs_core.evidence.sampling import bilinear, tile_bytes
 from ovs_core.types import Vocabulary
@@ -45,6 +47,7 @@ class ScoreMap:
             such already ("none").
         offsets: added to class probabilities, by label, before the best is taken.
         seen: names, in lower case, of classes that training saw, where calibration should know.
+        excluded: labels of typed classes whose rows do not compete.
     """
 
     rows: Tensor
@@ -53,6 +56,7 @@ class ScoreMap:
     activation: Activation = "softmax"
     offsets: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
     seen: frozenset[str] = frozenset()
+    excluded: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         expected = len(self.vocabulary.rows)
@@ -84,7 +88,7 @@ class ScoreMap:
         if any(self.offsets.values()):
             yield from self._decide_classes(scale, size, cancel)
             return
-        row_labels = self.vocabulary.row_label
+        row_labels = [label for label in self.vocabulary.row_label if label not in self.excluded]
         for top, left, scores in self._tiles(scale, size):
             stop_if_cancelled(cancel)
             best = scores.amax(0)
@@ -97,19 +101,34 @@ class ScoreMap:
             yield Decided(top, left, labels, scores.exp_().sum(0).reciprocal_())  # the soft-max of the best
 
     def _decide_classes(self, scale: float, size: tuple[int, int], cancel: Cancel) -> Iterator[Decided]:
-        labels = torch.tensor(class_labels(self.vocabulary), dtype=torch.int32, device=self.device)
-        for tile in self.probabilities(scale, size):
+        labels = torch.tensor(self._competing, dtype=torch.int32, device=self.device)
+        for top, left, chances in self._chances(scale, size):
             stop_if_cancelled(cancel)
-            winner = best_class(tile.probabilities, labels.tolist(), self.offsets)
-            confidence = tile.probabilities.gather(0, winner[None])[0]
-            yield Decided(tile.top, tile.left, labels[winner], confidence)
+            winner = best_class(chances, self._competing, self.offsets)
+            yield Decided(top, left, labels[winner], chances.gather(0, winner[None])[0])
 
     def probabilities(self, scale: float, size: tuple[int, int]) -> Iterator[Tile]:
-        """Yield the probability of every class at `size` (H, W), tile by tile."""
+        """Yield the probability of every class at `size` (H, W), tile by tile; excluded ones: 0."""
         check_size(size)
-        counts = class_counts(self.vocabulary)
+        for top, left, chances in self._chances(scale, size):
+            yield Tile(top, left, spread(chances, self._competing, self.vocabulary))
+
+    @property
+    def _competing(self) -> list[int]:
+        """Labels that can win."""
+        return [label for label in class_labels(self.vocabulary) if label not in self.excluded]
+
+    def _chances(self, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+        """Yield (top, left, probabilities of the classes that compete) for every tile."""
+        counts = zip(class_labels(self.vocabulary), class_counts(self.vocabulary), strict=True)
+        kept = [count for label, count in counts if label not in self.excluded]
         for top, left, scores in self._tiles(scale, size):
-            yield Tile(top, left, largest_per_group(self._names(scores), counts))
+            yield top, left, largest_per_group(self._names(scores), kept)
+
+    def score_maps(self, size: tuple[int, int]) -> Tensor:
+        """Scores of each class's best name at `size` (h, w), (K, h, w) or with `other` last (K + 1, h, w)."""
+        rows = F.interpolate(self.rows[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+        return largest_per_group(rows, class_counts(self.vocabulary))
 
     def for_vocabulary(self, vocabulary: Vocabulary) -> ScoreMap:
         """The same rows as other classes ("cat | kitten" or "cat; kitten")."""
@@ -122,6 +141,10 @@ class ScoreMap:
             if label not in known:
                 raise ValueError(f"offsets must be for labels {known}, got {label}")
         return replace(self, offsets=MappingProxyType(dict(offsets)))
+
+    def without(self, labels: Collection[int]) -> ScoreMap:
+        """The same where some typed classes do not compete; the others share the probabilities."""
+        return replace(self, excluded=checked_exclusion(self.vocabulary, labels))
 
     def to(self, device: torch.device) -> ScoreMap:
         """The same in float32 on a device."""
@@ -154,12 +177,16 @@ class ScoreMap:
     def _tiles(self, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
         """Yield (top, left, scores) for every tile at `size`; scores (S, rows, columns) may be changed.
 
+        Rows of excluded classes are left out.
+
         Bilinear sampling is separable: a tile is two small matrix products, with weights of its rows and
         columns.
         """
         height, width = size
-        names, h, w = self.rows.shape
-        scaled = self.rows.to(torch.float32) * (1.0 if self.activation == "none" else scale)
+        known = self.vocabulary.row_label
+        rows_left = self.rows[[label not in self.excluded for label in known]] if self.excluded else self.rows
+        names, h, w = rows_left.shape
+        scaled = rows_left.to(torch.float32) * (1.0 if self.activation == "none" else scale)
         room = max(1, tile_bytes(self.device) // (4 * names))  # pixels
         columns = min(width, room, _TILE_WIDTH)
         rows = max(1, room // columns)

@@ -94,9 +94,9 @@ def panoptic(
         object_threshold: least probability of a mask's best class.
         overlap_threshold: least part of a mask's own pixels that it must win.
     """
-    probabilities = torch.cat([proposals.scores, proposals.void[:, None]], dim=1)
-    best, column = probabilities.max(dim=1)
-    kept = ((column < proposals.scores.shape[1]) & (best > object_threshold)).nonzero()[:, 0]
+    scores = proposals.competing
+    best, column = torch.cat([scores, proposals.void[:, None]], dim=1).max(dim=1)
+    kept = ((column < scores.shape[1]) & (best > object_threshold)).nonzero()[:, 0]
     height, width = proposals.image_size
     numbers = np.zeros((height, width), np.int32)
     if not len(kept):
@@ -131,8 +131,9 @@ def instances(
         things: labels of classes that have instances; other pairs are dropped after the best were taken.
         limit: pairs to take.
     """
-    columns = proposals.scores.shape[1]
-    best, pair = proposals.scores.flatten().topk(min(limit, proposals.scores.numel()))
+    scores = proposals.competing
+    columns = scores.shape[1]
+    best, pair = scores.flatten().topk(min(limit, scores.numel()))
     chosen = [
         (index // columns, proposals.labels[index % columns], score)
         for index, score in zip(pair.tolist(), best.tolist(), strict=True)

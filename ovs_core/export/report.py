@@ -44,6 +44,7 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
             "guards": sorted(result.vocabulary.guards),
         },
         "exemplars": [{"name": name, "photo_sha256": digest} for name, digest in result.exemplars],
+        "excluded": sorted(result.evidence.excluded),
         "edits": edits_to_json(result.edits),
         "classes": [
             {
