@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from ovs_core.edit.record import Edit
@@ -30,7 +31,13 @@ class Answer:
     warned: bool = False
 
 
-def relabelled(engine: Engine, answer: Answer, options: Options, side: int | None) -> Answer:
+def relabelled(
+    engine: Engine,
+    answer: Answer,
+    options: Options,
+    side: int | None,
+    without: Collection[int] | None = None,
+) -> Answer:
     """Label the answer's evidence again with other options; runs no model.
 
     Args:
@@ -38,7 +45,8 @@ def relabelled(engine: Engine, answer: Answer, options: Options, side: int | Non
         answer: the answer as the model gave it.
         options: of the stage "decide".
         side: longer side of the new label map in pixels; None for the photo's own size.
+        without: labels of the words that are switched off; None leaves those that are.
     """
     whole = answer.result.photo_size
     size = whole if side is None else fitted(whole, side)
-    return replace(answer, result=engine.relabel(answer.result, options, size=size))
+    return replace(answer, result=engine.relabel(answer.result, options, size=size, without=without))

@@ -7,7 +7,8 @@ window.ovs = (() => {
   const asked = {}, running = {}, standing = {}; // by tab: question of the answer shown, of the work, in the fields
   let kept = null; // what is to be remembered; null until the last visit's was read
 
-  const shown = (selector) => [...document.querySelectorAll(selector)].find((one) => one.offsetParent !== null);
+  // Not by its offsetParent: on a phone the start button is fixed and has none.
+  const shown = (selector) => [...document.querySelectorAll(selector)].find((one) => one.getClientRects().length > 0);
   const plain = (value) => (value && value.path ? value.path : value);
   const text = (values) => JSON.stringify(values.map(plain));
 

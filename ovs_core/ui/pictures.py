@@ -98,12 +98,14 @@ class LabelledPicture:
         labels: (h, w) label map at any size with the photo's shape.
         names: label -> text shown in the legend, for the labels to be drawn.
         colors: label -> "#rrggbb".
+        legend: whether they stand below the picture.
     """
 
     base: str
     labels: NDArray[np.integer]
     names: Mapping[int, str]
     colors: Mapping[int, str]
+    legend: bool = True
 
     @property
     def color_map(self) -> dict[str, str]:
@@ -123,7 +125,8 @@ def overlay_update(picture: LabelledPicture) -> dict[str, Any]:
         mask = mask_png(picture.labels == label, outline, picture.colors[label])
         sections.append(Annotation(image=FileData(path=store(mask, "mask.png")), label=name))
     value = AnnotatedImageData(image=FileData(path=picture.base), annotations=sections)
-    return dict(gr.update(value=value.model_dump(), color_map=picture.color_map))
+    shown = gr.update(value=value.model_dump(), color_map=picture.color_map, show_legend=picture.legend)
+    return dict(shown)
 
 
 def store(content: bytes, name: str) -> str:
@@ -191,13 +194,14 @@ def at_size(result: Result, image: NDArray[np.uint8]) -> Result:
 
 
 def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> LabelledPicture:
-    """Prepare a result for the overlay: typed classes that won pixels, named with their share."""
+    """Prepare a result for the overlay: typed classes that won pixels; chips are its legend."""
     shown: list[ClassSummary] = [c for c in result.classes if c.label and c.area_share > 0]
     return LabelledPicture(
         base=base,
         labels=resampled_labels(result.labels, fitted(result.labels.shape, side)),
         names={c.label: f"{shown_name(c)} · {percent(c.area_share)}" for c in shown},
         colors={c.label: hex_color(c.color) for c in shown},
+        legend=False,
     )
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from typing import Any
 from zlib import crc32
 
@@ -15,6 +16,7 @@ from ovs_core.engine import Engine, MethodInfo, Result
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options
 from ovs_core.ui.answer import Answer, relabelled
+from ovs_core.ui.answer_words import WordFields, maps_html, switched, word_fields, words_html
 from ovs_core.ui.asking import Question, answers
 from ovs_core.ui.downloads import downloads
 from ovs_core.ui.edit_panel import edit_panel
@@ -55,6 +57,7 @@ class ResultPanel:
     """Where a result is shown, in the order of `shown_result`."""
 
     picture: gr.AnnotatedImage
+    words: WordFields
     summary: gr.HTML
     table: gr.HTML
     details: gr.HTML
@@ -62,7 +65,7 @@ class ResultPanel:
     @property
     def components(self) -> list[Any]:
         """Components in the order of `shown_result`."""
-        return [self.picture, self.summary, self.table, self.details]
+        return [self.picture, self.words.chips, self.summary, self.table, self.details]
 
 
 def segment_steps(
@@ -93,14 +96,15 @@ def _outcome(result: Result, notes: str) -> Status:
     return Status(f"Done in {seconds_text(result.seconds)}. {notes}".strip())
 
 
-def shown_result(answer: Answer | None, side: int, look: Look = PLAIN) -> list[Any]:
+def shown_result(engine: Engine, answer: Answer | None, side: int, look: Look = PLAIN) -> list[Any]:
     """Give new values for the components of `ResultPanel`."""
     if answer is None:
-        return [gr.skip()] * 4
+        return [gr.skip()] * 5
     picture, classes, said = looked_at(answer.base, answer.result, look, side)
     weights = ", ".join(answer.result.weights) or "none"
     return [
         overlay_update(picture),
+        words_html(engine, answer.result, shares=look.kind(answer.result) is None),
         _summary_html(said, answer.result),
         class_table(classes),
         note_html(f"{_size_text(answer.result)}Weights that made this: {weights}."),
@@ -158,15 +162,16 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
             sliders,
             bar.inputs,
             panel.components,
-            lambda new, look: shown_result(new, DISPLAY_SIDE, Look(*look)),
+            lambda new, look: shown_result(engine, new, DISPLAY_SIDE, Look(*look)),
         )
         truth = gr.HTML("", padding=False, elem_id="truth-segment")
         formats = downloads(engine, answer, sliders, bar)
+    _connect_words(engine, panel, answer, sliders, bar, by_hand.area)
 
     # Whose the values of the sliders are: those of another method say nothing about this one.
     owner = gr.State((first, inputs.encoder.value), time_to_live=STATE_SECONDS)
     outputs = [answer, hint, area, bar.row, formats, by_hand.area, *panel.components]
-    outputs += [owner, *sliders.values(), inputs.chips]
+    outputs += [panel.words.maps, owner, *sliders.values(), inputs.chips]
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
         *fields, method, picture, stuff, ticked, before, owner = values
@@ -198,7 +203,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
             settings = [gr.skip()] * len(sliders)
             if asker != owner:
                 settings = _own_settings(engine, sliders, *asker)
-            shown = shown_result(new, DISPLAY_SIDE, look)
+            shown = (*shown_result(engine, new, DISPLAY_SIDE, look), maps_html(new.result))
             yield status, (new, *seen, offered, closed, *shown, asker, *settings, gr.skip())
 
     wire(
@@ -237,6 +242,47 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
     return method
 
 
+def _connect_words(
+    engine: Engine,
+    panel: ResultPanel,
+    answer: gr.State,
+    sliders: Mapping[str, gr.Slider],
+    bar: LookBar,
+    by_hand: gr.Accordion,
+) -> None:
+    """Let a click on a word switch it off or on; what is put right by hand is opened anew on the answer."""
+    outputs = [answer, by_hand, *panel.components]
+
+    def switch(event: gr.EventData, answer: Answer | None, *values: Any) -> list[Any]:
+        *quick, picture, stuff = values
+        off = None if answer is None else switched(event, answer.result.evidence.excluded)
+        if answer is None or off is None:
+            return [gr.skip()] * len(outputs)
+        asked = answer.result
+        try:
+            options = quick_options(engine, asked.method, asked.encoder, sliders, quick)
+            new = relabelled(engine, answer, options, DISPLAY_SIDE, off)
+        except ValueError as error:
+            gr.Warning(escape(str(error)), title="That did not work")
+            return [gr.skip()] * len(outputs)
+        shown = shown_result(engine, new, DISPLAY_SIDE, Look(picture, stuff))
+        return [new, gr.update(open=False), *shown]
+
+    given = [answer, *sliders.values(), *bar.inputs]
+    panel.words.chips.select(
+        switch,
+        given,
+        outputs,
+        js=clamped(given),
+        postprocess=False,
+        concurrency_id="edits",  # one after the other, with edits by hand
+        concurrency_limit=1,
+        trigger_mode="multiple",
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
 def _beside_truth(
     engine: Engine,
     answer: Answer | None,
@@ -273,6 +319,7 @@ def _result_panel() -> ResultPanel:
             elem_classes="ovs-picture",
             buttons=["fullscreen"],
         ),
+        words=word_fields(),
         summary=gr.HTML("", elem_id="summary", padding=False),
         table=gr.HTML("", elem_id="classes-table", padding=False, render=False),
         details=gr.HTML("", elem_id="details", padding=False, render=False),
@@ -304,10 +351,10 @@ def _settings(
     def slide(answer: Answer | None, *values: Any, side: int = SLIDER_SIDE) -> list[Any]:
         *quick, picture, stuff = values
         if answer is None:
-            return shown_result(None, side)
+            return shown_result(engine, None, side)
         result = answer.result
         options = quick_options(engine, result.method, result.encoder, sliders, quick)
-        return shown_result(relabelled(engine, answer, options, side), side, Look(picture, stuff))
+        return shown_result(engine, relabelled(engine, answer, options, side), side, Look(picture, stuff))
 
     def own(answer: Answer | None) -> list[Any]:
         if answer is None:

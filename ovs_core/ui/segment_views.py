@@ -79,12 +79,13 @@ def looked_at(
     """
     kind = look.kind(result)
     if kind is None:
-        return labelled_picture(base, result, side), result.classes, summary_text(result.classes)
+        said = summary_text(result.classes, result.evidence.excluded)
+        return labelled_picture(base, result, side), result.classes, said
     things = thing_labels(result.vocabulary, look.stuff)
     found = segments_of(result.evidence, kind, things, fitted(result.labels.shape, side))
     classes = segment_summaries(found, result)
     names, colors = segment_names(found, result), segment_colors(found, result)
-    said = NO_OBJECT if is_empty(classes) else summary_text(classes)
+    said = NO_OBJECT if is_empty(classes) else summary_text(classes, result.evidence.excluded)
     return region_picture(base, found, names, colors), classes, said
 
 

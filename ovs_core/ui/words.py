@@ -5,7 +5,7 @@ Class names, file names and error sentences come from outside and are text: ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from types import MappingProxyType
@@ -86,19 +86,26 @@ def is_empty(classes: Sequence[ClassSummary]) -> bool:
     return all(summary.area_share == 0 for summary in classes if summary.label)
 
 
-def summary_text(classes: Sequence[ClassSummary]) -> str:
-    """Say the result in one or two sentences, largest class first: the text alternative of the picture."""
+def summary_text(classes: Sequence[ClassSummary], off: Collection[int] = ()) -> str:
+    """Say the result in a few sentences, largest class first: the text alternative of the picture.
+
+    Args:
+        classes: legend.
+        off: labels of words that are switched off.
+    """
+    names = [shown_name(c) for c in classes if c.label in off]
+    dark = f" Switched off: {', '.join(names)}." if names else ""
     if is_empty(classes):
-        return NOTHING_WON
+        return f"No word that is on won a pixel.{dark}" if dark else NOTHING_WON
     typed = sorted((c for c in classes if c.label and c.area_share > 0), key=lambda c: -c.area_share)
     rest = sum(c.area_share for c in classes if not c.label)
     parts = [f"{shown_name(c)} {percent(c.area_share)}" for c in typed]
     parts[0] = f"{shown_name(typed[0])} covers {percent(typed[0].area_share)} of the photo"
     if rest > 0:
         parts.append(f"{OTHER_NAME} {percent(rest)}")
-    lost = [shown_name(c) for c in classes if c.label and c.area_share == 0]
-    sentence = ", ".join(parts) + "."
-    return sentence if not lost else f"{sentence} Not found: {', '.join(lost)}."
+    lost = [shown_name(c) for c in classes if c.label and c.area_share == 0 and c.label not in off]
+    missing = f" Not found: {', '.join(lost)}." if lost else ""
+    return f"{', '.join(parts)}.{missing}{dark}"
 
 
 def seconds_text(seconds: Mapping[str, float]) -> str:

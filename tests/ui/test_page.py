@@ -52,19 +52,12 @@ def test_segment_shows_picture_summary_and_table(open_page: OpenPage, address: s
     expect(page.locator("#hint")).to_contain_text("press Segment")
     segment(page, photo_file)
     expect(page.locator("#overlay img.mask")).to_have_count(3)
-    expect(page.locator("#overlay .legend-item")).to_have_count(3)
+    expect(page.locator(".ovs-words button")).to_have_count(3)  # its legend
+    expect(page.locator("#overlay .legend-item")).to_have_count(0)
     expect(page.locator("#summary")).to_contain_text("of the photo")
     expect(page.locator("#classes-table tbody tr")).to_have_count(4)
     expect(page.locator("#classes-table")).to_contain_text("| clouds")
     expect(page.locator("#ovs-header")).to_contain_text("Weights in use")
-
-
-def test_a_legend_entry_lights_up_its_class(open_page: OpenPage, address: str, photo_file: Path) -> None:
-    page = open_page(address)
-    segment(page, photo_file)
-    page.locator("#overlay .legend-item").first.focus()
-    expect(page.locator("#overlay img.mask.active")).to_have_count(1)
-    expect(page.locator("#overlay img.mask.inactive")).to_have_count(2)
 
 
 def test_sliders_answer_without_the_model(
@@ -298,6 +291,9 @@ def test_objects_are_told_apart_where_a_method_gives_masks(
         expect(page.locator("#overlay img.mask")).to_have_count(2)
         page.locator("#look").get_by_label("Panoptic").check()
         expect(page.locator("#overlay img.mask")).to_have_count(3)
+        page.locator("#overlay .legend-item").first.focus()
+        expect(page.locator("#overlay img.mask.active")).to_have_count(1)
+        expect(page.locator("#overlay img.mask.inactive")).to_have_count(2)
         expect(page.locator("#summary")).to_contain_text("dog (2) covers")
         assert download(page, "overlay", tmp_path).name == "meadow.naclip.panoptic.overlay.png"
         page.locator("#look").get_by_label("Instances").check()

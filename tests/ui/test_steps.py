@@ -270,11 +270,11 @@ def test_a_large_photo_is_labelled_as_large_as_it_is_shown(engine: FakeEngine, l
     *_, (_, found) = segment_steps(engine, None, question(large), "naclip", USUAL)
     assert found.result.labels.shape == found.result.image.shape[:2] == (478, 1024)
     assert found.result.photo_size == (700, 1500)
-    details = shown_result(found, DISPLAY_SIDE)[3]
+    details = shown_result(engine, found, DISPLAY_SIDE)[-1]
     assert "1024 x 478 pixels for this page" in details
     assert "own size, 1500 x 700" in details
     whole = relabelled(engine, found, USUAL, None)
-    assert "pixels for this page" not in shown_result(whole, DISPLAY_SIDE)[3]
+    assert "pixels for this page" not in shown_result(engine, whole, DISPLAY_SIDE)[-1]
     asked = engine.run(question(large).request(engine, "naclip", USUAL))
     *_, expected = asked
     assert np.array_equal(whole.result.labels, expected.labels)
