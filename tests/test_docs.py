@@ -212,18 +212,6 @@ def test_the_examples_over_http_run(address: str, capsys: pytest.CaptureFixture[
     assert "['blanket', 'my cat (box)', 'other']" in "".join(printed)
 
 
-def test_the_python_of_the_readme_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "assets").symlink_to(ROOT / "assets")
-    (block,) = PYTHON.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    exec(compile(block, "README.md", "exec"), {})
-    assert "temple" in capsys.readouterr().out
-    assert (tmp_path / "out/temple.naclip.coco.json").is_file()
-
-
 def test_the_lines_of_curl_run(address: str) -> None:
     plain, with_box = [one for one in commands(ROOT / "docs/http.md") if one.startswith("curl")]
     for line in (plain, with_box):
