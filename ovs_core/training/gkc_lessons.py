@@ -122,14 +122,14 @@ def make_lesson(
         for place in known:
             label = int(target.classes[place])
             segments.append((label, _word(words, label, seen[place], sampling, rng)))
-        found = class_list(plain_names, segments)
-        lists.append(torch.stack([words.rows[name] for name in found.names]))
+        listed = class_list(plain_names, segments)
+        lists.append(torch.stack([words.rows[name] for name in listed.names]))
         own = torch.full_like(target.classes, UNLISTED)
-        own[known] = torch.tensor(found.labels, dtype=own.dtype, device=own.device)
+        own[known] = torch.tensor(listed.labels, dtype=own.dtype, device=own.device)
         labels.append(own)
-        said = lists[-1].new_zeros(len(own), lists[-1].shape[1])
-        said[known] = lists[-1][list(found.labels)]
-        rows.append(said)
+        words_of_masks = lists[-1].new_zeros(len(own), lists[-1].shape[1])
+        words_of_masks[known] = lists[-1][list(listed.labels)]
+        rows.append(words_of_masks)
     plain, counts = words.every if every_name else (words.plain, (1,) * len(words.classes))
     nouns = None
     if captions is not None:
@@ -159,11 +159,11 @@ def read_captions(path: Path) -> Mapping[int, tuple[str, ...]]:
     Raises:
         OSError, ValueError: if the file cannot be read.
     """
-    found: dict[int, tuple[str, ...]] = {}
+    captions: dict[int, tuple[str, ...]] = {}
     for entry in json.loads(path.read_text(encoding="utf-8"))["annotations"]:
         number = int(entry["image_id"])
-        found[number] = (*found.get(number, ()), str(entry["caption"]))
-    return found
+        captions[number] = (*captions.get(number, ()), str(entry["caption"]))
+    return captions
 
 
 def caption_nouns(caption: str, known: Mapping[str, str]) -> tuple[str, ...]:

@@ -97,9 +97,9 @@ def _paper_pairs(regions: Distilled) -> Tensor:
     return torch.cat(parts) if parts else regions.student.new_zeros(0)
 
 
-def _distances(one: Tensor, other: Tensor) -> Tensor:
+def _distances(first: Tensor, second: Tensor) -> Tensor:
     """Euclidean distances (n, m) of unit rows by |a - b|^2 = 2 - 2ab: its gradient is finite at 0."""
-    squared = 2 - 2 * one @ other.T
+    squared = 2 - 2 * first @ second.T
     return squared.clamp(min=torch.finfo(squared.dtype).eps).sqrt()
 
 

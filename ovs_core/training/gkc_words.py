@@ -149,8 +149,10 @@ def stacked_lists(rows: Sequence[Tensor], padding: Tensor) -> Tensor:
 
     The code's padding is the embedding of a prompt of zero tokens: one more negative, the same for all.
     """
-    longest = max(len(one) for one in rows)
-    return torch.stack([torch.cat([one, padding.to(one).expand(longest - len(one), -1)]) for one in rows])
+    longest = max(len(names) for names in rows)
+    return torch.stack(
+        [torch.cat([names, padding.to(names).expand(longest - len(names), -1)]) for names in rows]
+    )
 
 
 def pooled_logits(logits: Tensor, counts: Sequence[int], how: Pooling) -> Tensor:

@@ -47,7 +47,7 @@ def names(name: str, value: object) -> list[str]:
     """
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise _wrong(name, "a list of names", value)
     return value
 
@@ -71,12 +71,12 @@ def whole_number(name: str, value: object, default: int) -> int:
     Raises:
         ValueError: for anything else.
     """
-    found = number(name, value)
-    if found is None:
+    given = number(name, value)
+    if given is None:
         return default
-    if not found.is_integer():
+    if not given.is_integer():
         raise _wrong(name, "a whole number", value)
-    return int(found)
+    return int(given)
 
 
 def switch(name: str, value: object) -> bool:

@@ -189,11 +189,11 @@ def edit_panel(
         "api_visibility": "private",
     }
 
-    def refreshed(answer: Answer | None, said: str, pointed: PointedObject | None = None) -> list[Any]:
+    def refreshed(answer: Answer | None, sentence: str, pointed: PointedObject | None = None) -> list[Any]:
         if answer is None:
-            return ["", None, gr.update(choices=[]), gr.update(choices=[]), note_html(said)]
+            return ["", None, gr.update(choices=[]), gr.update(choices=[]), note_html(sentence)]
         choices = gr.update(choices=class_choices(answer))
-        return [edit_picture(answer, pointed), pointed, choices, choices, note_html(said)]
+        return [edit_picture(answer, pointed), pointed, choices, choices, note_html(sentence)]
 
     def options_of(answer: Answer | None, values: Sequence[Any]) -> Options:
         if answer is None:
@@ -291,8 +291,8 @@ def edit_panel(
     radius.change(None, [radius], None, js=SET_RADIUS)
 
     def next_object(answer: Answer | None) -> list[Any]:
-        said = "The next place begins another object." if answer else edit_steps.NO_ANSWER
-        return refreshed(answer, said)
+        sentence = "The next place begins another object." if answer else edit_steps.NO_ANSWER
+        return refreshed(answer, sentence)
 
     fresh.click(next_object, [answer], own_outputs, **quiet)
 

@@ -56,7 +56,7 @@ def _linked(text: str) -> str:
 def file_here(store: WeightStore, name: str) -> Path | None:
     """Path of a weight file below the folder of weights it lies in; None if it is nowhere."""
     path = store.locate(name)
-    folder = next((one for one in store.folders if path and path.is_relative_to(one)), None)
+    folder = next((root for root in store.folders if path and path.is_relative_to(root)), None)
     return None if path is None or folder is None else path.relative_to(folder)
 
 

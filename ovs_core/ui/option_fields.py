@@ -42,13 +42,13 @@ class OptionFields:
 
 def distinct_options(engine: Engine, *, quick: bool) -> tuple[Option, ...]:
     """Every option once: of the stage "decide", whose answers need no model (`quick`), or the others."""
-    found: dict[str, Option] = {}
+    options: dict[str, Option] = {}
     for specs in (engine.method_specs, engine.encoder_specs, engine.refiner_specs):
         for spec in specs.values():
             for option in spec.options:
                 if (option.stage == "decide") == quick:
-                    found.setdefault(option.name, option)
-    return tuple(found.values())
+                    options.setdefault(option.name, option)
+    return tuple(options.values())
 
 
 def option_fields(engine: Engine) -> OptionFields:

@@ -31,17 +31,17 @@ def connect_recall(
         **{f"option {option.name}": component for option, component in options},
     }
     names, components = json.dumps(list(fields)), list(fields.values())
-    found = gr.JSON(visible=False)
-    said = {name: text for name, text in (("classes", opening.classes), ("method", opening.method)) if text}
+    stored = gr.JSON(visible=False)
+    opened = {name: text for name, text in (("classes", opening.classes), ("method", opening.method)) if text}
 
-    def recall(found: Any) -> list[Any]:
-        kept, address = (_as_fields(found, part) for part in ("kept", "address"))
-        wanted = {**kept, **said, **{name: address[name] for name in _LINKED if name in address}}
+    def recall(sent: Any) -> list[Any]:
+        kept, address = (_as_fields(sent, part) for part in ("kept", "address"))
+        wanted = {**kept, **opened, **{name: address[name] for name in _LINKED if name in address}}
         values = fitting(engine, wanted, inputs.options.options)
         return [gr.update(value=values[name]) if name in values else gr.skip() for name in fields]
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-    page.load(recall, [found], components, js="() => ovs.recall()", **quiet).then(
+    page.load(recall, [stored], components, js="() => ovs.recall()", **quiet).then(
         None, None, None, js="() => ovs.remember()"
     )
     keep = f"(...values) => ovs.keep({names}, ...values)"
@@ -75,7 +75,7 @@ def fitting(engine: Engine, wanted: Mapping[str, Any], options: tuple[Option, ..
     return values
 
 
-def _as_fields(found: Any, part: str) -> dict[str, Any]:
+def _as_fields(sent: Any, part: str) -> dict[str, Any]:
     """One part of what the browser sent; nothing where it is of another form."""
-    inside = found.get(part) if isinstance(found, dict) else None
+    inside = sent.get(part) if isinstance(sent, dict) else None
     return inside if isinstance(inside, dict) else {}

@@ -144,7 +144,9 @@ def clamped(inputs: Sequence[Any]) -> str:
 
 def _slider_ids(components: Sequence[Any]) -> str:
     """Element ids of the sliders among components, null for all others, as JSON."""
-    return json.dumps([one.elem_id if isinstance(one, gr.Slider) else None for one in components])
+    return json.dumps(
+        [component.elem_id if isinstance(component, gr.Slider) else None for component in components]
+    )
 
 
 def _controls(status: Status, answer: str = "") -> list[Any]:

@@ -157,8 +157,8 @@ def video_tab(engine: Engine, inputs: InputPanel) -> None:
                 yield Status(str(error), "error"), None
                 return
             steps = video_steps(engine, token, path, question, chosen, smoothing, Path(folder))
-            for said, shown in steps:
-                yield said, None if shown is None else _updates(shown)
+            for status, shown in steps:
+                yield status, None if shown is None else _updates(shown)
 
     wire(
         RunBar(start, stop, status, token),
