@@ -8,6 +8,7 @@ from types import MappingProxyType
 MASK2FORMER = "2112.01527"
 BIFORMER = "2303.08810"
 COOP = "2109.01134"
+MASKCLIP = "2112.01071"
 ZEGCLIP = "2212.03588"
 LDVC = "2403.08426"
 
@@ -15,7 +16,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
     {
         "2103.00020": "Learning Transferable Visual Models From Natural Language Supervision",
         COOP: "Learning to Prompt for Vision-Language Models",
-        "2112.01071": "Extract Free Dense Labels from CLIP",
+        MASKCLIP: "Extract Free Dense Labels from CLIP",
         MASK2FORMER: "Masked-attention Mask Transformer for Universal Image Segmentation",
         "2112.14757": "A Simple Baseline for Open-Vocabulary Semantic Segmentation with Pre-trained "
         "Vision-language Model",

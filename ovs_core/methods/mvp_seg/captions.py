@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY
-from ovs_core.methods.papers import COOP
+from ovs_core.methods.papers import COOP, MASKCLIP
 from ovs_core.views import Source, ViewSpec
 
+_VALUES = Source("section 3.2: every patch keeps its own value, no softmax(q k^T)", MASKCLIP)
 MVP_SEG_VIEWS = (
-    SIMILARITY,
-    ATTENTION,
-    AFFINITY,
+    replace(SIMILARITY, source=Source("mean over i = 1..k of m_i")),
+    replace(ATTENTION, source=_VALUES),
+    replace(AFFINITY, source=_VALUES),
     ViewSpec(
         "view_maps",
         "heat",
