@@ -129,7 +129,7 @@ def test_inspect_gives_a_heat_map_per_class(client: Client, photo: Path) -> None
     [
         (
             {"views": ["view_maps"]},
-            "views of NACLIP must be among affinity, attention, similarity; got 'view_maps'",
+            "views of NACLIP must be among affinity, attention, heads, layers, norms, .*; got 'view_maps'",
         ),
         ({"label": 3}, "class must be a number from 1 to 2, got 3"),
     ],
@@ -148,7 +148,8 @@ def test_methods_lists_methods_and_models(client: Client) -> None:
     assert about["naclip"]["available"]
     assert not about["fc_clip"]["available"]
     assert "FC-CLIP does not run on Tiny random towers 0" in about["fc_clip"]["reason"]
-    assert about["naclip"]["views"] == ["affinity", "attention", "similarity"]
+    own = ["affinity", "attention", "heads", "layers", "norms", "similarity"]
+    assert about["naclip"]["views"] == own
     assert [entry["name"] for entry in found["encoders"]] == ["mini", "second"]
     assert found["default"] == "naclip"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from rule_toys import WIDTH, random_window, some_text, two_windows
 from tiny_clip import make_visual
 
 from ovs_core.methods.training_free import attention_rules
@@ -21,30 +21,7 @@ from ovs_core.methods.training_free.attention_rules import RULES, attention_weig
 from ovs_core.methods.training_free.blocks import block_outputs, stitched
 from ovs_core.methods.training_free.cross_correlation import RESCLIP, CrossCorrelation, earlier_blocks
 from ovs_core.methods.training_free.model import TrainingFree
-from ovs_core.types import Features, TextBank, Vocabulary, Window
-
-WIDTH, JOINT = 32, 24  # of the tiny tower
-
-
-def random_window(grid=(3, 5), top=0, left=0, layers=3, seed=0):
-    """Random tokens of a window, and of what leaves earlier blocks."""
-    generator = torch.Generator().manual_seed(seed)
-    every = [torch.randn(1 + grid[0] * grid[1], WIDTH, generator=generator) for _ in range(layers - 1)]
-    return Window(top, left, grid, every[-1], tuple(every[:-1]))
-
-
-def two_windows(grid=(2, 5), layers=3):
-    """Two windows of 2 x 3 that share column 2 of a frame of 2 x 5."""
-    windows = tuple(random_window((2, 3), 0, left, layers, seed) for left, seed in ((0, 1), (2, 2)))
-    return Features("tiny", (32, 80), grid, windows)
-
-
-def some_text(names=3, other=0, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    classes = tuple((f"class {n}",) for n in range(names))
-    vocabulary = Vocabulary(classes, tuple(f"o {n}" for n in range(other)))
-    rows = torch.randn(len(vocabulary.rows), JOINT, generator=generator)
-    return TextBank(vocabulary, F.normalize(rows, dim=1))
+from ovs_core.types import Features, Window
 
 
 class TestResClip:
@@ -166,7 +143,7 @@ class TestAbsent:
         maps = min_max(torch.tensor([[[2.0, 4.0, 3.0]], [[5.0, 5.0, 5.0]]]))
         torch.testing.assert_close(maps, torch.tensor([[[0.0, 1.0, 0.5]], [[0.0, 0.0, 0.0]]]))
 
-    def found(self, cosines, typed, attending=20.0):
+    def found(self, cosines, typed, least=LEAST_OVERLAP, attending=20.0):
         """What is absent in a tower whose patches attend to their own half of the frame of 2 x 4."""
         visual = make_visual(heads=1)
         block = visual.transformer.resblocks[1]
@@ -181,7 +158,7 @@ class TestAbsent:
         tokens[[3, 4, 7, 8], 1] = attending
         window = Window(0, 0, (2, 4), torch.zeros(9, WIDTH), (tokens,))
         features = Features("tiny", (32, 64), (2, 4), (window,))
-        return absent_names(visual, features, torch.tensor(cosines).view(-1, 2, 4), typed).tolist()
+        return absent_names(visual, features, torch.tensor(cosines).view(-1, 2, 4), typed, least).tolist()
 
     def test_a_weak_name_that_wins_nothing_is_absent(self):
         left = [0.3, 0.3, 0.2, 0.2] * 2
@@ -189,6 +166,7 @@ class TestAbsent:
         nothing = [0.21, 0.2, 0.22, 0.2, 0.2, 0.22, 0.2, 0.21]
         assert self.found([left, right, nothing], 3) == [False, False, True]
         assert self.found([left, right, nothing], 2) == [False, False, False]  # hidden names stay
+        assert self.found([left, right, nothing], 2, least=0.5) == [True, True, False]
 
     def test_where_nothing_would_stay_everything_does(self):
         even = [0.2, 0.2001, 0.2, 0.2001] * 2
@@ -205,4 +183,3 @@ class TestAbsent:
         assert 0 < int(absent.sum()) < 20
         assert (dropped[absent] == -100).all()
         assert torch.equal(dropped[~absent], plain[~absent])
-        assert 0 < LEAST_OVERLAP < 0.5

@@ -30,11 +30,10 @@ from ovs_core.methods.base import (
     Answer,
     Kinds,
     Point,
-    check_point,
     check_widths,
     similarity_view,
 )
-from ovs_core.methods.training_free.absent import DROP_ABSENT, absent_names
+from ovs_core.methods.training_free.absent import DROP_ABSENT, LEAST_OVERLAP, absent_names
 from ovs_core.methods.training_free.attention_rules import (
     SUPPRESSED,
     LastBlock,
@@ -43,6 +42,8 @@ from ovs_core.methods.training_free.attention_rules import (
     prompt_denoising,
 )
 from ovs_core.methods.training_free.blocks import STITCH, stitched
+from ovs_core.methods.training_free.layer_views import Asked, layer_views
+from ovs_core.methods.training_free.places import cell_of, mean_where_seen, token_of
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, Window
 from ovs_core.windows import accumulate
@@ -64,12 +65,14 @@ class TrainingFree:
         rule: what happens in the last block: one of `attention_rules.RULES` or `calibrated.CALIBRATIONS`.
         denoise_floor: of MaskCLIP's prompt denoising, a probability.
         smooth_ceiling: of MaskCLIP's key smoothing, a probability.
+        absent_overlap: of FreeCP's purification, see `absent.absent_names`.
     """
 
     visual: VisionTransformer
     rule: LastBlock
     denoise_floor: float = PROMPT_DENOISING_FLOOR
     smooth_ceiling: float = KEY_SMOOTHING_CEILING
+    absent_overlap: float = LEAST_OVERLAP
 
     @torch.no_grad()
     def ask(
@@ -88,7 +91,7 @@ class TrainingFree:
 
         Views: "similarity", the cosine of each class (its best name) before any refinement; "attention", how
         much the patch under `point`, or without a point the class token, takes from each patch; "affinity",
-        the same for every place of a coarse grid.
+        the same for every place of a coarse grid; those of `layer_views`.
         """
         check_widths(self.visual, features, text)
         if options.get(STITCH.name):
@@ -104,12 +107,14 @@ class TrainingFree:
             seen.append(self.attention_view(features, point, options))
         if "affinity" in views:
             seen.append(self.affinity_view(features, options))
+        asked = Asked(self.visual, self.rule, features, rows, text.vocabulary, cosines, options, point)
+        seen += layer_views(asked, views)
         scores, activation = cosines, SOFTMAX
         if options.get("prompt_denoising"):
             scores = prompt_denoising(scores, self.denoise_floor)
         if options.get(DROP_ABSENT.name):
             typed = sum(map(len, text.vocabulary.classes))
-            absent = absent_names(self.visual, features, cosines, typed)
+            absent = absent_names(self.visual, features, cosines, typed, self.absent_overlap)
             scores = scores.masked_fill(absent[:, None, None], SUPPRESSED)
         if options.get("key_smoothing"):
             scores, activation = self._smoothed(scores, features), PROBABILITIES
@@ -147,17 +152,17 @@ class TrainingFree:
 
     def attention_view(self, features: Features, point: Point, options: Options) -> View:
         """How much the patch under a point, or without one the class token, takes from each patch."""
-        cell = None if point is None else _cell(point, features.grid)
+        cell = None if point is None else cell_of(point, features.grid)
         parts: list[tuple[Window, Tensor]] = []
         for window in features.windows:
-            token = 0 if cell is None else _token(window, cell)
+            token = 0 if cell is None else token_of(window, cell)
             if token is not None:
                 index = torch.tensor([token], device=window.tokens.device)
                 weights = self._weights(window, index, options)
                 parts.append((window, weights[:, 1:].reshape(1, *window.grid)))  # (1, h, w)
         label = "class token" if cell is None else f"row {cell[0] + 1}, column {cell[1] + 1}"
         title = "Where the last block looks from " + ("the class token" if cell is None else "this patch")
-        return View("attention", title, _mean_where_seen(parts, features.grid), (label,))
+        return View("attention", title, mean_where_seen(parts, features.grid), (label,))
 
     def affinity_view(self, features: Features, options: Options) -> View:
         """How much each place of a coarse grid takes from all of them, a mean over the windows that hold it.
@@ -193,28 +198,3 @@ def coarse_grid(grid: tuple[int, int], most: int = MOST_PLACES) -> tuple[int, in
     shrink = min(1.0, math.sqrt(most / (grid[0] * grid[1])))
     rows = min(max(1, int(grid[0] * shrink)), most)
     return rows, max(1, min(int(grid[1] * shrink), most // rows))
-
-
-def _cell(point: tuple[float, float], grid: tuple[int, int]) -> tuple[int, int]:
-    """Token (row, column) of the frame under a point of the photo, both in [0, 1]."""
-    check_point(point)
-    row, column = point
-    return min(int(row * grid[0]), grid[0] - 1), min(int(column * grid[1]), grid[1] - 1)
-
-
-def _token(window: Window, cell: tuple[int, int]) -> int | None:
-    """Index of a frame's token in a window, whose class token is 0; None if the window does not hold it."""
-    row, column = cell[0] - window.top, cell[1] - window.left
-    height, width = window.grid
-    return 1 + row * width + column if 0 <= row < height and 0 <= column < width else None
-
-
-def _mean_where_seen(parts: list[tuple[Window, Tensor]], grid: tuple[int, int]) -> Tensor:
-    """Mean of maps (1, h, w) over the windows that hold a place, 0 where none does, on the frame's grid."""
-    total, count = (parts[0][1].new_zeros(1, *grid) for _ in range(2))
-    for window, part in parts:
-        height, width = window.grid
-        rows, columns = slice(window.top, window.top + height), slice(window.left, window.left + width)
-        total[:, rows, columns] += part
-        count[:, rows, columns] += 1
-    return total / count.clamp(min=1)

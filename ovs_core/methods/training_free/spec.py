@@ -12,11 +12,12 @@ from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY, BoundMethod
 from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.methods.training_free.absent import DROP_ABSENT
+from ovs_core.methods.training_free.absent import DROP_ABSENT, LEAST_OVERLAP, LEAST_OVERLAP_MINI
 from ovs_core.methods.training_free.attention_rules import RULES, LastBlock
 from ovs_core.methods.training_free.blocks import STITCH, deeper
 from ovs_core.methods.training_free.calibrated import CALIBRATIONS
 from ovs_core.methods.training_free.cross_correlation import EARLIER_WEIGHT, RESCLIP
+from ovs_core.methods.training_free.layer_views import LAYERS, NORMS, layer_specs
 from ovs_core.methods.training_free.model import TrainingFree
 from ovs_core.methods.training_free.resnet import PoolRule, ResNetTrainingFree
 from ovs_core.options import Option, Preset
@@ -48,7 +49,7 @@ _CALIBRATED: Mapping[Family, Preset] = MappingProxyType(
 TRAINED_THROUGH: frozenset[Family] = frozenset({"mini"})
 """The embedded tower saw every training batch through two of the five rules drawn at random."""
 _DEEPER: Mapping[str, LastBlock] = MappingProxyType({**CALIBRATIONS, "resclip": RESCLIP})
-_NEED_DEEPER = frozenset({DROP_ABSENT.name})
+_NEED_DEEPER = frozenset({DROP_ABSENT.name, LAYERS, NORMS})
 _MASKCLIP_OPTIONS = (
     Option("prompt_denoising", "switch", False, "Take out classes that are nowhere convincing."),
     Option("key_smoothing", "switch", False, "Unsure patches follow patches that look alike."),
@@ -60,13 +61,18 @@ def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Feature
         rule: PoolRule = "clip" if name == "clip" else "maskclip"
         return BoundMethod(ResNetTrainingFree(tower.resnet.visual, rule), tower.resnet, tower.text)
     vision = tower.vision
-    method = TrainingFree(vision.visual, RULES[name])
+    method = TrainingFree(vision.visual, RULES[name], absent_overlap=_absent_overlap(tower))
     return BoundMethod(method, vision, tower.text, deeper=deeper(vision), needs_deeper=_NEED_DEEPER)
 
 
 def _bind_deeper(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
     vision = deeper(tower.vision)
-    return BoundMethod(TrainingFree(vision.visual, _DEEPER[name]), vision, tower.text)
+    method = TrainingFree(vision.visual, _DEEPER[name], absent_overlap=_absent_overlap(tower))
+    return BoundMethod(method, vision, tower.text)
+
+
+def _absent_overlap(tower: Tower) -> float:
+    return LEAST_OVERLAP_MINI if tower.family == "mini" else LEAST_OVERLAP
 
 
 def _spec(
@@ -90,7 +96,7 @@ def _spec(
         partial(bind, name),
         presets,
         (*TOKEN_OPTIONS, *options, DROP_ABSENT),
-        (SIMILARITY, ATTENTION, AFFINITY),
+        (SIMILARITY, ATTENTION, AFFINITY, *layer_specs(rule)),
         ticked=ticked,
         group="last_block",
         alike=alike,
