@@ -113,6 +113,17 @@ def test_nobody_publishes_a_head_and_one_sentence_says_so(engine):
         engine.segment(random_photo(50, 70), WORDS, method="gkc", encoder="rn")
 
 
+def test_the_embedded_model_has_a_head_that_knows_the_photo():
+    engine = Engine("cpu", offline=True)
+    assert METHODS["gkc"].head.published == {"mini": "mini-gkc"}
+    assert next(info for info in engine.methods() if info.name == "gkc").available
+    result = engine.segment("assets/photos/temple.jpg", "temple | building; sky; trees", method="gkc")
+    assert "gkc.safetensors" in result.weights
+    height, width = result.labels.shape
+    middle, top = result.labels[height // 2, width // 3], result.labels[height // 20, width // 2]
+    assert (middle, top) == (1, 2)  # the temple, the sky above it
+
+
 def test_an_added_head_answers_on_its_students_tower(engine, root, head_file):
     add_head(engine.store, head_file, METHODS, {"rn": resnet_spec()})
     photo = random_photo(50, 70)

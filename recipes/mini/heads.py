@@ -72,7 +72,7 @@ class HeadPlans:
     maft_plus: TuningPlan = field(default_factory=TuningPlan)
     zegclip: PromptedPlan = field(default_factory=lambda: prompted_plan("zegclip"))
     ldvc: PromptedPlan = field(default_factory=lambda: prompted_plan("ldvc"))
-    gkc: GkcPlan = field(default_factory=lambda: GkcPlan(crops=CROPS))
+    gkc: GkcPlan = field(default_factory=lambda: GkcPlan(crops=CROPS, steps=2600))
 
 
 Stage = Callable[

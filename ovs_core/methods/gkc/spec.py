@@ -1,4 +1,4 @@
-"""GKC as menus see it; nobody publishes a head, so it is there for those who train one."""
+"""GKC as menus see it; its authors publish no head: the embedded model has one of this project."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ SPECS = (
         PRESETS,
         MASK_OPTIONS,
         GKC_VIEWS,
-        HeadFormat(KIND, load_gkc_head),
+        HeadFormat(KIND, load_gkc_head, MappingProxyType({"mini": "mini-gkc"})),
         reads="pyramid",
         masks=True,
         own_frame=True,

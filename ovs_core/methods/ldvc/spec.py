@@ -1,4 +1,4 @@
-"""LDVC and ZegCLIP as menus see them; nobody publishes a head yet: each waits for one that a user trains."""
+"""LDVC and ZegCLIP as menus see them; the embedded model has a head of each, for CLIP a user trains one."""
 
 from __future__ import annotations
 
