@@ -62,7 +62,9 @@ def _once(engine: Engine, words: str, seed: int, method: str, encoder: str) -> f
 def table(rows: Sequence[Seconds]) -> str:
     """Markdown."""
     lines = ["| words | " + " | ".join(WAYS) + " |", "|---" * (len(WAYS) + 1) + "|"]
-    lines += [f"| {row.words} | " + " | ".join(f"{one:.2f} s" for one in row.ways) + " |" for row in rows]
+    lines += [
+        f"| {row.words} | " + " | ".join(f"{seconds:.2f} s" for seconds in row.ways) + " |" for row in rows
+    ]
     return "\n".join(lines)
 
 

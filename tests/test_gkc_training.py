@@ -46,7 +46,7 @@ from ovs_core.training.gkc_lessons import (
     read_captions,
     some_nouns,
 )
-from ovs_core.training.gkc_model import GkcLossPlan, Said, batch_losses, own_mask_distillation
+from ovs_core.training.gkc_model import GkcLossPlan, QueryOutputs, batch_losses, own_mask_distillation
 from ovs_core.training.gkc_photos import (
     GkcPhotoPlan,
     ResNetTower,
@@ -254,10 +254,12 @@ def test_distillation_of_own_masks_by_hand():
     masks = torch.tensor([[[[9.0, -9.0]], [[-9.0, -9.0]]]])  # (1, 2, 1, 2)
     dense = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])  # left cell (1, 0), right cell (0, 1)
     embedded = torch.tensor([[[0.0, 2.0], [5.0, 5.0]]])
-    loss = own_mask_distillation(Said(embedded, embedded, masks), dense, GkcLossPlan(own_masks=10.0))
+    loss = own_mask_distillation(QueryOutputs(embedded, embedded, masks), dense, GkcLossPlan(own_masks=10.0))
     assert loss.value.item() == pytest.approx(10 * 2.0)  # |(0, 1) - (1, 0)|^2 = 2
     assert loss.weight.item() == 1
-    nowhere = own_mask_distillation(Said(embedded, embedded, masks - 99), dense, GkcLossPlan(own_masks=1.0))
+    nowhere = own_mask_distillation(
+        QueryOutputs(embedded, embedded, masks - 99), dense, GkcLossPlan(own_masks=1.0)
+    )
     assert (nowhere.value.item(), nowhere.weight.item()) == (0, 0)
 
 

@@ -36,7 +36,7 @@ def relabelled(
     values = {**result.options, **changed}
     evidence = result.evidence
     if without is not None:
-        evidence = evidence.without([_label_of(result, one) for one in without])
+        evidence = evidence.without([_label_of(result, name) for name in without])
     preset = result.preset.with_overrides(changed)
     whole = result.image if result.photo is None else result.photo
     image = result.image if size is None else resized(whole, size)

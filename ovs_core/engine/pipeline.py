@@ -138,7 +138,9 @@ class Pipeline:
         bank = TextBank(vocabulary, bank.embeddings)
         if not self.request.exemplars:
             return bank
-        return with_exemplars(bank, [self._box(one, preset, bank) for one in self.request.exemplars])
+        return with_exemplars(
+            bank, [self._box(exemplar, preset, bank) for exemplar in self.request.exemplars]
+        )
 
     def _box(self, exemplar: Exemplar, preset: Preset, bank: TextBank) -> tuple[str, Tensor]:
         """Name and vector of a box on its own photo, seen as the photo that is asked about is seen."""
@@ -152,7 +154,9 @@ class Pipeline:
         refining = Refining(self.refiner, self.settings.options, self.cache, self.compute, self.job)
         if self.refiner.look is None:
             return evidence
-        frames = tuple(self._evidence_key(one, self.request) for one in self.settings.preset.single_scale)
+        frames = tuple(
+            self._evidence_key(preset, self.request) for preset in self.settings.preset.single_scale
+        )
         kept: Evidence | None = self.cache.get("scores", (frames, refining.key))
         if kept is None:
             kept = refining(self.request.photo, evidence)
@@ -177,7 +181,7 @@ class Pipeline:
             (request.photo.key, self._image(request).features_identity(preset)),
             (self.bound.text.identity, preset.templates, vocabulary.rows, classes),
             vocabulary.guards,
-            tuple((one.photo.key, one.box, one.name) for one in request.exemplars),
+            tuple((exemplar.photo.key, exemplar.box, exemplar.name) for exemplar in request.exemplars),
             (request.method, self.settings.asked, tuple(self.bound.weights.values())),
             (request.views, request.point if request.views else None),
         )

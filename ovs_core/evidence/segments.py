@@ -143,11 +143,11 @@ def instances(
     if not needed:
         return ()
     area, chance = (dict(zip(needed, values.tolist(), strict=True)) for values in _inside(proposals, needed))
-    found = [
+    kept = [
         Instance(mask, label, score * chance[mask] / (area[mask] + _NO_DIVISION_BY_ZERO), int(area[mask]))
         for mask, label, score in chosen
     ]
-    return tuple(sorted(found, key=lambda one: -one.score))
+    return tuple(sorted(kept, key=lambda one: -one.score))
 
 
 def instance_mask(proposals: MaskProposals, mask: int) -> NDArray[np.bool_]:

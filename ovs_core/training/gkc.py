@@ -256,12 +256,12 @@ def said_names(words: Words, losses: GkcLossPlan) -> frozenset[str]:
 
 def summed_by_kind(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Losses of all predictions added up by kind ("loss_syn", "loss_text_kd", ..), for the log."""
-    found: dict[str, Tensor] = {}
+    summed: dict[str, Tensor] = {}
     for name, loss in losses.items():
         kind, _, number = name.rpartition("_")
         kind = kind if number.isdigit() else name
-        found[kind] = found[kind] + loss if kind in found else loss
-    return found
+        summed[kind] = summed[kind] + loss if kind in summed else loss
+    return summed
 
 
 def gkc_plan(values: Mapping[str, Any]) -> GkcPlan:

@@ -156,7 +156,7 @@ def batch_losses(
         part: of a batch that several processes share; None if these pictures are the whole batch.
         generator: where dropped classes and left-out regions are drawn; None takes torch's own.
     """  # noqa: D205 - one sentence
-    part = part or BatchPart([len(one.masks) for one in lesson.targets], range(len(lesson.targets)))
+    part = part or BatchPart([len(target.masks) for target in lesson.targets], range(len(lesson.targets)))
     decoded = head.propose(maps, every_layer=True).decoded
     *earlier, last = decoded.predictions
     losses: dict[str, Mean] = {}
@@ -169,15 +169,15 @@ def batch_losses(
             embedded = projections.aux_embed[place](F.relu(queries))
             distilled = projections.aux_kd[place](queries)
         points = draw_points(part, queries.shape[1], plan.points, draw)
-        said = Said(embedded, distilled, prediction.masks)
+        outputs = QueryOutputs(embedded, distilled, prediction.masks)
         ending = "" if place is None else f"_{place}"
-        found = prediction_losses(head, projections.gamma, said, lesson, plan, points, generator)
-        losses |= {name + ending: loss for name, loss in found.items()}
+        own = prediction_losses(head, projections.gamma, outputs, lesson, plan, points, generator)
+        losses |= {name + ending: loss for name, loss in own.items()}
     return losses
 
 
 @dataclass(frozen=True, eq=False)
-class Said:
+class QueryOutputs:
     """One prediction of a batch.
 
     Attributes:
@@ -194,7 +194,7 @@ class Said:
 def prediction_losses(
     head: GkcHead,
     gamma: Tensor,
-    said: Said,
+    outputs: QueryOutputs,
     lesson: Lesson,
     plan: GkcLossPlan,
     points: Points,
@@ -202,46 +202,50 @@ def prediction_losses(
 ) -> dict[str, Mean]:
     """Match queries with truth, then every weighted loss of one prediction; see `batch_losses`."""
     plain = head.with_void(lesson.plain)
-    logits = class_logits(said.embedded, plain, head.logit_scale, lesson.counts)
+    logits = class_logits(outputs.embedded, plain, head.logit_scale, lesson.counts)
     matched = [
-        match(logits[i], said.masks[i], target, points.matching[i], plan.matching)
+        match(logits[i], outputs.masks[i], target, points.matching[i], plan.matching)
         for i, target in enumerate(lesson.targets)
     ]
-    losses = _mask_losses(said.masks, matched, lesson.targets, plan, points)
+    losses = _mask_losses(outputs.masks, matched, lesson.targets, plan, points)
     dropped = [_dropped(len(queries), plan.region_dropout, generator) for queries, _ in matched]
-    unclear = [on_unclear_ground(mask, one) for mask, one in zip(said.masks, lesson.targets, strict=True)]
+    unclear = [
+        on_unclear_ground(mask, target) for mask, target in zip(outputs.masks, lesson.targets, strict=True)
+    ]
     if plan.plain:
         if plan.pooling is not None:
-            names = name_logits(said.embedded, plain, head.logit_scale)
+            names = name_logits(outputs.embedded, plain, head.logit_scale)
             logits = pooled_logits(names, lesson.counts, plan.pooling)
         classes = [target.classes for target in lesson.targets]
         losses["loss_ce"] = _class_loss(plan.plain, logits, matched, classes, dropped, unclear, plan)
     if plan.diversified and lesson.lists is not None:
-        own = name_logits(said.embedded, head.with_void(lesson.lists), head.logit_scale)
+        own = name_logits(outputs.embedded, head.with_void(lesson.lists), head.logit_scale)
         losses["loss_syn"] = _class_loss(
             plan.diversified, own, matched, lesson.labels, dropped, unclear, plan
         )
     if lesson.teacher is not None and (plan.distillation or plan.structure):
-        losses |= _distilled(said, matched, lesson, gamma, plan, generator)
+        losses |= _distilled(outputs, matched, lesson, gamma, plan, generator)
     if plan.own_masks and lesson.dense is not None:
-        losses["loss_own_masks"] = own_mask_distillation(said, lesson.dense, plan)
+        losses["loss_own_masks"] = own_mask_distillation(outputs, lesson.dense, plan)
     if plan.grounding and lesson.captions is not None:
-        losses["loss_grounding"] = _grounded(said, matched, lesson.captions, head.logit_scale, plan)
+        losses["loss_grounding"] = _grounded(outputs, matched, lesson.captions, head.logit_scale, plan)
     return losses
 
 
 def _mask_losses(
     masks: Tensor, matched: Matched, targets: Sequence[Target], plan: GkcLossPlan, points: Points
 ) -> dict[str, Mean]:
-    number = masks.new_tensor(float(sum(len(one.masks) for one in targets)))
-    said = torch.cat([mask[queries] for mask, (queries, _) in zip(masks, matched, strict=True)])
-    truth = torch.cat([one.masks[true] for one, (_, true) in zip(targets, matched, strict=True)]).to(said)
-    if not len(said):
+    number = masks.new_tensor(float(sum(len(target.masks) for target in targets)))
+    matched_masks = torch.cat([mask[queries] for mask, (queries, _) in zip(masks, matched, strict=True)])
+    truth = torch.cat([target.masks[true] for target, (_, true) in zip(targets, matched, strict=True)]).to(
+        matched_masks
+    )
+    if not len(matched_masks):
         nothing = Mean(masks.sum() * 0, number)
         return {"loss_mask": nothing, "loss_dice": nothing}
-    places = unsure_points(said, points.seen, points.others)
+    places = unsure_points(matched_masks, points.seen, points.others)
     entropy, dice = mask_losses(
-        sample_points(said, places), sample_points(truth, places), max(1, int(number))
+        sample_points(matched_masks, places), sample_points(truth, places), max(1, int(number))
     )
     return {
         "loss_mask": Mean(plan.masks * entropy, number),
@@ -276,7 +280,7 @@ def _class_loss(
 
 
 def _distilled(
-    said: Said,
+    outputs: QueryOutputs,
     matched: Matched,
     lesson: Lesson,
     gamma: Tensor,
@@ -286,7 +290,7 @@ def _distilled(
     """Both terms of distillation for the matched queries, at most 200 of them."""
     student, teacher, text = [], [], []
     for own, (queries, true), target, seen, words in zip(
-        said.distilled, matched, lesson.targets, lesson.teacher or (), lesson.words, strict=True
+        outputs.distilled, matched, lesson.targets, lesson.teacher or (), lesson.words, strict=True
     ):
         known = target.classes[true] != UNLISTED  # the others have no word
         student.append(own[queries[known]])
@@ -296,35 +300,35 @@ def _distilled(
     kept = some_regions(counts, generator)
     photo = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))[kept]
     counts = torch.bincount(photo, minlength=len(counts)).tolist()
-    places = kept.to(said.masks.device)
+    places = kept.to(outputs.masks.device)
     rows = (F.normalize(torch.cat(part)[places], dim=1) for part in (student, teacher, text))
     seen_by_student, seen_by_teacher, said_in_text = rows
     regions = Distilled(seen_by_student, seen_by_teacher, said_in_text, counts)
-    found = distillation(regions, gamma, plan.structure_form)
+    terms = distillation(regions, gamma, plan.structure_form)
     pairs = sum(count * count for count in counts) if plan.structure_form == "code" else sum(counts)
     return {
-        "loss_kd": Mean(plan.distillation * found.plain, gamma.new_tensor(float(sum(counts)))),
-        "loss_text_kd": Mean(plan.structure * found.structure, gamma.new_tensor(float(pairs))),
+        "loss_kd": Mean(plan.distillation * terms.plain, gamma.new_tensor(float(sum(counts)))),
+        "loss_text_kd": Mean(plan.structure * terms.structure, gamma.new_tensor(float(pairs))),
     }
 
 
-def own_mask_distillation(said: Said, dense: Tensor, plan: GkcLossPlan) -> Mean:
+def own_mask_distillation(outputs: QueryOutputs, dense: Tensor, plan: GkcLossPlan) -> Mean:
     """Mean over masks that are somewhere of |v - c|^2, c what the teacher sees inside the mask."""
     size = (dense.shape[2], dense.shape[3])
-    inside = resize_masks(said.masks.detach(), size).sigmoid()  # (B, N, h, w)
+    inside = resize_masks(outputs.masks.detach(), size).sigmoid()  # (B, N, h, w)
     inside = torch.where(inside < 0.5, 0.0, inside).flatten(2)
     seen = F.normalize(inside @ dense.flatten(2).transpose(1, 2), dim=2)  # (B, N, D)
     somewhere = inside.sum(dim=2) > 0
-    distance = (F.normalize(said.embedded, dim=2) - seen).square().sum(dim=2)[somewhere]
+    distance = (F.normalize(outputs.embedded, dim=2) - seen).square().sum(dim=2)[somewhere]
     number = distance.new_tensor(float(len(distance)))
     return Mean(plan.own_masks * distance.sum() / number.clamp(min=1), number)
 
 
 def _grounded(
-    said: Said, matched: Matched, captions: Sequence[Tensor], log_scale: Tensor, plan: GkcLossPlan
+    outputs: QueryOutputs, matched: Matched, captions: Sequence[Tensor], log_scale: Tensor, plan: GkcLossPlan
 ) -> Mean:
     """Grounding over the pictures that are here; official code can gather those of all GPUs."""
-    own = [rows[queries] for rows, (queries, _) in zip(said.embedded, matched, strict=True)]
+    own = [rows[queries] for rows, (queries, _) in zip(outputs.embedded, matched, strict=True)]
     regions, has_region = padded_rows(own, GROUNDED_REGIONS)
     words, has_word = padded_rows(captions, max(1, *(len(rows) for rows in captions)))
     loss = grounding_loss(Grounded(words, has_word, regions, has_region), log_scale)

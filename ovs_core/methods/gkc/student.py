@@ -122,7 +122,7 @@ def proposing(decoder: MaskDecoder) -> MaskDecoder:
 
 def name_logits(embeddings: Tensor, rows: Tensor, log_scale: Tensor) -> Tensor:
     """Scaled cosines of queries (B, N, D) with names (S + 1, D) or (B, S + 1, D): (B, N, S + 1)."""
-    queries, names = (_unit(one) for one in (embeddings, rows))
+    queries, names = (_unit(vectors) for vectors in (embeddings, rows))
     return log_scale.exp() * queries @ names.transpose(-2, -1)
 
 

@@ -121,6 +121,6 @@ def _attentions(visual: VisionTransformer, window: Window) -> Iterable[Tensor]:
 
 def _mean(maps: Iterable[Tensor]) -> Tensor:
     total, count = torch.zeros(()), 0
-    for one in maps:
-        total, count = one + total.to(one.device), count + 1
+    for attention in maps:
+        total, count = attention + total.to(attention.device), count + 1
     return total / count

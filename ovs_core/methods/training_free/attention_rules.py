@@ -158,7 +158,7 @@ def attention_heads(
         if not rule.comparisons:
             yield F.one_hot(rows, len(x)).float()
             continue
-        maps = (compared(one, q[head], k[head], rows) + bias for one in rule.comparisons)
+        maps = (compared(comparison, q[head], k[head], rows) + bias for comparison in rule.comparisons)
         yield torch.stack([scores.softmax(dim=-1) for scores in maps]).sum(dim=0)
 
 

@@ -83,7 +83,7 @@ class Calibration:
         patches, affinity = self._prepared(visual, window)
         early = without_low(cosines(_depth(outputs, 4)[1:]))
         first, final = (at_depth(number, len(outputs) + 1) for number in (4, 10))
-        summed = torch.stack([one.float() for one in outputs[first - 1 : final]]).sum(dim=0)
+        summed = torch.stack([tokens.float() for tokens in outputs[first - 1 : final]]).sum(dim=0)
         entering = outputs[-1].float()
         left = torch.zeros_like(patches)
         for x, class_token, comparisons in (

@@ -115,12 +115,12 @@ def _layers(asked: Asked) -> View:
     counts = class_counts(asked.vocabulary)
 
     def lens(window: Window) -> Tensor:
-        found = []
+        views = []
         for tokens in every_block(asked.visual, window):
             units = F.normalize(to_joint_space(asked.visual, tokens)[1:].float(), dim=-1)  # (h*w, D)
             scores = (asked.rows @ units.T).reshape(-1, *window.grid)
-            found.append(largest_per_group(scores, counts)[: len(names)])
-        return torch.cat(found)  # (L * K, h, w)
+            views.append(largest_per_group(scores, counts)[: len(names)])
+        return torch.cat(views)  # (L * K, h, w)
 
     read = asked.per_window(lens).view(blocks, len(names), *asked.features.grid)
     own = largest_per_group(asked.cosines, counts)[: len(names)]
