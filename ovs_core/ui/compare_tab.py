@@ -17,7 +17,7 @@ from ovs_core.image import display_copy
 from ovs_core.methods.spec import GROUPS, Group
 from ovs_core.render.disagreement import consensus_picture, disagreement_picture
 from ovs_core.render.legend import percent
-from ovs_core.render.overlay import overlay
+from ovs_core.render.overlay import OPACITY, overlay
 from ovs_core.types import LabelMap
 from ovs_core.ui.asking import Question, answers, askable
 from ovs_core.ui.compare_words import (
@@ -29,10 +29,19 @@ from ovs_core.ui.compare_words import (
     usual_ticks,
 )
 from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.linked import Panel, linked_field, linked_panels
 from ovs_core.ui.offered import method_choices, method_infos, unavailable_html
-from ovs_core.ui.pictures import at_size
+from ovs_core.ui.pictures import at_size, store_png
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
-from ovs_core.ui.truth import MEASURED_SIDE, TRUTH_GONE, TruthFiles, measured_copy, truth_html
+from ovs_core.ui.truth import (
+    MEASURED_SIDE,
+    TRUTH_GONE,
+    TruthFiles,
+    measured,
+    measured_copy,
+    measured_html,
+    truth_picture,
+)
 from ovs_core.ui.words import Status, compare_table, legend_html, note_html, status_html, summary_text
 
 PANEL_SIDE = 768  # longer side of a panel, in pixels
@@ -52,6 +61,7 @@ class Comparison:
         share: part of the pixels on which not all agree, in [0, 1].
         photo_name: file name of the photo without the end.
         answers: labels of each result at the size in which they are compared with a truth.
+        pictures: of each result, a file of the app's own cache.
     """
 
     results: tuple[Result, ...] = ()
@@ -61,6 +71,7 @@ class Comparison:
     share: float = 0.0
     photo_name: str = ""
     answers: tuple[LabelMap, ...] = ()
+    pictures: tuple[str, ...] = ()
 
 
 def panel_copy(result: Result) -> Result:
@@ -92,10 +103,12 @@ def compare_steps(
             if event.kind != "busy":
                 return
             continue
+        result = panel_copy(event)
         found = Comparison(
-            (*found.results, panel_copy(event)),
+            (*found.results, result),
             photo_name=Path(event.source).stem,
             answers=(*found.answers, measured_copy(event.label_map)),
+            pictures=(*found.pictures, store_png(overlay(result), f"{result.method}.png")),
         )
         done = len(found.results)
         yield Status(f"{done} of {len(methods)} methods done", "busy", done / len(methods)), found
@@ -122,32 +135,44 @@ def _verdict(found: Comparison, note: str) -> tuple[Status, Comparison]:
 
 
 def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
-    """Give new values for legend, one panel per entry of `titles`, the two maps, their key, and tables."""
-    by_method = {result.method: result for result in found.results}
-    panels = [
-        gr.update(
-            value=overlay(by_method[name]),
-            alt_text=f"{title}: {summary_text(by_method[name].classes)}",
-            visible=True,
-        )
-        if name in by_method
-        else gr.update(value=None, visible=False)
-        for name, title in titles.items()
-    ]
-    consensus = gr.update(
-        value=found.consensus,
-        visible=found.consensus is not None,
-        alt_text=f"The label that most methods give; all agree on {percent(1 - found.share)} of the photo",
-    )
-    difference = gr.update(
-        value=found.disagreement,
-        visible=found.disagreement is not None,
-        alt_text=f"Where the methods disagree: {percent(found.share)} of the photo",
-    )
+    """Give new values for legend, panels, key of the two maps, and tables."""
     legend = legend_html(found.results[0].classes) if found.results else ""
     key = "" if found.votes is None else agreement_key(found.votes, len(found.results))
     matrix = "" if found.votes is None else agreement_table(found.results, titles)
-    return [legend, *panels, consensus, difference, key, compare_table(found.results, titles), matrix]
+    table = compare_table(found.results, titles)
+    return [legend, linked_panels(compared_panels(found, titles)), key, table, matrix]
+
+
+def compared_panels(
+    found: Comparison, titles: Mapping[str, str], truth: LabelMap | None = None
+) -> list[Panel]:
+    """The photo, the answers in the order of `titles`, the truth, and what the answers have in common."""
+    if not found.results:
+        return []
+    photo = found.results[0].image
+    by_method = {
+        result.method: Panel(
+            result.method,
+            titles[result.method],
+            picture,
+            f"{titles[result.method]}: {summary_text(result.classes)}",
+        )
+        for result, picture in zip(found.results, found.pictures, strict=True)
+    }
+    panels = [Panel("photo", "Photo", store_png(photo, "photo.png"), "The photo", listed=False)]
+    panels += [by_method[name] for name in titles if name in by_method]
+    if truth is not None:
+        drawn, unknown = truth_picture(truth, photo, OPACITY)
+        said = "The truth" + (", not known in white" if unknown.any() else "")
+        panels.append(Panel("truth", "Truth", store_png(drawn, "truth.png"), said))
+    if found.consensus is not None and found.disagreement is not None:
+        agree, differ = percent(1 - found.share), percent(found.share)
+        said = f"The label that most methods give; all agree on {agree} of the photo"
+        panels.append(Panel("consensus", "Consensus", store_png(found.consensus, "consensus.png"), said))
+        said = f"Where the methods disagree: {differ} of the photo"
+        picture = store_png(found.disagreement, "disagreement.png")
+        panels.append(Panel("disagreement", "Disagreement", picture, said))
+    return panels
 
 
 def compare_tab(engine: Engine, inputs: InputPanel) -> None:
@@ -165,10 +190,7 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     said = likeness_note(infos, engine.encoder_specs[inputs.encoder.value].title)
     note = gr.HTML(said, padding=False, elem_id="compare-note")
     legend = gr.HTML("", padding=False, elem_id="compare-legend")
-    with gr.Row(elem_classes="ovs-panels"):
-        panels = [_panel(title, f"panel-{name}") for name, title in titles.items()]
-        consensus = _panel("Consensus", "panel-consensus")
-        difference = _panel("Disagreement", "panel-disagreement")
+    panels = linked_field("compare-panels")
     key = gr.HTML("", padding=False, elem_id="compare-key")
     table = gr.HTML("", padding=False, elem_id="compare-table")
     matrix = gr.HTML("", padding=False, elem_id="compare-agreement")
@@ -190,19 +212,19 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         RunBar(start, stop, status, token),
         work,
         [*inputs.components, *ticks],
-        [legend, *panels, consensus, difference, key, table, matrix, shown],
+        [legend, panels, key, table, matrix, shown],
         tab="compare",
         asked=[*inputs.watched, *ticks],
     )
 
-    def beside_truth(found: Comparison | None, *files: str | None) -> str:
+    def beside_truth(found: Comparison | None, *files: str | None) -> list[Any]:
         return _beside_truth(found, TruthFiles(*files), titles)
 
     gr.on(
         [table.change, *inputs.truth.changes],
         beside_truth,
         [shown, *inputs.truth.components],
-        [truth],
+        [truth, panels],
         trigger_mode="always_last",
         queue=False,
         show_progress="hidden",
@@ -234,17 +256,25 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     )
 
 
-def _beside_truth(found: Comparison | None, files: TruthFiles, titles: Mapping[str, str]) -> str:
-    """Compare every answer with the truth; nothing where either is missing."""
-    if not files.may_be_opened:
-        return status_html(Status(TRUTH_GONE, "error"))
-    if not files.given or found is None or not found.results:
-        return ""
+def _beside_truth(found: Comparison | None, files: TruthFiles, titles: Mapping[str, str]) -> list[Any]:
+    """Compare every answer with the truth, which has a panel of its own; neither where one is missing."""
+    if found is None or not found.results:
+        return ["", gr.skip()]
+    said, truth = "", None
     first = found.results[0]
+    size = first.evidence.image_size
     named = (titles[result.method] for result in found.results)
     answers = dict(zip(named, found.answers, strict=True))
-    size = first.evidence.image_size
-    return truth_html(files, first.image, size, first.vocabulary, found.photo_name, answers)
+    if not files.may_be_opened:
+        said = status_html(Status(TRUTH_GONE, "error"))
+    elif files.given:
+        try:
+            compared = measured(files, size, first.vocabulary, found.photo_name, answers)
+            said = measured_html(compared, first.image, size, first.vocabulary)
+            truth = compared[0].agreement.truth
+        except ValueError as error:
+            said = status_html(Status(str(error), "error"))
+    return [said, linked_panels(compared_panels(found, titles, truth))]
 
 
 def _ticks(group: Group, infos: Sequence[MethodInfo]) -> gr.CheckboxGroup:
@@ -254,15 +284,4 @@ def _ticks(group: Group, infos: Sequence[MethodInfo]) -> gr.CheckboxGroup:
         label=GROUPS[group],
         visible=any(info.available for info in infos),
         elem_id=f"compare-methods-{group}",
-    )
-
-
-def _panel(title: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=title,
-        format="png",
-        interactive=False,
-        visible=False,
-        elem_id=name,
-        buttons=["download", "fullscreen"],
     )

@@ -171,13 +171,34 @@ def truth_html(
         answers: title -> labels, from `measured_copy`.
     """
     try:
-        truth = measured_copy(files.read(size, vocabulary, photo_name))
-        untyped: Untyped = "other" if vocabulary.other else "not known"
-        found = [
-            Measured(title, answer, agreement(truth, answer, untyped)) for title, answer in answers.items()
-        ]
+        found = measured(files, size, vocabulary, photo_name, answers)
     except ValueError as error:
         return status_html(Status(str(error), "error"))
+    return measured_html(found, image, size, vocabulary)
+
+
+def measured(
+    files: TruthFiles,
+    size: tuple[int, int],
+    vocabulary: Vocabulary,
+    photo_name: str,
+    answers: Mapping[str, LabelMap],
+) -> list[Measured]:
+    """Compare every answer with the truth; arguments as for `truth_html`.
+
+    Raises:
+        ValueError: as `TruthFiles.read`, or where truth and answers have nothing to compare; one sentence.
+    """
+    truth = measured_copy(files.read(size, vocabulary, photo_name))
+    untyped: Untyped = "other" if vocabulary.other else "not known"
+    return [Measured(title, answer, agreement(truth, answer, untyped)) for title, answer in answers.items()]
+
+
+def measured_html(
+    found: Sequence[Measured], image: NDArray[np.uint8], size: tuple[int, int], vocabulary: Vocabulary
+) -> str:
+    """Show answers beside the truth; arguments as for `truth_html`."""
+    truth, untyped = found[0].agreement.truth, "other" if vocabulary.other else "not known"
     best = max(range(len(found)), key=lambda at: found[at].agreement.miou)
     shown = found[best].agreement
     left_out = "counted as other" if untyped == "other" else "left out"
@@ -212,12 +233,7 @@ def _pictures(found: Sequence[Measured], image: NDArray[np.uint8]) -> str:
     """The truth, and the errors of every answer."""
     photo = shown_copy(image, PICTURE_SIDE)
     size = (photo.shape[0], photo.shape[1])
-    truth = found[0].agreement.truth
-    colors = truth.color_table
-    labels = resampled_labels(truth.labels, size)
-    drawn = paint(photo, labels, colors, opacity=0.7)
-    unknown = np.zeros(size, bool) if truth.known is None else ~resampled_labels(truth.known, size)
-    drawn[unknown] = 255
+    drawn, unknown = truth_picture(found[0].agreement.truth, photo)
     pictures = [("truth", "The truth" + (", not known in white" if unknown.any() else ""), drawn)]
     for number, one in enumerate(found, start=1):
         kinds = np.where(unknown, UNKNOWN, resampled_labels(one.agreement.errors, size))
@@ -231,6 +247,17 @@ def _pictures(found: Sequence[Measured], image: NDArray[np.uint8]) -> str:
             f"<figcaption>{said}</figcaption></figure>"
         )
     return f'<div class="maps large">{"".join(figures)}</div>'
+
+
+def truth_picture(
+    truth: LabelMap, photo: NDArray[np.uint8], opacity: float = 0.7
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """The truth over a photo (h, w, 3), white where nobody knows it, and where that is, (h, w)."""
+    size = (photo.shape[0], photo.shape[1])
+    drawn = paint(photo, resampled_labels(truth.labels, size), truth.color_table, opacity)
+    unknown = np.zeros(size, bool) if truth.known is None else ~resampled_labels(truth.known, size)
+    drawn[unknown] = 255
+    return drawn, unknown
 
 
 def _key() -> str:
