@@ -33,6 +33,7 @@ from ovs_core.ui.offered import (
 from ovs_core.ui.pictures import DISPLAY_SIDE, base_picture
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.surface import drawn
+from ovs_core.ui.tour import tour_panel
 from ovs_core.ui.view_html import scale_html, sections_html, source_html
 from ovs_core.ui.view_pictures import Scale, Seen, sections, seen
 from ovs_core.ui.words import Status, note_html
@@ -190,6 +191,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         start, stop = run_bar("Inspect", "inspect")
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="inspect-missing")
     status, token = status_line("inspect")
+    tour_panel(engine, inputs, method)
     found = gr.State(None, time_to_live=STATE_SECONDS)
     point = gr.State(CENTRE, time_to_live=STATE_SECONDS)
     hover = hover_field()
