@@ -13,7 +13,8 @@ from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.towers import EncoderSpec, mini_pyramid
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
 from ovs_core.training.gkc import gkc_plan, train_gkc
-from ovs_core.training.mask_plans import FcClipPlan, plan_from_json
+from ovs_core.training.mask_plans import FcClipPlan
+from ovs_core.training.plans import plan_from_json
 
 
 def test_other_words_keep_the_order_of_classes():
