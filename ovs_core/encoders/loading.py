@@ -22,6 +22,7 @@ from ovs_core.checkpoints import (
 from ovs_core.encoders.base import Channels
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD
 from ovs_core.encoders.eight_bits import in_full
+from ovs_core.encoders.known_words import KnownWords, read_known_words
 from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.near_words import NearWords, read_near_words
 from ovs_core.encoders.official_clip import CLIP_PREFIX, load_clip, official_architecture
@@ -29,7 +30,7 @@ from ovs_core.encoders.official_clip import CLIP_PREFIX, load_clip, official_arc
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, kept by LAION
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-NEAR_WORDS = "near_words.tsv"  # beside the weights
+NEAR_WORDS, KNOWN_WORDS = "near_words.tsv", "known_words.txt"  # beside the weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +42,7 @@ class LoadedModel:
         mean, std: what its image tower was trained with, per RGB channel of [0, 1].
         weights: file name -> SHA-256 of what was read; the first one stands for the model in cache keys.
         near_words: what its text tower is asked by beside words that it hardly knows.
+        known_words: every word its text tower was taught; empty for towers that know whatever people write.
     """
 
     model: CLIP
@@ -48,6 +50,7 @@ class LoadedModel:
     std: Channels
     weights: Mapping[str, str]
     near_words: NearWords = field(default_factory=dict)
+    known_words: KnownWords = frozenset()
 
 
 def load_mini(store: WeightStore) -> LoadedModel:
@@ -60,6 +63,8 @@ def load_mini(store: WeightStore) -> LoadedModel:
         model = build_mini(fitting(config, state))
         words = path.with_name(NEAR_WORDS)
         near_words = read_near_words(words) if words.is_file() else {}
+        known = path.with_name(KNOWN_WORDS)
+        known_words = read_known_words(known) if known.is_file() else frozenset()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config_path} cannot be read as the embedded model's settings: {error}."
@@ -67,7 +72,7 @@ def load_mini(store: WeightStore) -> LoadedModel:
     load_strict(model, state, source=str(path))
     model.visual.conv1.to(memory_format=torch.channels_last)  # its convolutions take a fifth less time so
     weights = {path.name: sha256, **({NEAR_WORDS: sha256_of(words)} if near_words else {})}
-    return LoadedModel(model, mean, std, weights, near_words)
+    return LoadedModel(model, mean, std, weights, near_words, known_words)
 
 
 def load_open_clip(architecture: str, entry: str, store: WeightStore) -> LoadedModel:

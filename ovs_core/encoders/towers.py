@@ -21,6 +21,7 @@ from ovs_core.encoders.clip_conv import ConvEncoder
 from ovs_core.encoders.clip_resnet import STRIDE as RESNET_STRIDE
 from ovs_core.encoders.clip_resnet import ResNetEncoder, ResNetPyramid
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
+from ovs_core.encoders.known_words import KnownWords, with_unknown_noted
 from ovs_core.encoders.loading import (
     LoadedModel,
     load_mini,
@@ -28,12 +29,12 @@ from ovs_core.encoders.loading import (
     load_open_clip,
 )
 from ovs_core.encoders.mini_pyramid import MiniPyramid
-from ovs_core.encoders.near_words import NearWords
+from ovs_core.encoders.near_words import NearWords, with_near_words
 from ovs_core.encoders.pyramids import SIZE_DIVISOR
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.text_rows import RowMemory
 from ovs_core.options import Option
-from ovs_core.types import Pyramid
+from ovs_core.types import Pyramid, Vocabulary
 
 Family = Literal["mini", "openai", "laion", "convnext", "resnet"]
 Reads = Literal["tokens", "pyramid"]
@@ -106,7 +107,7 @@ class Tower:
         device: where it lives.
         family: which presets of a method fit its weights.
         vit, resnet, pyramid: what its image tower gives; None for what it does not.
-        near_words: see `LoadedModel`.
+        near_words, known_words: see `LoadedModel`.
     """
 
     text: TextEncoder
@@ -118,6 +119,11 @@ class Tower:
     pyramid: PyramidEncoder | None = None
     near_words: NearWords = field(default_factory=dict)
     resnet: ResNetEncoder | None = None
+    known_words: KnownWords = frozenset()
+
+    def asked(self, vocabulary: Vocabulary) -> Vocabulary:
+        """What this tower is asked: near words of rare ones too, with a note on words it was never taught."""
+        return with_near_words(with_unknown_noted(vocabulary, self.known_words), self.near_words)
 
     @property
     def tokens(self) -> VisionEncoder | ResNetEncoder:
@@ -322,5 +328,14 @@ def build_tower(
     )
     pyramid = None if spec.pyramid is None else spec.pyramid(spec.name, identity, loaded, compute)
     return Tower(
-        text, loaded.weights, model, compute.device, spec.family, vit, pyramid, loaded.near_words, resnet
+        text,
+        loaded.weights,
+        model,
+        compute.device,
+        spec.family,
+        vit,
+        pyramid,
+        loaded.near_words,
+        resnet,
+        loaded.known_words,
     )

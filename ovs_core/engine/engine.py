@@ -15,7 +15,6 @@ from pathlib import Path
 from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.lone_word import with_guards
-from ovs_core.encoders.near_words import with_near_words
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.comparing import compared_requests, told_what_is_unrefined
@@ -345,7 +344,7 @@ class Engine:
         spec = self._refiner(request.refiner)
         with too_large_in_one_sentence():
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
-            vocabulary = with_near_words(request.vocabulary, tower.near_words)
+            vocabulary = tower.asked(request.vocabulary)
             if encoder.guards_lone_word and method.head is None:  # heads were not measured
                 vocabulary = with_guards(vocabulary)
             request = replace(request, vocabulary=vocabulary)

@@ -23,7 +23,7 @@ from recipes.mini.plan import plan_from_json
 from recipes.mini.sources import NEEDED, OPTIONAL, sources_of
 
 ROOT = Path(__file__).resolve().parents[2]  # of the clone: architecture and class lists lie there
-TOWER, NEAR_WORDS = "mini.safetensors", "near_words.tsv"
+TOWER, WORDS = "mini.safetensors", ("near_words.tsv", "known_words.txt")
 CARD_DATA = (*KEPT_ONLY, "pretrained")  # needed; `card.ROOMS` may be there
 
 
@@ -56,7 +56,7 @@ def _make(arguments: argparse.Namespace) -> None:
             print(tower)
             return
     heads = train_heads(out / TOWER, sources, HeadPlans(), out)
-    print(collect(out / TOWER, out / NEAR_WORDS, heads, out / "ships"))
+    print(collect(out / TOWER, [out / name for name in WORDS], heads, out / "ships"))
 
 
 def _examine(arguments: argparse.Namespace) -> None:

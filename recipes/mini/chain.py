@@ -36,7 +36,7 @@ from recipes.mini.coco import coco_names
 from recipes.mini.image import join_detector, join_materials, start_image_tower, train_image
 from recipes.mini.losses import WordTable
 from recipes.mini.names import everyday_names, imagenet_names, voc_names
-from recipes.mini.near_words import write_near_words
+from recipes.mini.near_words import write_known_words, write_near_words
 from recipes.mini.plan import FORMER_NAMES, ImagePlan, Member, MiniPlan
 from recipes.mini.sources import LABELS, Sources, caltech_photos, material_sources, photo_sources
 from recipes.mini.teachers import VocTeacher
@@ -55,7 +55,7 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path, start:
         config: `mini.json`, the architecture.
         sources: folders.
         plan: the recipe.
-        out: working folder; `mini.safetensors` (fp16) and its dictionary `near_words.tsv` end there.
+        out: working folder; `mini.safetensors` (fp16), `near_words.tsv` and `known_words.txt` end there.
         start: weights of this recipe with a detector, to go on from instead of all stages but the last one;
             the segmenter of materials may have joined them already.
 
@@ -77,6 +77,8 @@ def train_mini(config: Path, sources: Sources, plan: MiniPlan, out: Path, start:
     learnt.update(name for photo in caltech_photos(sources) for name in photo.names)
     words = (coco_names(sources.coco), learnt, default_background())
     write_near_words(out / "near_words.tsv", sources.wordnet, *words)
+    taught = everyday_names(sources.pretrained, sources.vocabularies)
+    write_known_words(out / "known_words.txt", sources.wordnet, taught)
     return _save(in_eight_bits(state, WHOLE), out / "mini.safetensors")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -103,10 +103,10 @@ def train_heads(weights: Path, sources: Sources, plans: HeadPlans, out: Path) ->
     return files
 
 
-def collect(weights: Path, near_words: Path, heads: Mapping[str, Path], folder: Path) -> Path:
-    """Copy what ships into one folder: the tower, its dictionary and its heads; returns the folder."""
+def collect(weights: Path, words: Sequence[Path], heads: Mapping[str, Path], folder: Path) -> Path:
+    """Copy what ships into one folder: the tower, its lists of words and its heads; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in (weights, near_words, *heads.values()):
+    for path in (weights, *words, *heads.values()):
         partial = folder / f"{path.name}.part"
         shutil.copyfile(path, partial)
         partial.replace(folder / path.name)

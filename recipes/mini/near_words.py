@@ -6,15 +6,18 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from ovs_core.encoders.known_words import words_of
 from ovs_core.training.data import CAMVID_NAMES, SYNONYMS
 from recipes.mini.labelled_sets import DECLARED
 from recipes.mini.words import (
+    ADJECTIVES,
     PHYSICAL_ENTITY,
     Senses,
     Synsets,
     descendants,
     read_wordnet,
     tagged_senses,
+    visible_nouns,
 )
 
 PERSON = "00007846"  # WordNet 3.0 offset of `person`: what people are called is no dictionary's business here
@@ -25,6 +28,10 @@ TOO_WIDE = frozenset({
     "vehicle", "furniture", "ground", "metal", "wood", "plastic", "paper", "cloth", "sign", "stone",
     "background", "people", "person", "pedestrian", "cyclist", "bicyclist",
 })  # fmt: skip
+KNOWN_HEAD = (
+    "# Words that the text tower was taught. Made by recipes.mini.near_words from WordNet 3.0,\n"
+    "# Copyright 2006 by Princeton University (see LICENSE.wordnet), and from class lists\n"
+)
 _WORD = re.compile(r"[a-z][a-z' -]+")
 HEAD = (
     "# Rare words, a tab, better-known words. Made by recipes.mini.near_words from WordNet 3.0,\n"
@@ -101,6 +108,19 @@ def write_near_words(
     table = nearest_drawn(synsets, senses, tagged_senses(wordnet), drawn, known, unlabelled)
     lines = [f"{word}\t{','.join(near)}\n" for word, near in sorted(table.items())]
     path.write_text(HEAD + "".join(lines), encoding="utf-8")
+
+
+def write_known_words(path: Path, wordnet: Path, taught: Iterable[str]) -> None:
+    """Write every single word that the text tower is taught.
+
+    Args:
+        path: the file.
+        wordnet: folder of `data.noun` and `index.noun`, whose nouns for physical things are taught.
+        taught: further names.
+    """
+    names = (*visible_nouns(*read_wordnet(wordnet)), *taught, *ADJECTIVES)
+    words = sorted({word for name in names for word in words_of(name)})
+    path.write_text(KNOWN_HEAD + "".join(f"{word}\n" for word in words), encoding="utf-8")
 
 
 def _drawn_above(

@@ -74,7 +74,7 @@ def test_a_whole_run_and_one_that_starts_again_at_each_stage(world, tmp_path, ca
         *("recipe.json", "outdoor.npz", "text", "1-text.safetensors"),
         *("member-1", "member-2", "members.safetensors", "salience.npz", "mini.safetensors"),
         *("refine-3", "refine-4", "refined-3.safetensors", "refined-4.safetensors"),
-        *("refined.safetensors", "detect", "detected.safetensors", "near_words.tsv"),
+        *("refined.safetensors", "detect", "detected.safetensors", "near_words.tsv", "known_words.txt"),
         *("materials-coco.npz", "materials-voc.npz", "materials", "with-materials.safetensors"),
     }
     for member in ("member-1", "member-2"):

@@ -52,15 +52,19 @@ def test_heads_are_trained_in_order_and_anew_for_another_tower(asked, tmp_path):
 
 
 def test_what_ships_lies_in_one_folder(asked, tmp_path):
-    weights, words = tmp_path / "mini.safetensors", tmp_path / "near_words.tsv"
+    weights, words = (
+        tmp_path / "mini.safetensors",
+        [tmp_path / "near_words.tsv", tmp_path / "known_words.txt"],
+    )
     weights.write_text("tower")
-    words.write_text("lorry\ttruck\n")
+    for path, text in zip(words, ("lorry\ttruck\n", "lorry\n"), strict=True):
+        path.write_text(text)
     made = train_heads(weights, None, HeadPlans(), tmp_path / "out")
     folder = collect(weights, words, made, tmp_path / "ships")
     assert {path.name for path in folder.iterdir()} == {
         *("mini.safetensors", "near_words.tsv", "mvp_seg.safetensors", "mvp_seg_plus.safetensors"),
         *("fc_clip.safetensors", "maft_plus.safetensors", "zegclip.safetensors", "ldvc.safetensors"),
-        "gkc.safetensors",
+        *("gkc.safetensors", "known_words.txt"),
     }
     assert (folder / "mini.safetensors").read_text() == "tower"
 
@@ -81,7 +85,8 @@ def test_one_command_makes_everything(asked, tmp_path, monkeypatch, capsys):
     def train(config, sources, plan, out, start):
         out.mkdir()
         (out / "mini.safetensors").write_text("tower")
-        (out / "near_words.tsv").write_text("")
+        for name in ("near_words.tsv", "known_words.txt"):
+            (out / name).write_text("")
         return out / "mini.safetensors"
 
     monkeypatch.setattr(command, "train_mini", train)
