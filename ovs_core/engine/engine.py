@@ -258,7 +258,7 @@ class Engine:
         values = checked_values(f"options of {spec.title}", spec.options, options)
         loaded = self._loaded.refiner(spec, self.store, job)
         refining = Refining(loaded, values, self.cache, self.compute, job)
-        files, dropped = (refiner_weights(one, self.store) for one in (spec, before))
+        files, dropped = (refiner_weights(refiner, self.store) for refiner in (spec, before))
         return refined(result, method, before, refining, files, dropped)
 
     def preset(self, method: str = DEFAULT_METHOD, encoder: str = DEFAULT_ENCODER) -> Preset:

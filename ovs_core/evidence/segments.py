@@ -196,20 +196,20 @@ def segments_of(
     return flattened(proposals, instances(proposals, things))
 
 
-def without_other(found: Panoptic) -> Panoptic:
+def without_other(answer: Panoptic) -> Panoptic:
     """The segments of typed classes, numbered anew from 1; pixels of the others become 0."""
-    kept = [segment for segment in found.segments if segment.label]
-    numbers = np.zeros(len(found.segments) + 1, np.int32)
+    kept = [segment for segment in answer.segments if segment.label]
+    numbers = np.zeros(len(answer.segments) + 1, np.int32)
     numbers[[segment.number for segment in kept]] = np.arange(1, len(kept) + 1)
     return Panoptic(
-        numbers[found.numbers],
+        numbers[answer.numbers],
         tuple(replace(segment, number=number) for number, segment in enumerate(kept, start=1)),
     )
 
 
 def flattened(
     proposals: MaskProposals,
-    found: Sequence[Instance],
+    ranked: Sequence[Instance],
     *,
     least_score: float = OBJECT_THRESHOLD,
     least_part: float = OVERLAP_THRESHOLD,
@@ -218,19 +218,19 @@ def flattened(
 
     Args:
         proposals: masks of the photo.
-        found: from `instances`, best first.
+        ranked: from `instances`, best first.
         least_score: instances below are left out.
         least_part: part of an instance that must be seen, or it is left out: another one of the same object.
     """
     numbers = np.zeros(proposals.image_size, np.int32)
     segments: list[Segment] = []
-    for one in found:
-        if one.score < least_score or not one.area:
+    for instance in ranked:
+        if instance.score < least_score or not instance.area:
             continue
-        seen = instance_mask(proposals, one.mask) & (numbers == 0)
+        seen = instance_mask(proposals, instance.mask) & (numbers == 0)
         area = int(seen.sum())
-        if area >= least_part * one.area:
-            segments.append(Segment(len(segments) + 1, one.label, True, one.score, area))
+        if area >= least_part * instance.area:
+            segments.append(Segment(len(segments) + 1, instance.label, True, instance.score, area))
             numbers[seen] = len(segments)
     return Panoptic(numbers, tuple(segments))
 

@@ -115,9 +115,11 @@ def _inherited(engine: Engine, result: Result, typed: list[ClassSummary]) -> lis
     for entry in typed:
         if entry.label not in off:
             continue
-        found = heirs(before, result.labels, entry.label)
-        parts = [f"{names.get(one.label, 'other')} {percent(one.share)}" for one in found[:_MOST_HEIRS]]
-        if rest := sum(one.share for one in found[_MOST_HEIRS:]):
+        inheritors = heirs(before, result.labels, entry.label)
+        parts = [
+            f"{names.get(heir.label, 'other')} {percent(heir.share)}" for heir in inheritors[:_MOST_HEIRS]
+        ]
+        if rest := sum(heir.share for heir in inheritors[_MOST_HEIRS:]):
             parts.append(f"further words {percent(rest)}")
         lines.append(f"{entry.names[0]} → {', '.join(parts) or 'had no area'}")
     return lines

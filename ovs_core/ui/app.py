@@ -69,14 +69,16 @@ def build_ui(
         opening: photo, words and method that are there from the start.
     """
     choices = encoder_choices(engine)
-    found = load_examples() if examples is None else tuple(examples)
+    samples = load_examples() if examples is None else tuple(examples)
     with gr.Blocks(title="OVS Lens", analytics_enabled=False, delete_cache=CACHE_SWEEP) as page:
         header = gr.HTML(header_html(engine, choices[0][1]), elem_id="ovs-header", padding=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=4, min_width=280):
                 refiners = refiner_choices(engine)
                 shown = encoder_update(engine)["visible"]
-                inputs = input_panel(engine, choices, refiners, found, choose_encoder=shown, opening=opening)
+                inputs = input_panel(
+                    engine, choices, refiners, samples, choose_encoder=shown, opening=opening
+                )
             with gr.Column(scale=8, min_width=280), gr.Tabs():
                 with gr.Tab("Segment", id="segment"):
                     method = segment_tab(engine, inputs)
@@ -110,7 +112,7 @@ def build_ui(
             [header],
             **quiet,
         )
-        for button, example in zip(inputs.examples, found, strict=True):
+        for button, example in zip(inputs.examples, samples, strict=True):
             _connect_example(button, example, inputs)
     return page
 

@@ -85,7 +85,7 @@ def with_box(boxes: Sequence[DrawnBox], new: DrawnBox) -> tuple[DrawnBox, ...]:
     Raises:
         ValueError: for one that is there already, or too many.
     """
-    if any((one.photo, one.box, one.name) == (new.photo, new.box, new.name) for one in boxes):
+    if any((box.photo, box.box, box.name) == (new.photo, new.box, new.name) for box in boxes):
         raise ValueError("This box is in the list already.")
     if len(boxes) >= MAX_EXEMPLARS:
         raise ValueError(f"Up to {MAX_EXEMPLARS} boxes can be asked at once; remove one first.")

@@ -85,18 +85,18 @@ def boxes_panel(photo: gr.Image) -> BoxFields:
 
     def refresh(where: str, photo: str | None, other: str | None, boxes: tuple[DrawnBox, ...]) -> list[Any]:
         path = photo if where == HERE else other
-        shown, said, source = "", NO_PHOTO if path is None else PHOTO_GONE, None
+        shown, note, source = "", NO_PHOTO if path is None else PHOTO_GONE, None
         if path:
             try:
                 shown, size = box_surface(path, boxes)
-                said, source = "", (path, size)
+                note, source = "", (path, size)
             except ValueError as error:
-                said = str(error)
+                note = str(error)
         return [
             gr.update(visible=where == ELSEWHERE),
             shown,
             source,
-            note_html(said),
+            note_html(note),
             boxes_html(boxes, photo),
         ]
 
@@ -128,9 +128,9 @@ def boxes_panel(photo: gr.Image) -> BoxFields:
             boxes = with_box(boxes, drawn_box(source and source[0], read_corners(text), called))
         except ValueError as error:
             return [*[gr.skip()] * 4, note_html(str(error))]
-        said = "1 box" if len(boxes) == 1 else f"{len(boxes)} boxes"
-        said = f"{said} in the question; the next answer looks for this, too."
-        return [*changed(source, photo, boxes), "", note_html(said)]
+        note = "1 box" if len(boxes) == 1 else f"{len(boxes)} boxes"
+        note = f"{note} in the question; the next answer looks for this, too."
+        return [*changed(source, photo, boxes), "", note_html(note)]
 
     def remove(
         source: Source, photo: str | None, boxes: tuple[DrawnBox, ...], event: gr.EventData

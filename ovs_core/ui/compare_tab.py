@@ -96,7 +96,7 @@ def compare_steps(
         photo, vocabulary = question.read()
         return question.compare(engine, photo, vocabulary, methods, token, MEASURED_SIDE)
 
-    found = Comparison()
+    comparison = Comparison()
     for event in answers(engine, ask, len(methods)):
         if isinstance(event, Status):
             yield event, None
@@ -104,52 +104,52 @@ def compare_steps(
                 return
             continue
         result = panel_copy(event)
-        found = Comparison(
-            (*found.results, result),
+        comparison = Comparison(
+            (*comparison.results, result),
             photo_name=Path(event.source).stem,
-            answers=(*found.answers, measured_copy(event.label_map)),
-            pictures=(*found.pictures, store_png(overlay(result), f"{result.method}.png")),
+            answers=(*comparison.answers, measured_copy(event.label_map)),
+            pictures=(*comparison.pictures, store_png(overlay(result), f"{result.method}.png")),
         )
-        done = len(found.results)
-        yield Status(f"{done} of {len(methods)} methods done", "busy", done / len(methods)), found
-    yield _verdict(found, note)
+        done = len(comparison.results)
+        yield Status(f"{done} of {len(methods)} methods done", "busy", done / len(methods)), comparison
+    yield _verdict(comparison, note)
 
 
-def _verdict(found: Comparison, note: str) -> tuple[Status, Comparison]:
+def _verdict(comparison: Comparison, note: str) -> tuple[Status, Comparison]:
     """The last step; `note` is a sentence about the question."""
-    seconds = sum(sum(result.seconds.values()) for result in found.results)
-    if len(found.results) < 2:
+    seconds = sum(sum(result.seconds.values()) for result in comparison.results)
+    if len(comparison.results) < 2:
         text = f"Done in {seconds:.2f} s. Tick a second method to see where they disagree. {note}"
-        return Status(text.strip()), found
-    picture, disagreement = disagreement_picture(found.results)
-    consensus, votes = consensus_picture(found.results)
+        return Status(text.strip()), comparison
+    picture, disagreement = disagreement_picture(comparison.results)
+    consensus, votes = consensus_picture(comparison.results)
     share = float((disagreement > 0).mean())
     where = f"{percent(share)} of the photo, bright in the last panel"
     text = f"Done in {seconds:.2f} s. The methods disagree on {where}."
     notes = dict.fromkeys(
-        note for result in found.results for note in (*result.vocabulary.notes, *result.notes)
+        note for result in comparison.results for note in (*result.vocabulary.notes, *result.notes)
     )
     return Status(" ".join((text, *notes, note)).strip()), replace(
-        found, disagreement=picture, consensus=consensus, votes=votes, share=share
+        comparison, disagreement=picture, consensus=consensus, votes=votes, share=share
     )
 
 
-def shown_comparison(found: Comparison, titles: Mapping[str, str]) -> list[Any]:
+def shown_comparison(comparison: Comparison, titles: Mapping[str, str]) -> list[Any]:
     """Give new values for legend, panels, key of the two maps, and tables."""
-    legend = legend_html(found.results[0].classes) if found.results else ""
-    key = "" if found.votes is None else agreement_key(found.votes, len(found.results))
-    matrix = "" if found.votes is None else agreement_table(found.results, titles)
-    table = compare_table(found.results, titles)
-    return [legend, linked_panels(compared_panels(found, titles)), key, table, matrix]
+    legend = legend_html(comparison.results[0].classes) if comparison.results else ""
+    key = "" if comparison.votes is None else agreement_key(comparison.votes, len(comparison.results))
+    matrix = "" if comparison.votes is None else agreement_table(comparison.results, titles)
+    table = compare_table(comparison.results, titles)
+    return [legend, linked_panels(compared_panels(comparison, titles)), key, table, matrix]
 
 
 def compared_panels(
-    found: Comparison, titles: Mapping[str, str], truth: LabelMap | None = None
+    comparison: Comparison, titles: Mapping[str, str], truth: LabelMap | None = None
 ) -> list[Panel]:
     """The photo, the answers in the order of `titles`, the truth, and what the answers have in common."""
-    if not found.results:
+    if not comparison.results:
         return []
-    photo = found.results[0].image
+    photo = comparison.results[0].image
     by_method = {
         result.method: Panel(
             result.method,
@@ -157,21 +157,21 @@ def compared_panels(
             picture,
             f"{titles[result.method]}: {summary_text(result.classes)}",
         )
-        for result, picture in zip(found.results, found.pictures, strict=True)
+        for result, picture in zip(comparison.results, comparison.pictures, strict=True)
     }
     panels = [Panel("photo", "Photo", store_png(photo, "photo.png"), "The photo", listed=False)]
     panels += [by_method[name] for name in titles if name in by_method]
     if truth is not None:
         drawn, unknown = truth_picture(truth, photo, OPACITY)
-        said = "The truth" + (", not known in white" if unknown.any() else "")
-        panels.append(Panel("truth", "Truth", store_png(drawn, "truth.png"), said))
-    if found.consensus is not None and found.disagreement is not None:
-        agree, differ = percent(1 - found.share), percent(found.share)
-        said = f"The label that most methods give; all agree on {agree} of the photo"
-        panels.append(Panel("consensus", "Consensus", store_png(found.consensus, "consensus.png"), said))
-        said = f"Where the methods disagree: {differ} of the photo"
-        picture = store_png(found.disagreement, "disagreement.png")
-        panels.append(Panel("disagreement", "Disagreement", picture, said))
+        alt = "The truth" + (", not known in white" if unknown.any() else "")
+        panels.append(Panel("truth", "Truth", store_png(drawn, "truth.png"), alt))
+    if comparison.consensus is not None and comparison.disagreement is not None:
+        agree, differ = percent(1 - comparison.share), percent(comparison.share)
+        alt = f"The label that most methods give; all agree on {agree} of the photo"
+        panels.append(Panel("consensus", "Consensus", store_png(comparison.consensus, "consensus.png"), alt))
+        alt = f"Where the methods disagree: {differ} of the photo"
+        picture = store_png(comparison.disagreement, "disagreement.png")
+        panels.append(Panel("disagreement", "Disagreement", picture, alt))
     return panels
 
 
@@ -187,8 +187,8 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="compare-missing")
     known = gr.State(infos, time_to_live=STATE_SECONDS)
     status, token = status_line("compare")
-    said = likeness_note(infos, engine.encoder_specs[inputs.encoder.value].title)
-    note = gr.HTML(said, padding=False, elem_id="compare-note")
+    likeness = likeness_note(infos, engine.encoder_specs[inputs.encoder.value].title)
+    note = gr.HTML(likeness, padding=False, elem_id="compare-note")
     legend = gr.HTML("", padding=False, elem_id="compare-legend")
     panels = linked_field("compare-panels")
     key = gr.HTML("", padding=False, elem_id="compare-key")
@@ -205,8 +205,8 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         except ValueError as error:
             yield Status(str(error), "error"), None
             return
-        for status, found in compare_steps(engine, token, question, chosen):
-            yield status, None if found is None else (*shown_comparison(found, titles), found)
+        for status, comparison in compare_steps(engine, token, question, chosen):
+            yield status, None if comparison is None else (*shown_comparison(comparison, titles), comparison)
 
     wire(
         RunBar(start, stop, status, token),
@@ -217,8 +217,8 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
         asked=[*inputs.watched, *ticks],
     )
 
-    def beside_truth(found: Comparison | None, *files: str | None) -> list[Any]:
-        return _beside_truth(found, TruthFiles(*files), titles)
+    def beside_truth(comparison: Comparison | None, *files: str | None) -> list[Any]:
+        return _beside_truth(comparison, TruthFiles(*files), titles)
 
     gr.on(
         [table.change, *inputs.truth.changes],
@@ -256,25 +256,25 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     )
 
 
-def _beside_truth(found: Comparison | None, files: TruthFiles, titles: Mapping[str, str]) -> list[Any]:
+def _beside_truth(comparison: Comparison | None, files: TruthFiles, titles: Mapping[str, str]) -> list[Any]:
     """Compare every answer with the truth, which has a panel of its own; neither where one is missing."""
-    if found is None or not found.results:
+    if comparison is None or not comparison.results:
         return ["", gr.skip()]
-    said, truth = "", None
-    first = found.results[0]
+    html, truth = "", None
+    first = comparison.results[0]
     size = first.evidence.image_size
-    named = (titles[result.method] for result in found.results)
-    answers = dict(zip(named, found.answers, strict=True))
+    named = (titles[result.method] for result in comparison.results)
+    answers = dict(zip(named, comparison.answers, strict=True))
     if not files.may_be_opened:
-        said = status_html(Status(TRUTH_GONE, "error"))
+        html = status_html(Status(TRUTH_GONE, "error"))
     elif files.given:
         try:
-            compared = measured(files, size, first.vocabulary, found.photo_name, answers)
-            said = measured_html(compared, first.image, size, first.vocabulary)
+            compared = measured(files, size, first.vocabulary, comparison.photo_name, answers)
+            html = measured_html(compared, first.image, size, first.vocabulary)
             truth = compared[0].agreement.truth
         except ValueError as error:
-            said = status_html(Status(str(error), "error"))
-    return [said, linked_panels(compared_panels(found, titles, truth))]
+            html = status_html(Status(str(error), "error"))
+    return [html, linked_panels(compared_panels(comparison, titles, truth))]
 
 
 def _ticks(group: Group, infos: Sequence[MethodInfo]) -> gr.CheckboxGroup:

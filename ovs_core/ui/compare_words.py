@@ -21,7 +21,9 @@ from ovs_core.ui.words import captioned_table, hex_color, note_html, swatch
 
 def grouped(infos: Collection[MethodInfo]) -> dict[Group, list[MethodInfo]]:
     """Methods by what they are, in the order of `GROUPS`; groups without a method are left out."""
-    return {group: found for group in GROUPS if (found := [info for info in infos if info.group == group])}
+    return {
+        group: members for group in GROUPS if (members := [info for info in infos if info.group == group])
+    }
 
 
 def usual_ticks(infos: Collection[MethodInfo]) -> list[str]:

@@ -232,12 +232,12 @@ def _content_length(headers: Headers) -> int:
 def _cookie(scope: Scope) -> frozenset[str]:
     """What names the visitor's browser; nothing where it has no name yet."""
     try:
-        found = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(_COOKIE)
+        cookie = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(_COOKIE)
     except CookieError:
         return frozenset()
-    if found is None or not _TOKEN.fullmatch(found.value):
+    if cookie is None or not _TOKEN.fullmatch(cookie.value):
         return frozenset()
-    return frozenset({f"cookie {found.value}"})
+    return frozenset({f"cookie {cookie.value}"})
 
 
 def _session(body: Any) -> frozenset[str]:

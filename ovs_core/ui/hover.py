@@ -130,8 +130,8 @@ def hover_html(result: Result, point: tuple[float, float], about: str = "", sour
         **({} if affinity is None else _affinity(affinity)),
     }
     picture = base_picture(result.image)
-    said = f"{_ABOUT} {about}".strip()
-    figures = _figure(_stage(picture, said, focus=True), escape(said))
+    described = f"{_ABOUT} {about}".strip()
+    figures = _figure(_stage(picture, described, focus=True), escape(described))
     if affinity is not None:
         caption = 'What the patch there looks at in the last block: <span class="peak"></span>'
         figures += _figure(_stage(picture, "What the patch looks at", focus=False), caption + source)
@@ -150,13 +150,13 @@ def hover_html(result: Result, point: tuple[float, float], about: str = "", sour
     )
 
 
-def _stage(picture: str, said: str, *, focus: bool) -> str:
+def _stage(picture: str, described: str, *, focus: bool) -> str:
     """The photo with a cursor; without focus, under a map."""
-    url, said = escape(file_url(picture)), escape(said)
+    url, described = escape(file_url(picture)), escape(described)
     picture = f'<img src="{url}" alt="Your photo" draggable="false"><i class="cursor"></i>'
     if focus:
-        return f'<div class="stage" tabindex="0" role="application" aria-label="{said}">{picture}</div>'
-    return f'<div class="stage map" role="img" aria-label="{said}">{picture}<canvas></canvas></div>'
+        return f'<div class="stage" tabindex="0" role="application" aria-label="{described}">{picture}</div>'
+    return f'<div class="stage map" role="img" aria-label="{described}">{picture}<canvas></canvas></div>'
 
 
 def _figure(stage: str, caption: str) -> str:

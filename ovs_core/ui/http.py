@@ -129,18 +129,18 @@ def api_inspect(
     asked = None if "all" in views else usual | set(views)
     request = inspect_request(engine, question, method, point, asked)
     result = results_of(engine, lambda: engine.run(request))[0]
-    found = insight(result, specs, point)
-    shown = sections(found.seen, label or found.seen.first)
-    figures = [(one.kind, one.figure) for one in shown if one.figure is not None]
-    maps = [store_png(picture, f"similarity-{k}.png") for k, (picture, _) in enumerate(found.similarity, 1)]
+    inside = insight(result, specs, point)
+    shown = sections(inside.seen, label or inside.seen.first)
+    figures = [(section.kind, section.figure) for section in shown if section.figure is not None]
+    maps = [store_png(picture, f"similarity-{k}.png") for k, (picture, _) in enumerate(inside.similarity, 1)]
     maps += [store_png(figure, f"{kind}.png") for kind, figure in figures]
-    affinity = None if found.affinity is None else store_png(found.affinity, "affinity.png")
+    affinity = None if inside.affinity is None else store_png(inside.affinity, "affinity.png")
     sources = {spec.kind: dict(vars(spec.source)) for spec in specs}
     report: Report = {
         "method": method,
         "classes": list(result.vocabulary.names),
-        "low": found.low,
-        "high": found.high,
+        "low": inside.low,
+        "high": inside.high,
         "views": [_described(view, sources[view.kind]) for view in result.views],
         "figures": [kind for kind, _ in figures],
     }
@@ -391,5 +391,5 @@ def refusing(engine: Engine, answer: Callable[[], Any]) -> Any:
     try:
         return answer()
     except ValueError as error:
-        said = without_places(str(error), engine.store)
-        raise gr.Error(escape(said, quote=False), print_exception=False) from error
+        message = without_places(str(error), engine.store)
+        raise gr.Error(escape(message, quote=False), print_exception=False) from error

@@ -97,8 +97,8 @@ def load_examples(folder: Path = PHOTOS) -> tuple[Example, ...]:
     if not index.is_file():
         return ()
     entries = json.loads(index.read_text(encoding="utf-8"))
-    found = (Example(folder / entry["file"], entry["classes"], entry["title"]) for entry in entries)
-    return tuple(example for example in found if example.file.is_file())
+    examples = (Example(folder / entry["file"], entry["classes"], entry["title"]) for entry in entries)
+    return tuple(example for example in examples if example.file.is_file())
 
 
 def input_panel(

@@ -107,8 +107,8 @@ def inspect_steps(
             yield event, None
             continue
         specs = engine.method_specs[event.method].cited_views
-        said = f"{DONE} {note}".strip()
-        yield Status(said), (event, insight(event, specs, point, MOST_CLASSES))
+        text = f"{DONE} {note}".strip()
+        yield Status(text), (event, insight(event, specs, point, MOST_CLASSES))
 
 
 def insight(
@@ -192,7 +192,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="inspect-missing")
     status, token = status_line("inspect")
     tour_panel(engine, inputs, method)
-    found = gr.State(None, time_to_live=STATE_SECONDS)
+    kept = gr.State(None, time_to_live=STATE_SECONDS)
     point = gr.State(CENTRE, time_to_live=STATE_SECONDS)
     hover = hover_field()
     similarity_scale = gr.HTML("", padding=False)
@@ -209,9 +209,9 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         except ValueError as error:
             yield Status(str(error), "error"), None
             return
-        for status, found in inspect_steps(engine, token, question, method, point):
+        for status, answer in inspect_steps(engine, token, question, method, point):
             about = point_note(engine.method_specs[method].views)
-            yield status, None if found is None else _shown(*found, point, about, label, before, chosen)
+            yield status, None if answer is None else _shown(*answer, point, about, label, before, chosen)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -229,17 +229,17 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, method, point, picker.label, found, maps.view],
-        [hover, similarity_scale, similarity, *picker.components, shared_views, found, *maps.components],
+        [*inputs.components, method, point, picker.label, kept, maps.view],
+        [hover, similarity_scale, similarity, *picker.components, shared_views, kept, *maps.components],
         after=[clicked],
         tab="inspect",
         asked=[*inputs.watched, method],
     )
-    connect_maps(maps, [found, picker.label, picker.one_scale, point])
+    connect_maps(maps, [kept, picker.label, picker.one_scale, point])
     gr.on(
         [picker.label.change, picker.one_scale.input, hover.change],
         class_views,
-        [found, picker.label, picker.one_scale],
+        [kept, picker.label, picker.one_scale],
         [own_views],
         queue=False,
         trigger_mode="multiple",
@@ -249,7 +249,7 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     # mark, and made anew where that is another's.
     own_views.change(
         views_of_now,
-        [own_views, found, picker.label, picker.one_scale],
+        [own_views, kept, picker.label, picker.one_scale],
         [own_views],
         js=_MARK_OF_VIEWS,
         queue=False,
@@ -274,27 +274,27 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
 _MARK_OF_VIEWS = """(html, ...rest) => [(html || "").match(/data-mark="([^"]*)"/)?.[1] || "", ...rest]"""
 
 
-def class_views(found: Seen | None, label: int | str | None, one_scale: bool) -> str:
+def class_views(kept: Seen | None, label: int | str | None, one_scale: bool) -> str:
     """Give the sections of one class, marked; nothing for one that these words do not have."""
-    mark = _mark(found, label, one_scale)
-    if not mark or found is None or not isinstance(label, int):
+    mark = _mark(kept, label, one_scale)
+    if not mark or kept is None or not isinstance(label, int):
         return ""
-    shown = sections_html(sections(found, label, per_class=True, one_scale=one_scale))
+    shown = sections_html(sections(kept, label, per_class=True, one_scale=one_scale))
     return f'<div data-mark="{mark}">{shown}</div>'
 
 
-def views_of_now(mark: str, found: Seen | None, label: int | str | None, one_scale: bool) -> Any:
+def views_of_now(mark: str, kept: Seen | None, label: int | str | None, one_scale: bool) -> Any:
     """Give `class_views` anew if those on the page have the mark of another answer, class or scale."""
-    return gr.skip() if mark == _mark(found, label, one_scale) else class_views(found, label, one_scale)
+    return gr.skip() if mark == _mark(kept, label, one_scale) else class_views(kept, label, one_scale)
 
 
-def _mark(found: Seen | None, label: int | str | None, one_scale: bool) -> str:
+def _mark(kept: Seen | None, label: int | str | None, one_scale: bool) -> str:
     """Which answer, class and scale views are of; "" where there are none."""
-    if found is None or not found.per_class:
+    if kept is None or not kept.per_class:
         return ""
-    if not isinstance(label, int) or not 1 <= label <= len(found.names):
+    if not isinstance(label, int) or not 1 <= label <= len(kept.names):
         return ""
-    return f"{found.mark}-{label}-{int(bool(one_scale))}"
+    return f"{kept.mark}-{label}-{int(bool(one_scale))}"
 
 
 @dataclass(frozen=True)
@@ -356,21 +356,23 @@ def _shown(
 ) -> tuple[Any, ...]:
     """Give new values for all outputs; the class that was looked at stays if the words are the same."""
     gallery = [(picture, caption) for picture, caption in insight.similarity]
-    found = insight.seen
-    same = before is not None and before.names == found.names
-    kept = label if same and isinstance(label, int) and label else found.first
-    choices = [(name, number) for number, name in enumerate(found.names, start=1)]
+    current = insight.seen
+    same = before is not None and before.names == current.names
+    kept = label if same and isinstance(label, int) and label else current.first
+    choices = [(name, number) for number, name in enumerate(current.names, start=1)]
     scale = scale_html(Scale(insight.low, insight.high), "Cosine similarity ") if gallery else ""
-    if 0 < len(gallery) < len(found.names):
-        scale += note_html(f"{len(gallery)} of {len(found.names)} classes, those that won most of the photo.")
-    sources = {spec.kind: source_html(spec.source) for spec, _ in found.special}
+    if 0 < len(gallery) < len(current.names):
+        scale += note_html(
+            f"{len(gallery)} of {len(current.names)} classes, those that won most of the photo."
+        )
+    sources = {spec.kind: source_html(spec.source) for spec, _ in current.special}
     return (
         hover_html(result, point, about, sources.get(AFFINITY.kind, "")),
         scale + sources.get(SIMILARITY.kind, ""),
         gr.update(value=gallery, visible=bool(gallery)),
-        gr.update(visible=found.per_class),
+        gr.update(visible=current.per_class),
         gr.update(choices=choices, value=kept),
-        sections_html(sections(found, kept, per_class=False)),
-        found,
-        *maps_update(found, chosen),
+        sections_html(sections(current, kept, per_class=False)),
+        current,
+        *maps_update(current, chosen),
     )

@@ -32,14 +32,14 @@ class Panel:
         name: its key, and the end of its element's id.
         title: what is written below it.
         picture: path of a file of the app's own cache; all panels have pictures of one shape.
-        said: for who cannot see it.
+        alt: for who cannot see it.
         listed: whether it has a panel; it can be wiped in any case.
     """
 
     name: str
     title: str
     picture: str
-    said: str
+    alt: str
     listed: bool = True
 
 
@@ -99,15 +99,15 @@ def _options(choices: dict[str, str], chosen: str) -> str:
 
 
 def _stage(pictures: str, title: str) -> str:
-    said = f"{escape(title)}: move the cursor of all panels here"
+    label = f"{escape(title)}: move the cursor of all panels here"
     return (
-        f'<div class="stage" tabindex="0" role="application" aria-label="{said}">{pictures}'
+        f'<div class="stage" tabindex="0" role="application" aria-label="{label}">{pictures}'
         '<i class="cursor"></i></div>'
     )
 
 
 def _picture(panel: Panel) -> str:
-    return f'<img src="{escape(file_url(panel.picture))}" alt="{escape(panel.said)}" draggable="false">'
+    return f'<img src="{escape(file_url(panel.picture))}" alt="{escape(panel.alt)}" draggable="false">'
 
 
 def _save(panel: Panel) -> str:

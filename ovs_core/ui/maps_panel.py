@@ -35,21 +35,21 @@ class MapsPanel:
         return [self.row, self.view]
 
 
-def maps_update(found: Seen, chosen: str | None) -> list[Any]:
+def maps_update(kept: Seen, chosen: str | None) -> list[Any]:
     """Offer the views of an answer; the one that was chosen stays if there is such a one."""
-    choices = [(spec.heading, spec.kind) for spec, _ in found.every]
+    choices = [(spec.heading, spec.kind) for spec, _ in kept.every]
     kinds = [kind for _, kind in choices]
     value = chosen if chosen in kinds else next(iter(kinds), None)
     return [gr.update(visible=bool(kinds)), gr.update(choices=choices, value=value)]
 
 
 def map_file(
-    found: Seen | None, kind: str | None, end: str, label: object, one_scale: bool, point: tuple[float, float]
+    kept: Seen | None, kind: str | None, end: str, label: object, one_scale: bool, point: tuple[float, float]
 ) -> str:
     """Write one view as a file and give its path.
 
     Args:
-        found: what was kept of the answer.
+        kept: of the answer.
         kind: which view.
         end: "npz" holds all of its maps, "png" what is on the page.
         label: the class that is shown, from 1.
@@ -59,15 +59,15 @@ def map_file(
     Raises:
         ValueError: nothing to save, or words as a picture; one sentence.
     """
-    spec, view = next((one for one in (found.every if found else ()) if one[0].kind == kind), (None, None))
-    if found is None or spec is None or view is None:
+    spec, view = next((pair for pair in (kept.every if kept else ()) if pair[0].kind == kind), (None, None))
+    if kept is None or spec is None or view is None:
         raise ValueError(NOTHING_SEEN)
-    name = f"{photo_stem(found.stem)}.{found.method}.{view.kind}.{end}"
+    name = f"{photo_stem(kept.stem)}.{kept.method}.{view.kind}.{end}"
     if end == "npz":
-        numbers = view_npz(view, spec, method=found.method, classes=found.names, photo_size=found.photo_size)
+        numbers = view_npz(view, spec, method=kept.method, classes=kept.names, photo_size=kept.photo_size)
         return store(numbers, name)
-    chosen = label if isinstance(label, int) and 1 <= label <= len(found.names) else found.first
-    picture = figure(found, view.kind, chosen, one_scale=one_scale, point=point)
+    chosen = label if isinstance(label, int) and 1 <= label <= len(kept.names) else kept.first
+    picture = figure(kept, view.kind, chosen, one_scale=one_scale, point=point)
     if picture is None:
         raise ValueError(NO_PICTURE)
     return store_png(picture, name)
@@ -93,9 +93,9 @@ def connect_maps(panel: MapsPanel, shown: Sequence[Any]) -> None:
     """Let the buttons make files; `shown` are answer, class, scale and point as they stand on the page."""
     for end, button in panel.buttons.items():
 
-        def make(kind: str | None, found: Seen | None, *how: Any, end: str = end) -> str:
+        def make(kind: str | None, kept: Seen | None, *how: Any, end: str = end) -> str:
             try:
-                return map_file(found, kind, end, *how)
+                return map_file(kept, kind, end, *how)
             except ValueError as error:
                 raise gr.Error(escape(str(error)), title="Nothing to save", print_exception=False) from error
 

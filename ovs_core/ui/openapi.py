@@ -181,12 +181,12 @@ def _kind(options: list[Option]) -> Schema:
         every = (choice for option in options for choice in option.choices)
         return {"type": "string", "enum": list(dict.fromkeys(every))}
     lows, highs = [option.low for option in options], [option.high for option in options]
-    found: Schema = {"type": first.kind}
+    schema: Schema = {"type": first.kind}
     if None not in lows:
-        found["minimum"] = min(low for low in lows if low is not None)
+        schema["minimum"] = min(low for low in lows if low is not None)
     if None not in highs:
-        found["maximum"] = max(high for high in highs if high is not None)
-    return found
+        schema["maximum"] = max(high for high in highs if high is not None)
+    return schema
 
 
 def _report() -> Schema:

@@ -206,20 +206,20 @@ def labelled_picture(base: str, result: Result, side: int = DISPLAY_SIDE) -> Lab
 
 
 def region_picture(
-    base: str, found: Panoptic, names: Mapping[int, str], colors: NDArray[np.uint8]
+    base: str, segments: Panoptic, names: Mapping[int, str], colors: NDArray[np.uint8]
 ) -> LabelledPicture:
     """Prepare a map of segments for the overlay: each with its name and share of the photo.
 
     Args:
         base: path of the display copy of the photo.
-        found: segments, at any size.
+        segments: at any size.
         names: number of each segment -> what it is called.
         colors: (n + 1, 3), one row per number.
     """
-    pixels = found.numbers.size
+    pixels = segments.numbers.size
     return LabelledPicture(
         base=base,
-        labels=found.numbers,
-        names={s.number: f"{names[s.number]} · {percent(s.area / pixels)}" for s in found.segments},
-        colors={s.number: hex_color(colors[s.number].tolist()) for s in found.segments},
+        labels=segments.numbers,
+        names={s.number: f"{names[s.number]} · {percent(s.area / pixels)}" for s in segments.segments},
+        colors={s.number: hex_color(colors[s.number].tolist()) for s in segments.segments},
     )

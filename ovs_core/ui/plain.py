@@ -196,14 +196,14 @@ async def _from_form(form: FormData) -> _Asked:
 
 def _files(form: FormData, name: str) -> list[tuple[str, UploadFile]]:
     """File name and file of all that a form holds under a name."""
-    found = []
+    files = []
     for file in form.getlist(name):
         if not isinstance(file, UploadFile):
             raise ValueError(f"{name} must be a file of the form.")  # noqa: TRY004 (it is the visitor's form)
         if file.size is not None and file.size > MOST_BYTES:
             raise ValueError(f"{name} must be of at most {MOST_BYTES // 1_000_000} MB.")
-        found.append((PurePath(file.filename or "").name, file))
-    return found
+        files.append((PurePath(file.filename or "").name, file))
+    return files
 
 
 async def _unless_gone(request: HttpRequest, work: partial[dict[str, Any]]) -> dict[str, Any]:

@@ -100,12 +100,12 @@ def shown_result(engine: Engine, answer: Answer | None, side: int, look: Look = 
     """Give new values for the components of `ResultPanel`."""
     if answer is None:
         return [gr.skip()] * 5
-    picture, classes, said = looked_at(answer.base, answer.result, look, side)
+    picture, classes, summary = looked_at(answer.base, answer.result, look, side)
     weights = ", ".join(answer.result.weights) or "none"
     return [
         overlay_update(picture),
         words_html(engine, answer.result, shares=look.kind(answer.result) is None),
-        _summary_html(said, answer.result),
+        _summary_html(summary, answer.result),
         class_table(classes),
         note_html(f"{_size_text(answer.result)}Weights that made this: {weights}."),
     ]
@@ -122,10 +122,10 @@ def _size_text(result: Result) -> str:
     )
 
 
-def _summary_html(said: str, result: Result) -> str:
+def _summary_html(summary: str, result: Result) -> str:
     """The sentence, marked with its labels: what follows the summary also follows a change of few pixels."""
     mark = crc32(result.labels.tobytes())
-    return f'<div role="status" tabindex="-1" data-labels="{mark}">{note_html(said)}</div>'
+    return f'<div role="status" tabindex="-1" data-labels="{mark}">{note_html(summary)}</div>'
 
 
 def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
@@ -190,8 +190,8 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
             return
         if question.is_empty:
             for status, chips in suggestion_steps(engine, token, question):
-                found = None if chips is None else (*[gr.skip()] * (len(outputs) - 1), chips)
-                yield status, found
+                outcome = None if chips is None else (*[gr.skip()] * (len(outputs) - 1), chips)
+                yield status, outcome
             return
         for status, new in segment_steps(engine, token, question, method, options):
             if new is None:

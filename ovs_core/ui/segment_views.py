@@ -79,14 +79,14 @@ def looked_at(
     """
     kind = look.kind(result)
     if kind is None:
-        said = summary_text(result.classes, result.evidence.excluded)
-        return labelled_picture(base, result, side), result.classes, said
+        summary = summary_text(result.classes, result.evidence.excluded)
+        return labelled_picture(base, result, side), result.classes, summary
     things = thing_labels(result.vocabulary, look.stuff)
-    found = segments_of(result.evidence, kind, things, fitted(result.labels.shape, side))
-    classes = segment_summaries(found, result)
-    names, colors = segment_names(found, result), segment_colors(found, result)
-    said = NO_OBJECT if is_empty(classes) else summary_text(classes, result.evidence.excluded)
-    return region_picture(base, found, names, colors), classes, said
+    segments = segments_of(result.evidence, kind, things, fitted(result.labels.shape, side))
+    classes = segment_summaries(segments, result)
+    names, colors = segment_names(segments, result), segment_colors(segments, result)
+    summary = NO_OBJECT if is_empty(classes) else summary_text(classes, result.evidence.excluded)
+    return region_picture(base, segments, names, colors), classes, summary
 
 
 def look_bar() -> LookBar:

@@ -89,7 +89,7 @@ def tour_html(engine: Engine, step: int, encoder: str) -> str:
     """What a step says: heading, two sentences, and where the method is missing, why."""
     stop = STOPS[step]
     info = next(info for info in method_infos(engine, encoder) if info.name == stop.method)
-    alike = any(one.alike for one in method_infos(engine, encoder)) and step < 4
+    alike = any(info.alike for info in method_infos(engine, encoder)) and step < 4
     note = info.reason if not info.available else ALIKE if alike else ""
     return (
         f'<section class="ovs-tour" data-view="{escape(stop.view)}" aria-label="Guided tour">'
@@ -105,7 +105,7 @@ def tour_panel(engine: Engine, inputs: InputPanel, method: gr.Dropdown) -> None:
     )
     step = gr.State(0, time_to_live=STATE_SECONDS)
     with gr.Column(visible=False, elem_id="tour") as area:
-        said = gr.HTML("", padding=False, js_on_load=_SCRIPT.read_text(encoding="utf-8"))
+        lines = gr.HTML("", padding=False, js_on_load=_SCRIPT.read_text(encoding="utf-8"))
         with gr.Row():
             back = gr.Button("Back", size="sm", min_width=80, elem_id="tour-back", interactive=False)
             forth = gr.Button("Next", size="sm", min_width=80, elem_id="tour-next")
@@ -123,7 +123,7 @@ def tour_panel(engine: Engine, inputs: InputPanel, method: gr.Dropdown) -> None:
             gr.update(value=name) if able else gr.skip(),
         ]
 
-    outputs = [step, area, said, back, forth, method]
+    outputs = [step, area, lines, back, forth, method]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     run: dict[str, Any] = {"fn": None, "inputs": None, "outputs": None, "js": "() => ovs.run()"}
     begin.click(

@@ -171,10 +171,10 @@ def truth_html(
         answers: title -> labels, from `measured_copy`.
     """
     try:
-        found = measured(files, size, vocabulary, photo_name, answers)
+        measurements = measured(files, size, vocabulary, photo_name, answers)
     except ValueError as error:
         return status_html(Status(str(error), "error"))
-    return measured_html(found, image, size, vocabulary)
+    return measured_html(measurements, image, size, vocabulary)
 
 
 def measured(
@@ -195,12 +195,12 @@ def measured(
 
 
 def measured_html(
-    found: Sequence[Measured], image: NDArray[np.uint8], size: tuple[int, int], vocabulary: Vocabulary
+    measurements: Sequence[Measured], image: NDArray[np.uint8], size: tuple[int, int], vocabulary: Vocabulary
 ) -> str:
     """Show answers beside the truth; arguments as for `truth_html`."""
-    truth, untyped = found[0].agreement.truth, "other" if vocabulary.other else "not known"
-    best = max(range(len(found)), key=lambda at: found[at].agreement.miou)
-    shown = found[best].agreement
+    truth, untyped = measurements[0].agreement.truth, "other" if vocabulary.other else "not known"
+    best = max(range(len(measurements)), key=lambda at: measurements[at].agreement.miou)
+    shown = measurements[best].agreement
     left_out = "counted as other" if untyped == "other" else "left out"
     missing = (
         f"In the truth, but not typed: {', '.join(shown.untyped)} ({left_out})." if shown.untyped else ""
@@ -208,43 +208,43 @@ def measured_html(
     height, width = truth.shape
     parts = [
         "<h2>Beside the ground truth</h2>",
-        f'<p role="status">{escape(_headline(found, best))}</p>',
-        _pictures(found, image),
+        f'<p role="status">{escape(_headline(measurements, best))}</p>',
+        _pictures(measurements, image),
         _key(),
-        _classes_table(found[0]) if len(found) == 1 else _methods_table(found),
-        _kinds_table(found),
+        _classes_table(measurements[0]) if len(measurements) == 1 else _methods_table(measurements),
+        _kinds_table(measurements),
         note_html(missing, f"Measured on {width} x {height} pixels." if (height, width) != size else ""),
     ]
     return f'<div class="ovs-views"><section class="ovs-view wide">{"".join(parts)}</section></div>'
 
 
-def _headline(found: Sequence[Measured], best: int) -> str:
-    one = found[best].agreement
+def _headline(measurements: Sequence[Measured], best: int) -> str:
+    measurement = measurements[best].agreement
     numbers = (
-        f"mean IoU {percent(one.miou)}, boundary IoU {percent(one.boundary_miou)}, "
-        f"{percent(one.accuracy)} of the pixels right"
+        f"mean IoU {percent(measurement.miou)}, boundary IoU {percent(measurement.boundary_miou)}, "
+        f"{percent(measurement.accuracy)} of the pixels right"
     )
-    if len(found) == 1:
+    if len(measurements) == 1:
         return f"{numbers[0].upper()}{numbers[1:]}."
-    return f"Nearest to the truth on this photo: {found[best].title}, {numbers}."
+    return f"Nearest to the truth on this photo: {measurements[best].title}, {numbers}."
 
 
-def _pictures(found: Sequence[Measured], image: NDArray[np.uint8]) -> str:
+def _pictures(measurements: Sequence[Measured], image: NDArray[np.uint8]) -> str:
     """The truth, and the errors of every answer."""
     photo = shown_copy(image, PICTURE_SIDE)
     size = (photo.shape[0], photo.shape[1])
-    drawn, unknown = truth_picture(found[0].agreement.truth, photo)
+    drawn, unknown = truth_picture(measurements[0].agreement.truth, photo)
     pictures = [("truth", "The truth" + (", not known in white" if unknown.any() else ""), drawn)]
-    for number, one in enumerate(found, start=1):
-        kinds = np.where(unknown, UNKNOWN, resampled_labels(one.agreement.errors, size))
-        pictures.append((f"errors-{number}", f"Errors: {one.title}", error_picture(photo, kinds)))
+    for number, measurement in enumerate(measurements, start=1):
+        kinds = np.where(unknown, UNKNOWN, resampled_labels(measurement.agreement.errors, size))
+        pictures.append((f"errors-{number}", f"Errors: {measurement.title}", error_picture(photo, kinds)))
     figures = []
     for name, caption, picture in pictures:
-        url, said = escape(file_url(store_png(picture, f"{name}.png"))), escape(caption)
+        url, alt = escape(file_url(store_png(picture, f"{name}.png"))), escape(caption)
         figures.append(
             f'<figure><a href="{url}" target="_blank" rel="noopener">'
-            f'<img src="{url}" alt="{said}" width="{size[1]}" height="{size[0]}"></a>'
-            f"<figcaption>{said}</figcaption></figure>"
+            f'<img src="{url}" alt="{alt}" width="{size[1]}" height="{size[0]}"></a>'
+            f"<figcaption>{alt}</figcaption></figure>"
         )
     return f'<div class="maps large">{"".join(figures)}</div>'
 
@@ -284,27 +284,37 @@ def _classes_table(one: Measured) -> str:
     return captioned_table(caption, _head(heads, (1, 2)), rows)
 
 
-def _methods_table(found: Sequence[Measured]) -> str:
+def _methods_table(measurements: Sequence[Measured]) -> str:
     """Means of every method and IoU of every class."""
-    names = {entry.id: entry.name for one in found for entry in one.agreement.classes}
+    names = {entry.id: entry.name for measurement in measurements for entry in measurement.agreement.classes}
     order = sorted(names)
     heads = ("Method", "Mean IoU", "Boundary IoU", "Pixels right", *(names[label] for label in order))
     rows = []
-    for one in found:
-        iou = {entry.id: entry.iou for entry in one.agreement.classes}
-        means = (one.agreement.miou, one.agreement.boundary_miou, one.agreement.accuracy)
+    for measurement in measurements:
+        iou = {entry.id: entry.iou for entry in measurement.agreement.classes}
+        means = (
+            measurement.agreement.miou,
+            measurement.agreement.boundary_miou,
+            measurement.agreement.accuracy,
+        )
         cells = "".join(_number(value) for value in (*means, *(iou.get(label) for label in order)))
-        rows.append(f'<tr><td class="name">{escape(one.title)}</td>{cells}</tr>')
+        rows.append(f'<tr><td class="name">{escape(measurement.title)}</td>{cells}</tr>')
     caption = "Means over the classes in the truth, then IoU of each class"
     return captioned_table(caption, _head(heads, range(1, len(heads))), rows)
 
 
-def _kinds_table(found: Sequence[Measured]) -> str:
+def _kinds_table(measurements: Sequence[Measured]) -> str:
     """Share of the photo that each kind of error has, with its remedy."""
-    heads = ("Error", *(one.title if len(found) > 1 else "Photo" for one in found), "What helps")
+    heads = (
+        "Error",
+        *(measurement.title if len(measurements) > 1 else "Photo" for measurement in measurements),
+        "What helps",
+    )
     rows = []
     for number, (kind, color) in enumerate(zip(ERROR_TYPES, ERROR_COLORS, strict=True), start=1):
-        shares = "".join(_number(float((one.agreement.errors == number).mean())) for one in found)
+        shares = "".join(
+            _number(float((measurement.agreement.errors == number).mean())) for measurement in measurements
+        )
         name = f'<td class="name">{swatch(color)}{ERROR_NAMES[kind]}</td>'
         rows.append(f"<tr>{name}{shares}{_text(REMEDIES[kind])}</tr>")
     caption = "Share of the photo in each kind of error"

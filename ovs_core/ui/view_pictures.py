@@ -141,10 +141,10 @@ def seen(result: Result, specs: Sequence[ViewSpec]) -> Seen:
     names = result.vocabulary.names
     drawn = {name: picture_name(name, label) for label, name in enumerate(names, start=1)}
     shares = {summary.label: summary.area_share for summary in result.classes if summary.label}
-    found = [(spec, by_kind[spec.kind]) for spec in specs if spec.kind in by_kind]
+    kept = [(spec, by_kind[spec.kind]) for spec in specs if spec.kind in by_kind]
     return Seen(
-        tuple(one for one in found if not one[0].special),
-        tuple(one for one in found if one[0].special),
+        tuple(pair for pair in kept if not pair[0].special),
+        tuple(pair for pair in kept if pair[0].special),
         result.method,
         Path(result.source).stem or "photo",
         result.photo_size,
@@ -157,12 +157,12 @@ def seen(result: Result, specs: Sequence[ViewSpec]) -> Seen:
 
 
 def sections(
-    found: Seen, label: int, *, per_class: bool | None = None, one_scale: bool = False
+    kept: Seen, label: int, *, per_class: bool | None = None, one_scale: bool = False
 ) -> tuple[Section, ...]:
     """Draw the views in the order of the page.
 
     Args:
-        found: from `seen`.
+        kept: from `seen`.
         label: the class to show where a view has maps for each, from 1.
         per_class: only views that have, or have not, maps for each class; None takes all.
         one_scale: colour the maps of all classes on one scale; otherwise those of the class alone.
@@ -170,35 +170,35 @@ def sections(
     Raises:
         ValueError: for a label that no class has.
     """
-    if not 1 <= label <= len(found.names):
-        raise ValueError(f"class must be a number from 1 to {len(found.names)}, got {label}")
+    if not 1 <= label <= len(kept.names):
+        raise ValueError(f"class must be a number from 1 to {len(kept.names)}, got {label}")
     return tuple(
-        _section(found, look, view, label, one_scale)
-        for look, view in found.views
+        _section(kept, look, view, label, one_scale)
+        for look, view in kept.views
         if per_class in (None, look.per_class)
     )
 
 
 def figure(
-    found: Seen, kind: ViewKind, label: int, *, one_scale: bool = False, point: tuple[float, float]
+    kept: Seen, kind: ViewKind, label: int, *, one_scale: bool = False, point: tuple[float, float]
 ) -> Picture | None:
     """One view as a picture to take away; None for words.
 
     Args:
-        found: from `seen`.
+        kept: from `seen`.
         kind: of a view that the answer has.
         label: as in `sections`.
         one_scale: as in `sections`.
         point: (row, column) in [0, 1]: of an affinity the map of that place.
     """
-    look, view = next(one for one in found.every if one[0].kind == kind)
+    look, view = next(pair for pair in kept.every if pair[0].kind == kind)
     if kind == AFFINITY.kind:
         rows, columns = view.maps.shape[1:]
         place = _step(point[0], rows) * columns + _step(point[1], columns)
         view = replace(view, maps=view.maps[place : place + 1], labels=view.labels[place : place + 1])
     elif look.special:
         view = replace(view, limits=view.limits or common_range(_maps(view)))
-    return _section(found, look, view, label, one_scale).figure
+    return _section(kept, look, view, label, one_scale).figure
 
 
 def _step(part: float, count: int) -> int:
@@ -206,16 +206,16 @@ def _step(part: float, count: int) -> int:
     return min(int(part * count), count - 1)
 
 
-def _section(found: Seen, look: ViewSpec, view: View, label: int, one_scale: bool) -> Section:
+def _section(kept: Seen, look: ViewSpec, view: View, label: int, one_scale: bool) -> Section:
     if look.per_class:
-        whole, view = view, of_class(view, label, len(found.names))
+        whole, view = view, of_class(view, label, len(kept.names))
         if look.drawing == "heat":
             everywhere = whole.limits or common_range(_maps(whole))
             view = replace(view, limits=everywhere if one_scale else common_range(_maps(view)))
-    section = _DRAW[look.drawing](found, view, look)
+    section = _DRAW[look.drawing](kept, view, look)
     if look.titled:
         section = replace(section, note=f"{view.title}. {section.note}".strip())
-    return _with_figure(section, found, label)
+    return _with_figure(section, kept, label)
 
 
 def of_class(view: View, label: int, classes: int) -> View:
@@ -236,14 +236,14 @@ def _maps(view: View) -> NDArray[np.float32]:
     return view.maps.detach().float().cpu().numpy()
 
 
-def _heat(found: Seen, view: View, look: ViewSpec) -> Section:
+def _heat(kept: Seen, view: View, look: ViewSpec) -> Section:
     """Maps over the photo, or alone where their columns have names and are no places."""
-    size = (found.photo.shape[0], found.photo.shape[1])
+    size = (kept.photo.shape[0], kept.photo.shape[1])
     panels = []
     for values, label in zip(_maps(view)[: look.most], view.labels, strict=False):
         low, high = view.limits or common_range([values])
         colors = heatmap(values, size, low, high)
-        picture = colors if view.columns else blend(colors, found.photo)
+        picture = colors if view.columns else blend(colors, kept.photo)
         panels.append(
             (picture, f"{label}: up to {short_number(float(values.max()))}" if look.peaks else label)
         )
@@ -251,23 +251,23 @@ def _heat(found: Seen, view: View, look: ViewSpec) -> Section:
     return Section(view.kind, look, tuple(panels), scale, note=_left_out(len(view.maps), look))
 
 
-def _numbered(found: Seen, view: View, look: ViewSpec) -> Section:
+def _numbered(kept: Seen, view: View, look: ViewSpec) -> Section:
     """Areas 1..n, n being the upper limit."""
     maps = _maps(view)[: look.most].round().astype(np.uint8)
     count = round(view.limits[1]) if view.limits else int(maps.max())
     colors = [OTHER_COLOR, *(PALETTE[number % len(PALETTE)] for number in range(count))]
     names = ["none", *(f"{look.noun} {number}" for number in range(1, count + 1))]
-    return _areas(found, view, look, maps, np.array(colors, np.uint8), names)
+    return _areas(kept, view, look, maps, np.array(colors, np.uint8), names)
 
 
-def _labels(found: Seen, view: View, look: ViewSpec) -> Section:
+def _labels(kept: Seen, view: View, look: ViewSpec) -> Section:
     """Areas of classes in their own colours."""
     maps = _maps(view)[: look.most].round().astype(np.uint16)
-    return _areas(found, view, look, maps, found.colors, ["other", *found.names])
+    return _areas(kept, view, look, maps, kept.colors, ["other", *kept.names])
 
 
 def _areas(
-    found: Seen,
+    kept: Seen,
     view: View,
     look: ViewSpec,
     maps: NDArray[np.uint8] | NDArray[np.uint16],
@@ -275,9 +275,9 @@ def _areas(
     names: Sequence[str],
 ) -> Section:
     """Maps of whole numbers over the photo; the key gives each number's share, of the last map if several."""
-    size = found.photo.shape[:2]
+    size = kept.photo.shape[:2]
     panels = [
-        (paint(found.photo, resampled_labels(one, size), colors, _OPACITY), label)
+        (paint(kept.photo, resampled_labels(one, size), colors, _OPACITY), label)
         for one, label in zip(maps, view.labels, strict=False)
     ]
     key = []
@@ -291,24 +291,24 @@ def _areas(
     return Section(view.kind, look, tuple(panels), key=tuple(key), note=note)
 
 
-def _bars(found: Seen, view: View, look: ViewSpec) -> Section:
+def _bars(kept: Seen, view: View, look: ViewSpec) -> Section:
     """One number per label; of too many the largest ones, or the first if they are ranked already."""
     values = _maps(view).reshape(len(view.labels), -1)[:, 0]
     by_size = len(values) > look.most and not look.ranked
-    kept = (np.argsort(-values, kind="stable") if by_size else np.arange(len(values)))[: look.most]
+    order = (np.argsort(-values, kind="stable") if by_size else np.arange(len(values)))[: look.most]
     low, high = view.limits or common_range([values])
-    names, values = [view.labels[row] for row in kept], values[kept]
+    names, values = [view.labels[row] for row in order], values[order]
     shares = np.clip((values - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1).tolist()
-    own = {name: found.colors[label].tolist() for label, name in enumerate(found.names, start=1)}
+    own = {name: kept.colors[label].tolist() for label, name in enumerate(kept.names, start=1)}
     colors = [tuple(own.get(name, _BAR_COLOR)) for name in names]
     rows = tuple((name, f"{value:.3f}") for name, value in zip(names, values.tolist(), strict=True))
     table = Table(("", "value"), rows, meters=tuple(zip(shares, colors, strict=True)))
-    chart = bars([_written(name, found) for name in names], values.tolist(), shares, colors)
+    chart = bars([_written(name, kept) for name in names], values.tolist(), shares, colors)
     note = _left_out(len(view.labels), look, "the largest" if by_size else "the first")
     return Section(view.kind, look, table=table, chart=chart, note=note)
 
 
-def _matrix(found: Seen, view: View, look: ViewSpec) -> Section:
+def _matrix(kept: Seen, view: View, look: ViewSpec) -> Section:
     """A matrix: rows of one map each, or one square map."""
     maps = _maps(view)
     single = maps.shape[1] == 1
@@ -319,12 +319,12 @@ def _matrix(found: Seen, view: View, look: ViewSpec) -> Section:
     texts = ([f"{value:.2f}" for value in row] for row in values.tolist())
     rows = tuple((name, *row) for name, row in zip(names, texts, strict=True))
     table = Table(("", *columns), rows, heatmap(values, (values.shape[0], values.shape[1]), *limits))
-    beside, above = ([_written(name, found) for name in side] for side in (names, columns))
+    beside, above = ([_written(name, kept) for name in side] for side in (names, columns))
     chart = matrix(values, beside, above, limits)
     return Section(view.kind, look, scale=Scale(*limits), table=table, chart=chart)
 
 
-def _words(found: Seen, view: View, look: ViewSpec) -> Section:
+def _words(kept: Seen, view: View, look: ViewSpec) -> Section:
     """Words with their numbers; the longer side of the table runs down."""
     numbers = _maps(view).reshape(len(view.labels), -1)[: look.most]
     cells = [
@@ -353,11 +353,11 @@ _DRAW: Mapping[Drawing, Callable[[Seen, View, ViewSpec], Section]] = MappingProx
 )
 
 
-def _with_figure(section: Section, found: Seen, label: int) -> Section:
+def _with_figure(section: Section, kept: Seen, label: int) -> Section:
     """The section with everything on one picture: heading, maps or chart, key, sentence; words have none."""
     if section.panels:
         pictures, captions = zip(*section.panels, strict=True)
-        body = side_by_side(pictures, [_written(caption, found) for caption in captions])
+        body = side_by_side(pictures, [_written(caption, kept) for caption in captions])
     elif section.chart is not None:
         body = section.chart
     else:
@@ -365,14 +365,14 @@ def _with_figure(section: Section, found: Seen, label: int) -> Section:
     width = max(_LEAST_WIDTH, body.shape[1])
     heading = section.look.heading
     if section.look.per_class:
-        heading = f"{heading}: {found.names[label - 1]}"
-    parts = [text_strip(_written(heading, found), width, INK, 20), body]
+        heading = f"{heading}: {kept.names[label - 1]}"
+    parts = [text_strip(_written(heading, kept), width, INK, 20), body]
     if section.key:
         parts.append(legend(section.key, width))
     if section.scale is not None:
         parts.append(scale_strip(section.scale.low, section.scale.high))
-    said = " ".join(filter(None, (section.look.sentence, section.note, _cited(section.look.source))))
-    return replace(section, figure=stacked([*parts, text_strip(_written(said, found), width)]))
+    text = " ".join(filter(None, (section.look.sentence, section.note, _cited(section.look.source))))
+    return replace(section, figure=stacked([*parts, text_strip(_written(text, kept), width)]))
 
 
 def _cited(source: Source) -> str:
@@ -381,9 +381,9 @@ def _cited(source: Source) -> str:
     return f"{source.shows} ({paper})" if paper else source.shows
 
 
-def _written(text: str, found: Seen) -> str:
+def _written(text: str, kept: Seen) -> str:
     """The text with stand-ins for class names that a picture cannot show."""
-    for name, other in found.stand_ins.items():
+    for name, other in kept.stand_ins.items():
         text = text.replace(name, other)
     return one_line(text)
 
