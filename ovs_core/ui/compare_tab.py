@@ -258,16 +258,15 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
 
 def _beside_truth(comparison: Comparison | None, files: TruthFiles, titles: Mapping[str, str]) -> list[Any]:
     """Compare every answer with the truth, which has a panel of its own; neither where one is missing."""
+    gone = "" if files.may_be_opened else status_html(Status(TRUTH_GONE, "error"))
     if comparison is None or not comparison.results:
-        return ["", gr.skip()]
-    html, truth = "", None
+        return [gone, gr.skip()]
+    html, truth = gone, None
     first = comparison.results[0]
     size = first.evidence.image_size
     named = (titles[result.method] for result in comparison.results)
     answers = dict(zip(named, comparison.answers, strict=True))
-    if not files.may_be_opened:
-        html = status_html(Status(TRUTH_GONE, "error"))
-    elif files.given:
+    if files.given and not gone:
         try:
             compared = measured(files, size, first.vocabulary, comparison.photo_name, answers)
             html = measured_html(compared, first.image, size, first.vocabulary)

@@ -220,6 +220,7 @@ def _report() -> Schema:
             "vocabulary": by_name,
             "exemplars": _list(by_name),
             "edits": _list(by_name),
+            "excluded": {**_list(whole), "description": "Classes that were switched off."},
             "classes": _list(_object({**named, "area_share": number, "mean_score": number})),
             "seconds": by_name,
             "notes": texts,

@@ -73,7 +73,7 @@ def test_compare_follows_the_model(open_page: OpenPage, two_models: str, photo_f
     page = open_page(two_models)
     choose(page, photo_file, "dog; grass")
     open_tab(page, "Compare")
-    expect(page.locator(TICKS)).to_have_count(7)
+    expect(page.locator(TICKS)).to_have_count(10)
     expect(page.locator(f"{TICKS}:checked")).to_have_count(3)  # NACLIP stands for the rules like it
     note = page.locator("#compare-note")
     expect(note).to_contain_text("Embedded model: CLIP as it is, MaskCLIP")
@@ -88,7 +88,7 @@ def test_compare_follows_the_model(open_page: OpenPage, two_models: str, photo_f
     finished(page, "compare")
     expect(page.locator("#compare-table tbody tr")).to_have_count(4)
     take_model(page, "Embedded model")
-    expect(page.locator(TICKS)).to_have_count(7, timeout=PATIENCE)
+    expect(page.locator(TICKS)).to_have_count(10, timeout=PATIENCE)
     expect(page.locator(f"{TICKS}:checked")).to_have_count(6)  # SCLIP stays out, the others are back
     page.click("#compare-start")
     expect(page.locator("#panel-fc_clip img")).to_be_visible(timeout=PATIENCE)

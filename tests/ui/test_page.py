@@ -304,7 +304,7 @@ def test_objects_are_told_apart_where_a_method_gives_masks(
         page.locator("#formats").get_by_label("instances").check()
         assert engine.runs == 1
         page.click("#method input")
-        page.get_by_role("option", name="SCLIP").click()
+        page.get_by_role("option", name="SCLIP", exact=True).click()
         page.click("#segment-start")
         expect(page.locator("#looks")).to_be_hidden()
         expect(page.locator("#formats").get_by_label("instances")).to_have_count(0)
