@@ -105,7 +105,7 @@ def test_the_affinity_of_a_place_is_the_attention_of_its_token() -> None:
     with torch.no_grad():
         view = method.affinity_view(features, {})
         whole = attention_weights(RULES["naclip"], model.visual.transformer.resblocks[-1], tokens, (3, 4))
-        at = method.attention_view(features, (0.5, 0.9)).maps
+        at = method.attention_view(features, (0.5, 0.9), {}).maps
     torch.testing.assert_close(view.maps.flatten(1), whole[1:, 1:])
     torch.testing.assert_close(view.maps[7:8], at)  # row 1, column 3
 
