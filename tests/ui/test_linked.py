@@ -139,5 +139,6 @@ def test_a_finger_moves_cursor_and_wipe(open_page: OpenPage, address: str, photo
     expect(page.locator("#panel-naclip .cursor")).to_be_visible()
     assert page.evaluate(CURSORS)[0] == pytest.approx([0.75, 0.5], abs=0.03)
     page.locator("[data-zoom=in]").tap()
+    expect(page.locator(".ovs-linked.zoomed")).to_have_count(1)  # the browser waits for a second tap
     assert page.evaluate(VIEW)[0] == pytest.approx(1.5)
     assert fits(page)
