@@ -141,6 +141,10 @@ def test_moving_shows_scores_and_asks_nothing(
         return [(best / 4) % c.width / c.width, Math.floor(best / 4 / c.width) / c.height]; }"""
     )
     assert bright == pytest.approx([0.75, 0.5], abs=0.06)  # a patch of the toy looks at itself alone
+    stage.focus()
+    for _ in range(14):
+        page.keyboard.press("ArrowLeft")
+    expect(verdict).to_contain_text(re.compile(r"^dog .* at \d+ % across, 52 % down"))
     assert requests == []  # a click may ask: the method has views of one place
     page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
     expect(verdict).to_contain_text("Pinned: dog")
