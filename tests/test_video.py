@@ -25,6 +25,7 @@ from ovs_core.video.consistency import Consistency, FlickerCount
 from ovs_core.video.motion import optical_flow, warped
 from ovs_core.video.segment import VideoProgress, VideoSettings, last_result, segment_video
 from ovs_core.video.smoothing import Smoothing, as_evidence, remember
+from ovs_core.vocabulary.exemplars import Exemplar
 
 SETTINGS = VideoSettings("naclip", "mini")
 WORDS = "dog; grass; sky"
@@ -48,6 +49,23 @@ def test_every_frame_is_answered_as_a_photo_is(engine, tmp_path):
         expected = engine.segment(Photo(pixels), WORDS, method="naclip", background="none")
         np.testing.assert_array_equal(event.labels, expected.labels)
     assert [(event.done, event.total) for event in events[:-1]] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_boxes_are_found_in_every_frame_as_in_a_photo(engine, tmp_path):
+    frames = moving_blocks(3)
+    for number, pixels in enumerate(frames):
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    kitchen = Photo(moving_blocks(1, seed=3)[0])
+    boxes = (Exemplar(kitchen, (5, 5, 30, 40), "mug"), Exemplar(kitchen, (0, 0, 9, 9), "other"))
+    events = done(engine, tmp_path, tmp_path / "out", replace(SETTINGS, exemplars=boxes))
+    for event, pixels in zip(events[:-1], frames, strict=True):
+        expected = engine.segment(Photo(pixels), WORDS, background="none", exemplars=boxes)
+        np.testing.assert_array_equal(event.labels, expected.labels)
+    assert engine.cache.stats("boxes").misses == 2  # each is looked at once, not at every frame
+    report = last_result(events).report.read_text(encoding="utf-8")
+    head = json.loads(report.splitlines()[0])
+    assert head["vocabulary"]["classes"][3:] == [["mug (box)"]]
+    assert head["exemplars"] == [{"name": box.name, "photo_sha256": kitchen.key} for box in boxes]
 
 
 def test_files_have_the_clips_times_sound_and_a_line_per_frame(engine, clip, tmp_path):
@@ -254,6 +272,24 @@ def test_command_line_refuses_in_one_line(engine, clip, tmp_path, capsys, more, 
     assert main([str(clip), "--classes", WORDS, "--out", str(tmp_path / "out"), *more], engine) == 2
     assert sentence in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_command_line_asks_by_boxes_alone(engine, clip, tmp_path, capsys):
+    Image.fromarray(moving_blocks(1)[0]).save(tmp_path / "kitchen.png")
+    box = f"mug={tmp_path / 'kitchen.png'}:5,5,30,40"
+    arguments = [str(clip), "--out", str(tmp_path / "out"), "--exemplar"]
+    assert main([*arguments, box], engine) == 0
+    report = (tmp_path / "out" / "a clip.naclip.frames.jsonl").read_text(encoding="utf-8")
+    assert json.loads(report.splitlines()[0])["vocabulary"]["classes"] == [["mug (box)"]]
+    capsys.readouterr()
+    for wrong, sentence in (
+        (box.replace("40", "400"), "reaches out of the photo"),
+        ("mug", "An exemplar is written name=photo.jpg:left,top,right,bottom"),
+    ):
+        assert main([*arguments, wrong], engine) == 2
+        assert sentence in capsys.readouterr().err
+    assert main(arguments[:-1], engine) == 2
+    assert "Type at least one class name." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rate", ["0", "no", "1/0"])

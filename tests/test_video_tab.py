@@ -1,12 +1,17 @@
 """The Video tab without a browser: steps, sentences, files, and a page that can be laid out."""
 
+import json
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from clips import moving_blocks, write_clip
+from PIL import Image
 
 from ovs_core.ui.app import build_ui
 from ovs_core.ui.asking import Question
+from ovs_core.ui.boxes import SOURCE_GONE, DrawnBox
 from ovs_core.ui.video_tab import CLIP_GONE, NO_CLIP, progress_status, video_steps
 from ovs_core.video.segment import VideoProgress
 from ovs_core.video.smoothing import Smoothing
@@ -50,6 +55,18 @@ def test_no_words_and_no_video_end_in_one_sentence(engine, clip, tmp_path):
     [(status, _)] = run(engine, str(broken), tmp_path / "out")
     assert status.kind == "error"
     assert "not a video that can be read" in status.text
+
+
+def test_boxes_belong_to_the_question(engine, clip, tmp_path):
+    Image.fromarray(moving_blocks(1)[0]).save(tmp_path / "kitchen.png")
+    box = DrawnBox(str(tmp_path / "kitchen.png"), (5, 5, 30, 40), "mug")
+    *_, (status, (_, files)) = run(engine, clip, tmp_path / "out", replace(ask(""), boxes=(box,)))
+    assert status.kind == "done"
+    head = Path(files[1]).read_text(encoding="utf-8").splitlines()[0]
+    assert json.loads(head)["vocabulary"]["classes"] == [["mug (box)"]]
+    gone = replace(box, photo=str(tmp_path / "gone.png"))
+    [(status, _)] = run(engine, clip, tmp_path / "out", replace(ask(), boxes=(gone,)))
+    assert (status.kind, status.text) == ("error", SOURCE_GONE)
 
 
 def test_cancelling_is_said_and_leaves_no_file(engine, clip, tmp_path):

@@ -15,6 +15,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from ovs_core.batch.plan import CACHE_BYTES
 from ovs_core.batch.sources import shard_of
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.exemplars import add_exemplar_option, read_exemplars
 from ovs_core.cli.folder import AT_ONCE, Outcome, Task, answer_all, report
 from ovs_core.cli.journal import file_digest, is_whole, read_journal, write_failures
 from ovs_core.cli.options import (
@@ -30,13 +31,11 @@ from ovs_core.engine import Engine
 from ovs_core.engine.saved import SavedRequest, read_saved
 from ovs_core.export.files import FORMATS, MASK_FORMATS
 from ovs_core.export.outlines import TOLERANCE, check_tolerance
-from ovs_core.image import read_photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.options import Options, lookup
 from ovs_core.types import Vocabulary
 from ovs_core.version import VERSION
-from ovs_core.vocabulary import read_vocabulary
-from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary, parse_exemplar
+from ovs_core.vocabulary.exemplars import Exemplar, asked_vocabulary
 
 _SQUARE = 32  # side in pixels
 
@@ -58,9 +57,14 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     try:
         collected = collect_photos(arguments.paths, arguments.recursive)
         sources = shard_of(collected.sources, arguments.shard) if arguments.shard else collected.sources
-        exemplars = tuple(map(_exemplar, arguments.exemplar))
+        exemplars = read_exemplars(arguments.exemplar)
         saved = None if arguments.settings is None else _saved(arguments, exemplars)
-        vocabulary = _vocabulary(arguments, exemplars) if saved is None else saved.vocabulary
+        names = [exemplar.name for exemplar in exemplars]
+        vocabulary = (
+            asked_vocabulary(arguments.classes, names, arguments.background)
+            if saved is None
+            else saved.vocabulary
+        )
         check_tolerance(arguments.tolerance)
         if engine is None:
             engine = Engine(
@@ -113,14 +117,7 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
         help="a <stem>.<method>.json of an earlier answer: its question, refinement and edits by hand are "
         "done again; flags of single options go before it",
     )
-    add(
-        "--exemplar",
-        action="append",
-        default=[],
-        metavar="NAME=PHOTO:L,T,R,B",
-        help="a box on a photo, in pixels, to be found too; name it after a class to help its word, or "
-        '"other" for what is not meant; may be repeated',
-    )
+    add_exemplar_option(parser)
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
     add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
@@ -147,30 +144,6 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     add("--shard", metavar="I/N", help="only every N-th photo, from the I-th on: one part for each machine")
     add_machine_options(parser)
     return parser
-
-
-def _exemplar(text: str) -> Exemplar:
-    """The box that an argument describes, its photo read.
-
-    Raises:
-        ValueError: for another form, a photo that cannot be read, or a box that holds nothing of it.
-    """
-    spec = parse_exemplar(text)
-    return Exemplar(read_photo(spec.photo), spec.box, spec.name)
-
-
-def _vocabulary(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> Vocabulary:
-    """What is typed, and a class for every box of another name.
-
-    Raises:
-        ValueError: if nothing is asked for.
-    """
-    typed = None
-    if arguments.classes.strip() or not exemplars:
-        typed = read_vocabulary(arguments.classes, arguments.background)
-    if typed is not None and not exemplars:
-        return typed
-    return exemplar_vocabulary(typed, [exemplar.name for exemplar in exemplars], arguments.background)
 
 
 def _saved(arguments: argparse.Namespace, exemplars: Sequence[Exemplar]) -> SavedRequest:

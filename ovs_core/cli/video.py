@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.cli.exemplars import add_exemplar_option, read_exemplars
 from ovs_core.cli.options import (
     EXIT_SOME_FAILED,
     add_machine_options,
@@ -25,7 +26,7 @@ from ovs_core.types import Vocabulary
 from ovs_core.video.clips import VideoError
 from ovs_core.video.segment import VideoResult, VideoSettings, segment_video
 from ovs_core.video.smoothing import Smoothing
-from ovs_core.vocabulary import read_vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar, asked_vocabulary
 
 CACHE_BYTES = 256 << 20  # frames are seen once: what is worth keeping is the text
 
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     arguments = _parser(engine).parse_args(argv)
     done, wanted = 0, 0
     try:
-        vocabulary = read_vocabulary(arguments.classes, arguments.background)
+        exemplars = read_exemplars(arguments.exemplar)
+        names = [exemplar.name for exemplar in exemplars]
+        vocabulary = asked_vocabulary(arguments.classes, names, arguments.background)
         if engine is None:
             engine = Engine(
                 arguments.device,
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
                 offline=arguments.offline,
                 cache_bytes=CACHE_BYTES,
             )
-        tasks = _tasks(arguments, engine)
+        tasks = _tasks(arguments, exemplars, engine)
         say(*vocabulary.notes)
         wanted = len(arguments.clips) * len(tasks)
         for clip in arguments.clips:
@@ -73,7 +76,8 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
     parser = OneLineParser(prog="ovs-lens video", description="Segment the frames of clips by typed classes.")
     add = parser.add_argument
     add("clips", nargs="+", type=Path, metavar="CLIP", help="video file, or folder of frames")
-    add("--classes", required=True, help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add("--classes", default="", help='"dog; grass; sky | clouds", @FILE, or a list such as @voc20')
+    add_exemplar_option(parser)
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
     add_method_options(parser, engine)
     add("--background", default="default", metavar="TEXT", help='names that mean "none of these", or none')
@@ -101,7 +105,9 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
-def _tasks(arguments: argparse.Namespace, engine: Engine) -> list[VideoSettings]:
+def _tasks(
+    arguments: argparse.Namespace, exemplars: tuple[Exemplar, ...], engine: Engine
+) -> list[VideoSettings]:
     """What is asked of every frame, method by method.
 
     Raises:
@@ -115,7 +121,9 @@ def _tasks(arguments: argparse.Namespace, engine: Engine) -> list[VideoSettings]
     options = chosen_options(arguments, engine, methods)
     smoothing = Smoothing(arguments.smoothing, arguments.along_motion)
     return [
-        VideoSettings(method, arguments.encoder, arguments.refine, options[method], smoothing)
+        VideoSettings(
+            method, arguments.encoder, arguments.refine, options[method], smoothing, exemplars=exemplars
+        )
         for method in methods
     ]
 

@@ -144,11 +144,23 @@ class Pipeline:
 
     def _box(self, exemplar: Exemplar, preset: Preset, bank: TextBank) -> tuple[str, Tensor]:
         """Name and vector of a box on its own photo, seen as the photo that is asked about is seen."""
-        features = self._look(self.bound.image, preset, exemplar.photo)
-        width = bank.embeddings.shape[-1]
-        with self.job.on_device("method", self.compute):
-            tokens = joint_tokens(self.bound, features, width)
-            return exemplar.name, box_vector(tokens, exemplar.box, exemplar.photo.size)
+        photo, image = exemplar.photo, self.bound.image
+
+        def vector() -> Tensor:
+            tokens = joint_tokens(self.bound, features, bank.embeddings.shape[-1])
+            return box_vector(tokens, exemplar.box, photo.size)
+
+        key = (
+            (photo.key, exemplar.box, image.features_identity(preset)),
+            (self.request.method, tuple(self.bound.weights.values())),
+        )
+        kept: Tensor | None = self.cache.get("boxes", key)
+        if kept is None:  # a clip asks for the same boxes at every frame
+            features = self._look(image, preset, photo)
+            with self.job.on_device("method", self.compute):
+                kept = vector().cpu()
+            self.cache.put("boxes", key, kept, kept.nbytes)
+        return exemplar.name, kept
 
     def _refined(self, evidence: Evidence) -> Evidence:
         refining = Refining(self.refiner, self.settings.options, self.cache, self.compute, self.job)

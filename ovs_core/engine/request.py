@@ -24,8 +24,7 @@ from ovs_core.methods.base import Point
 from ovs_core.options import Options
 from ovs_core.refine import NO_REFINER
 from ovs_core.types import ViewKind, Vocabulary
-from ovs_core.vocabulary import read_vocabulary
-from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar, asked_vocabulary
 
 PhotoSource = Photo | str | Path | bytes | Image.Image | NDArray[np.generic]
 
@@ -128,12 +127,6 @@ def make_request(
 ) -> Request:
     """Read a photo and some words, unless they are read already; see `Engine.segment`."""
     photo = image if isinstance(image, Photo) else read_photo(image)
-    vocabulary: Vocabulary | None = None
-    if isinstance(classes, Vocabulary):
-        vocabulary = classes
-    elif classes.strip() or not exemplars:
-        vocabulary = read_vocabulary(classes, background)
-    names = [exemplar.name for exemplar in exemplars]
-    asked = exemplar_vocabulary(vocabulary, names, background) if names or vocabulary is None else vocabulary
+    asked = asked_vocabulary(classes, [exemplar.name for exemplar in exemplars], background)
     values = MappingProxyType(dict(options or {}))
     return Request(photo, asked, method, encoder, refiner, values, exemplars=tuple(exemplars))

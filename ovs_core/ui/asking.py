@@ -20,7 +20,7 @@ from ovs_core.ui.option_fields import declared_only
 from ovs_core.ui.places import without_places
 from ovs_core.ui.words import STOPPED, Status, progress_text
 from ovs_core.vocabulary import parse_vocabulary
-from ovs_core.vocabulary.exemplars import exemplar_vocabulary
+from ovs_core.vocabulary.exemplars import asked_vocabulary
 
 NO_PHOTO = "Choose a photo first: drop one on the photo field, paste one, or take an example."
 PHOTO_GONE = "This photo was not uploaded here by you, or is no longer kept: choose it again."
@@ -132,10 +132,7 @@ def asked_words(classes: str, background: str, boxes: Sequence[DrawnBox]) -> Voc
     Raises:
         ValueError: where neither says what to look for; one sentence.
     """
-    if not boxes:
-        return parse_vocabulary(classes, background)
-    typed = parse_vocabulary(classes, background) if classes.strip() else None
-    return exemplar_vocabulary(typed, [box.name for box in boxes], background)
+    return asked_vocabulary(classes, [box.name for box in boxes], background, parse_vocabulary)
 
 
 def refinable(engine: Engine, question: Question, method: str) -> tuple[Question, str]:

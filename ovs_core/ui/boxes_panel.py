@@ -22,8 +22,8 @@ FIND, AVOID = "Find this", "Not this"
 HERE, ELSEWHERE = "The photo", "Another photo"
 ABOUT = (
     "Draw a box round something, by a drag or by a click on two opposite corners, and add it: the next "
-    "answer of Segment, Compare or Inspect looks for it besides your words. Named like a class that you "
-    "typed, it helps that word; “not this” says what is not meant. Where the model knows a word well, "
+    "answer of Segment, Compare, Inspect or Video looks for it besides your words. Named like a class that "
+    "you typed, it helps that word; “not this” says what is not meant. Where the model knows a word well, "
     "the word alone is better."
 )
 NO_PHOTO = "Choose a photo to draw on."

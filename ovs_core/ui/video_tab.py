@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ovs_core.engine import Cancelled, Engine
 from ovs_core.image import display_copy
-from ovs_core.ui.asking import Question
+from ovs_core.ui.asking import Question, asked_words
+from ovs_core.ui.boxes import exemplars_of
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.offered import method_choices, method_infos, method_update
 from ovs_core.ui.option_fields import declared_only
@@ -25,7 +26,6 @@ from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import STOPPED, Status
 from ovs_core.video.segment import VideoProgress, VideoResult, VideoSettings, segment_video
 from ovs_core.video.smoothing import Smoothing
-from ovs_core.vocabulary import parse_vocabulary
 
 NO_CLIP = "Choose a clip first: drop a video file on the field above."
 CLIP_GONE = "This clip was not uploaded here by you, or is no longer kept: choose it again."
@@ -53,7 +53,7 @@ def video_steps(
         engine: answers.
         token: set to stop.
         clip: path of the uploaded file, None if there is none, "" for one that may not be opened.
-        question: words, encoder and options; its photo is not looked at.
+        question: words, boxes, encoder and options; its photo is looked at for boxes alone.
         method: registry name.
         smoothing: how quiet.
         out: folder to write into.
@@ -62,9 +62,12 @@ def video_steps(
         yield Status(NO_CLIP if clip is None else CLIP_GONE, "error"), None
         return
     try:
-        vocabulary = parse_vocabulary(question.classes or "", question.background)
+        vocabulary = asked_words(question.classes or "", question.background, question.boxes)
         options = declared_only(engine, method, question.encoder, question.refiner, question.options)
-        settings = VideoSettings(method, question.encoder, question.refiner, options, smoothing)
+        boxes = exemplars_of(question.boxes)
+        settings = VideoSettings(
+            method, question.encoder, question.refiner, options, smoothing, exemplars=boxes
+        )
         last_shown = 0.0
         for event in segment_video(engine, clip, vocabulary, out, settings, cancel=token):
             if isinstance(event, VideoResult):

@@ -34,7 +34,7 @@ from ovs_core.video.clips import ClipInfo, Frame, VideoError, inspect_clip, read
 from ovs_core.video.consistency import FlickerCount
 from ovs_core.video.mp4 import WriteFrame, mp4_writer
 from ovs_core.video.smoothing import Remembered, Smoothing, as_evidence, remember
-from ovs_core.vocabulary import read_vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar, asked_vocabulary
 
 SCHEMA = "ovs-lens/video/1"
 """Changes whenever a field is renamed, removed or changes its meaning; new fields may come without notice."""
@@ -48,6 +48,7 @@ class VideoSettings:
         method, encoder, refiner, options: as in `Engine.segment`.
         smoothing: how quiet.
         opacity: of the class colours over the frames.
+        exemplars: boxes on photos to be found too, as in `Engine.segment`.
     """
 
     method: str = DEFAULT_METHOD
@@ -56,6 +57,7 @@ class VideoSettings:
     options: Options = field(default_factory=lambda: MappingProxyType({}))
     smoothing: Smoothing = field(default_factory=Smoothing)
     opacity: float = OPACITY
+    exemplars: tuple[Exemplar, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +136,7 @@ def segment_video(
     Args:
         engine: answers.
         source: video file or folder of pictures.
-        classes: as in `Engine.segment`.
+        classes: as in `Engine.segment`; may be empty beside exemplars.
         out: folder to write into.
         settings: what is asked.
         background: as in `Engine.segment`.
@@ -147,7 +149,7 @@ def segment_video(
         Cancelled: if `cancel` was set.
     """
     source = Path(source)
-    vocabulary = classes if isinstance(classes, Vocabulary) else read_vocabulary(classes, background)
+    vocabulary = asked_vocabulary(classes, [box.name for box in settings.exemplars], background)
     info = inspect_clip(source, frame_rate)
     stem = f"{photo_stem(source.stem)}.{photo_stem(settings.method, 40)}"
     video, report = Path(out) / f"{stem}.mp4", Path(out) / f"{stem}.frames.jsonl"
@@ -212,6 +214,7 @@ def _asked(
         encoder=settings.encoder,
         refiner=settings.refiner,
         options=settings.options,
+        exemplars=settings.exemplars,
     )
     run.engine_seconds += time.perf_counter() - started
     run.last = (photo, result)
@@ -258,6 +261,7 @@ def _head(result: Result, info: ClipInfo, settings: VideoSettings) -> dict[str, 
             "classes": [list(names) for names in result.vocabulary.classes],
             "other": list(result.vocabulary.other),
         },
+        "exemplars": [{"name": name, "photo_sha256": digest} for name, digest in result.exemplars],
         "colors": result.label_map.color_table.tolist(),
     }
 

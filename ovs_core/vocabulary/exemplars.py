@@ -13,7 +13,7 @@ train photo (`python -m recipes.hands exemplars`): the word alone 44.0 mean IoU,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ovs_core.image import Photo
 from ovs_core.types import TextBank, Vocabulary
-from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary import parse_vocabulary, read_vocabulary
 from ovs_core.vocabulary.boxes import Box, box_coverage, check_box
 
 OTHER_NAME = "other"
@@ -121,6 +121,31 @@ def pooled_vector(tokens: Tensor, weights: Tensor) -> Tensor:
         raise ValueError("The exemplar holds no part of the photo.")
     unit = F.normalize(tokens.float(), dim=0)
     return F.normalize((unit * weights.to(unit)).sum((1, 2)), dim=0)
+
+
+def asked_vocabulary(
+    classes: str | Vocabulary,
+    names: Sequence[str],
+    background: str,
+    read: Callable[[str, str], Vocabulary] = read_vocabulary,
+) -> Vocabulary:
+    """What words and boxes ask for between them.
+
+    Args:
+        classes: as typed, or read already; blank text asks by the boxes alone.
+        names: of the boxes, in the order they were drawn.
+        background: hidden names; see `ovs_core.vocabulary.parse_vocabulary`. Unused if `classes` is read.
+        read: makes a vocabulary of text; `parse_vocabulary` for text from the web.
+
+    Raises:
+        ValueError: for text that `read` refuses, or as `exemplar_vocabulary`.
+    """
+    typed = classes if isinstance(classes, Vocabulary) else None
+    if isinstance(classes, str) and (classes.strip() or not names):
+        typed = read(classes, background)
+    if typed is not None and not names:
+        return typed
+    return exemplar_vocabulary(typed, names, background)
 
 
 def exemplar_vocabulary(vocabulary: Vocabulary | None, names: Sequence[str], background: str) -> Vocabulary:
