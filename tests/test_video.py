@@ -317,3 +317,19 @@ def test_memory_does_not_grow_with_length(make_engine, tmp_path):
     finally:
         tracemalloc.stop()
     assert held[24] < held[8] + 100_000
+
+
+def test_smoothing_decides_a_frames_labels_once(engine, clip, tmp_path):
+    """The photo's own labels are not wanted there: they are those of one pixel."""
+    sizes = []
+    answer = engine.segment
+
+    def watched(*asked, **how):
+        result = answer(*asked, **how)
+        sizes.append(result.labels.shape)
+        return result
+
+    engine.segment = watched
+    events = done(engine, clip, tmp_path / "out", replace(SETTINGS, smoothing=Smoothing(0.5)))
+    assert set(sizes) == {(1, 1)}
+    assert {event.labels.shape for event in events[:-1]} == {(48, 64)}

@@ -107,6 +107,7 @@ class Engine:
         refiner: str = NO_REFINER,
         options: Options | None = None,
         exemplars: Sequence[Exemplar] = (),
+        side: int | None = None,
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -121,13 +122,13 @@ class Engine:
             options: values by name (`options` lists what there is); what is left out suits method and
                 encoder.
             exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
+            side: as in `Request`.
 
         Raises:
-            ValueError: bad photo, vocabulary, name or option, missing or wrong weights, too little memory;
-                one sentence each.
+            ValueError: in one sentence: bad photo, vocabulary, name, option or weights, too little memory.
         """
         request = make_request(image, classes, method, encoder, background, refiner, options, exemplars)
-        return self._answer(request, self.check(request), Job(lambda _: None, None))
+        return self._answer(replace(request, side=side), self.check(request), Job(lambda _: None, None))
 
     def run(
         self, request: Request, cancel: threading.Event | None = None

@@ -29,8 +29,9 @@ def flickering(
         pixels_before: the frame, (H, W, 3).
         pixels_after: the next one.
     """
-    change = np.abs(pixels_after.astype(np.int16) - pixels_before.astype(np.int16)).max(axis=2)
-    still = change <= STILL
+    change = np.maximum(pixels_before, pixels_after) - np.minimum(pixels_before, pixels_after)
+    near = change <= STILL
+    still = near[:, :, 0] & near[:, :, 1] & near[:, :, 2]
     return int(np.count_nonzero(still & (before != after))), int(np.count_nonzero(still))
 
 

@@ -215,6 +215,7 @@ def _asked(
         refiner=settings.refiner,
         options=settings.options,
         exemplars=settings.exemplars,
+        side=1 if settings.smoothing.weight else None,  # labels come from the average (`_quiet`)
     )
     run.engine_seconds += time.perf_counter() - started
     run.last = (photo, result)
