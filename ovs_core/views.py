@@ -7,8 +7,9 @@ from typing import Literal
 
 from ovs_core.types import ViewKind
 
-Drawing = Literal["heat", "numbered", "labels", "bars", "matrix", "words"]
-"""Maps over the photo on a colour scale, as numbered areas or as labels of classes; numbers; words."""
+Drawing = Literal["heat", "numbered", "labels", "crops", "bars", "matrix", "words"]
+"""Maps over the photo on a colour scale, as numbered areas or as labels of classes; what lies where a map is
+above one half, alone on grey; numbers; words."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from mask_toys import random_pyramid, random_text
 from open_clip.model import CLIP
 from tiny_clip import randomise
@@ -30,11 +29,11 @@ from ovs_core.methods.gkc.captions import GKC_VIEWS
 from ovs_core.methods.gkc.head_file import TrainedGkc, load_gkc_head, save_gkc_head, tuned_resnet
 from ovs_core.methods.gkc.method import Gkc
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig
-from ovs_core.methods.gkc.views import cosine_matrices
 from ovs_core.methods.heads import add_head
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.head_file import TrainedHead, save_mask_head
-from ovs_core.methods.two_stage.model import PhotoPyramid, TwoStage, mask_crops
+from ovs_core.methods.photo_pyramid import PhotoPyramid
+from ovs_core.methods.two_stage.model import TwoStage, mask_crops
 from ovs_core.types import Vocabulary
 
 BYTES = b"the tower's weights"
@@ -184,16 +183,6 @@ def test_each_query_is_told_with_its_likeliest_classes():
         torch.testing.assert_close(view.maps[place, 0], values)
 
 
-def test_word_geometry_compares_words_and_what_shows_them():
-    answer, named, text = views_of("word_geometry")
-    [view] = answer.views
-    rows = text.embeddings[[0, 2]]
-    torch.testing.assert_close(view.maps[0], rows @ rows.T)
-    best = named.classes.softmax(dim=1)[:, :2].argmax(dim=0)
-    torch.testing.assert_close(view.maps[1], F.normalize(named.embeddings[best], dim=1) @ rows.T)
-    assert view.columns == ("cat", "grass")
-
-
 def test_masks_that_hold_the_point_come_first():
     answer, named, _ = views_of("mask_proposals", point=(0.9, 0.1))
     chances = named.proposed.decoded.predictions[-1].masks[0].sigmoid()
@@ -204,14 +193,6 @@ def test_masks_that_hold_the_point_come_first():
     torch.testing.assert_close(view.maps[0], chances[int(worth.argmax()), :height, :width])
     with pytest.raises(ValueError, match="point"):
         views_of("mask_proposals", point=(1.5, 0.1))
-
-
-def test_cosine_matrices_of_training():
-    student, teacher, text = torch.eye(3), torch.eye(3)[[1, 0, 2]], 2 * torch.eye(3)
-    maps, words = cosine_matrices(student, teacher, text, ("a", "b", "c"))
-    torch.testing.assert_close(maps[0], torch.eye(3))
-    torch.testing.assert_close(maps[1], torch.eye(3)[[1, 0, 2]])
-    assert words == ("a", "b", "c")
 
 
 # The file.
@@ -315,10 +296,10 @@ def test_crops_are_those_of_masks_with_pixels():
     pixels = random_photo(64, 96).pixels
     masks = torch.full((3, 16, 24), -5.0)
     masks[0, 4:8, 6:12], masks[2, 0:2, 0:2] = 5.0, 5.0
-    crops, places = mask_crops(masks, PhotoPyramid(pyramid, pixels), WORDS)
+    crops, places = mask_crops(masks, PhotoPyramid(pyramid, pixels))
     assert places.tolist() == [0, 2]
     assert crops.shape == (2, 3, 224, 224)
-    empty, none = mask_crops(torch.full((2, 16, 24), -5.0), PhotoPyramid(pyramid, pixels), WORDS)
+    empty, none = mask_crops(torch.full((2, 16, 24), -5.0), PhotoPyramid(pyramid, pixels))
     assert (len(empty), len(none)) == (0, 0)
 
 

@@ -20,6 +20,7 @@ from ovs_core.encoders.clip_resnet import attention_pool, pyramid
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import load_gkc_head
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig, class_logits
+from ovs_core.methods.gkc.teacher import pooled_regions, teach_resnet
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.data import Sample
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
@@ -42,7 +43,6 @@ from ovs_core.training.gkc_lessons import (
     known_nouns,
     learn_words,
     make_lesson,
-    pooled_regions,
     read_captions,
     some_nouns,
 )
@@ -52,7 +52,6 @@ from ovs_core.training.gkc_photos import (
     ResNetTower,
     gkc_photo_plan,
     target_of,
-    teach,
     train_gkc_photos,
 )
 from ovs_core.training.loop import Schedule, _rate, fit
@@ -353,16 +352,13 @@ def test_teacher_looks_at_each_region_alone(resnet):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     masks = torch.zeros(2, 64, 64, dtype=torch.bool)
     masks[0, :32], masks[1, 32:] = True, True
-    target = Target(torch.tensor([0, 0]), masks)
-    plan = gkc_photo_plan(PHOTOS)
-    first = teach(resnet.visual, pixels, target, plan)
+    first = teach_resnet(resnet.visual, pixels, masks, "crops", 64)
     changed = pixels.copy()
     changed[32:] = 0
-    second = teach(resnet.visual, changed, target, plan)
+    second = teach_resnet(resnet.visual, changed, masks, "crops", 64)
     torch.testing.assert_close(first[0], second[0], atol=1e-5, rtol=1e-4)
     assert not torch.allclose(first[1], second[1])
-    nobody = Target(torch.zeros(0, dtype=torch.long), torch.zeros(0, 64, 64))
-    assert teach(resnet.visual, pixels, nobody, plan).shape == (0, 32)
+    assert teach_resnet(resnet.visual, pixels, masks[:0], "crops").shape == (0, 32)
     with torch.no_grad():
         assert attention_pool(resnet.visual, pyramid(resnet.visual, torch.zeros(1, 3, 64, 96))[-1]).shape == (
             1,

@@ -5,16 +5,14 @@ import pytest
 import torch
 
 from ovs_core.encoders.region_crops import region_crop, region_crops
-from ovs_core.training.gkc_words import (
-    choose_synonym,
-    class_list,
+from ovs_core.methods.gkc.synonyms import (
     clean_name,
-    pooled_logits,
+    draw_chances,
     read_synonyms,
-    stacked_lists,
     synonym_probabilities,
     synonyms_of,
 )
+from ovs_core.training.gkc_words import choose_synonym, class_list, pooled_logits, stacked_lists
 from ovs_core.vocabulary import read_vocabulary
 
 
@@ -60,6 +58,13 @@ def test_the_code_draws_evenly_above_a_tenth():
     shares = drawn("thresholded", [0.75, 0.2, 0.05])
     assert shares[2] == 0
     assert shares[0] == pytest.approx(0.5, abs=0.08)
+
+
+def test_chances_of_the_rules_by_hand():
+    suits = np.array([0.6, 0.3, 0.1])  # a tenth is not above a tenth
+    assert draw_chances(suits, "weighted").tolist() == pytest.approx([0.6, 0.3, 0.1])
+    assert draw_chances(suits, "thresholded").tolist() == [0.5, 0.5, 0]
+    assert draw_chances(suits, "plain").tolist() == [1, 0, 0]
 
 
 def test_the_code_takes_the_likeliest_where_none_passes():

@@ -27,6 +27,8 @@ from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.mini_pyramid import dense_map, pyramid_channels, vectors_to_joint_space
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig, with_dense
+from ovs_core.methods.gkc.synonyms import read_synonyms
+from ovs_core.methods.gkc.teacher import teach_places
 from ovs_core.methods.mask_classification.head_file import load_mask_head
 from ovs_core.training.fc_clip import (
     PART,
@@ -37,9 +39,8 @@ from ovs_core.training.fc_clip import (
     seen_names,
     start_head,
 )
-from ovs_core.training.gkc_lessons import Words, learn_words, make_lesson, pooled_regions
+from ovs_core.training.gkc_lessons import Words, learn_words, make_lesson
 from ovs_core.training.gkc_model import GkcLossPlan, GkcProjections, batch_losses
-from ovs_core.training.gkc_words import read_synonyms
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
@@ -220,10 +221,7 @@ def region_embeddings(visual: VisionTransformer, dense: Tensor, targets: list[Ta
         dense: of `dense_of_crops`.
         targets: masks.
     """
-    return [
-        vectors_to_joint_space(visual, pooled_regions(own, target.masks)).float()
-        for own, target in zip(dense, targets, strict=True)
-    ]
+    return [teach_places(visual, own, target.masks) for own, target in zip(dense, targets, strict=True)]
 
 
 @torch.no_grad()

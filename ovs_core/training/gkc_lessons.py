@@ -9,22 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ovs_core.encoders.text import TextEncoder
-from ovs_core.training.gkc_losses import GROUNDED_WORDS
-from ovs_core.training.gkc_model import Lesson
-from ovs_core.training.gkc_words import (
+from ovs_core.methods.gkc.synonyms import (
     REGION_PROMPT,
     Sampling,
-    choose_synonym,
-    class_list,
     clean_name,
-    stacked_lists,
     synonym_probabilities,
     synonyms_of,
 )
+from ovs_core.training.gkc_losses import GROUNDED_WORDS
+from ovs_core.training.gkc_model import Lesson
+from ovs_core.training.gkc_words import choose_synonym, class_list, stacked_lists
 from ovs_core.training.losses import Target
 from ovs_core.types import UNLISTED, Vocabulary
 from ovs_core.vocabulary import singulars
@@ -145,12 +142,6 @@ def _word(words: Words, label: int, region: Tensor, sampling: Sampling, rng: np.
     rows = torch.stack([words.region_rows[name] for name in names])
     chances = synonym_probabilities(region, rows, words.log_scale).cpu().numpy()
     return choose_synonym(names, chances, sampling, rng)
-
-
-def pooled_regions(dense: Tensor, masks: Tensor) -> Tensor:
-    """Mean feature of a dense map (C, h, w) inside each mask (n, H, W) in [0, 1]: (n, C)."""
-    inside = F.adaptive_avg_pool2d(masks[:, None].to(dense), (dense.shape[1], dense.shape[2])).flatten(1)
-    return inside @ dense.flatten(1).T / inside.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
 
 def read_captions(path: Path) -> Mapping[int, tuple[str, ...]]:

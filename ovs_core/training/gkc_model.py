@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ovs_core.decoders.mask_pooling import resize_masks
 from ovs_core.methods.gkc.student import GkcHead, class_logits, name_logits
+from ovs_core.methods.gkc.synonyms import Sampling
 from ovs_core.training.gkc_losses import (
     GROUNDED_REGIONS,
     Distilled,
@@ -26,7 +27,7 @@ from ovs_core.training.gkc_losses import (
     padded_rows,
     some_regions,
 )
-from ovs_core.training.gkc_words import Pooling, Sampling, pooled_logits
+from ovs_core.training.gkc_words import Pooling, pooled_logits
 from ovs_core.training.losses import (
     BatchPart,
     Draw,

@@ -31,16 +31,15 @@ from ovs_core.encoders.clip_resnet import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     STRIDE,
-    attention_pool,
     pyramid,
     pyramid_channels,
-    region_means,
 )
-from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD
-from ovs_core.encoders.region_crops import CROP_SIDE, region_crops
+from ovs_core.encoders.region_crops import CROP_SIDE
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import TrainedGkc, save_gkc_head
 from ovs_core.methods.gkc.student import GkcHeadConfig
+from ovs_core.methods.gkc.synonyms import read_synonyms
+from ovs_core.methods.gkc.teacher import RegionForm, teach_resnet
 from ovs_core.training.data import Sample, crop_sample
 from ovs_core.training.fc_clip import PART
 from ovs_core.training.gkc import FILE, StudentModel, said_names, summed_by_kind
@@ -53,7 +52,6 @@ from ovs_core.training.gkc_lessons import (
     some_nouns,
 )
 from ovs_core.training.gkc_model import GkcLossPlan, batch_losses
-from ovs_core.training.gkc_words import read_synonyms
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import BatchPart, Target, draw_from
 from ovs_core.training.maft_plus import MaftPlan, optimiser_groups
@@ -87,7 +85,7 @@ class GkcPhotoPlan:
     """
 
     losses: GkcLossPlan = field(default_factory=GkcLossPlan)
-    regions: str = "crops"
+    regions: RegionForm = "crops"
     side: int = 512
     jitter: tuple[float, float] = (0.8, 1.2)
     width: int = 256
@@ -172,7 +170,7 @@ def train_gkc_photos(
     torch.manual_seed(plan.seed)
     learning = _learning(tower, plan, words.plain.shape[1]).to(device)
     teacher = tower.visual.eval().requires_grad_(False)
-    draw = draw_from(None, device)
+    draw, crop_side = draw_from(None, device), min(CROP_SIDE, plan.side)
     place = {name: index for index, name in enumerate(photos.seen)}
 
     def step_loss(step: int, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -185,7 +183,9 @@ def train_gkc_photos(
         shard = processes.shard(range(plan.batch))
         maps = pyramid(learning.tower, _pixels([samples[i].pixels for i in shard], device))
         mine = [targets[i] for i in shard]
-        regions = [teach(teacher, samples[i].pixels, targets[i], plan) for i in shard]
+        regions = [
+            teach_resnet(teacher, samples[i].pixels, targets[i].masks, plan.regions, crop_side) for i in shard
+        ]
         nouns = None
         if extra:
             nouns = [_nouns(captions, photos.photos[numbers[i]], known, rng) for i in shard]
@@ -245,22 +245,6 @@ def target_of(sample: Sample, seen: Mapping[str, int]) -> Target:
     masks = labels[None] == torch.tensor(kept, dtype=torch.long)[:, None, None]
     ignored = (labels < 0) & (labels != UNLISTED)
     return Target(torch.tensor(classes, dtype=torch.long), masks, ignored)
-
-
-@torch.no_grad()
-def teach(visual: ModifiedResNet, pixels: NDArray[np.uint8], target: Target, plan: GkcPhotoPlan) -> Tensor:
-    """What frozen CLIP makes of each true mask's region, (n, D)."""
-    device = target.classes.device
-    joint = visual.attnpool.c_proj.out_features
-    if not len(target.masks):
-        return torch.zeros(0, joint, device=device)
-    if plan.regions == "places":
-        whole = torch.from_numpy(pixels).permute(2, 0, 1).float().to(device) / 255
-        last = pyramid(visual, normalised(whole, CLIP_MEAN, CLIP_STD)[None])[-1][0]
-        return region_means(visual, last, target.masks.float())
-    crops = region_crops(pixels, target.masks.cpu().numpy(), min(CROP_SIDE, plan.side)).to(device)
-    shown = torch.stack([normalised(crop, CLIP_MEAN, CLIP_STD) for crop in crops])
-    return attention_pool(visual, pyramid(visual, shown)[-1])[:, 0]
 
 
 def _pixels(crops: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:

@@ -35,7 +35,8 @@ from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, 
 from ovs_core.ui.surface import drawn
 from ovs_core.ui.tour import tour_panel
 from ovs_core.ui.view_html import scale_html, sections_html, source_html
-from ovs_core.ui.view_pictures import Scale, Seen, sections, seen
+from ovs_core.ui.view_pictures import Seen, sections, seen
+from ovs_core.ui.view_sections import Scale
 from ovs_core.ui.words import Status, note_html
 from ovs_core.views import ViewSpec
 

@@ -18,7 +18,7 @@ from ovs_core.render.charts import Picture, scale_ends
 from ovs_core.render.palette import text_color
 from ovs_core.types import ClassSummary
 from ovs_core.ui.pictures import store_png
-from ovs_core.ui.view_pictures import Scale, Section
+from ovs_core.ui.view_sections import Scale, Section
 from ovs_core.ui.words import hex_color, legend_html, note_html
 from ovs_core.views import Source
 

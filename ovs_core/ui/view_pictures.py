@@ -14,7 +14,9 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from ovs_core.encoders.region_crops import CROP_SIDE, OUTSIDE, region_crop
 from ovs_core.engine import Result
 from ovs_core.methods.base import AFFINITY
 from ovs_core.render.charts import (
@@ -32,66 +34,15 @@ from ovs_core.render.legend import legend
 from ovs_core.render.lettering import INK, one_line, picture_name
 from ovs_core.render.overlay import paint
 from ovs_core.render.palette import PALETTE
-from ovs_core.types import OTHER_COLOR, ClassSummary, Color, View, ViewKind
+from ovs_core.types import OTHER_COLOR, ClassSummary, View, ViewKind
 from ovs_core.ui.pictures import resampled_labels, shown_copy
+from ovs_core.ui.view_sections import Scale, Section, Table
 from ovs_core.views import Drawing, Source, ViewSpec
 
 MAP_SIDE = 512  # longer side of a map over the photo, in pixels
 _OPACITY = 0.6  # of numbered areas and labels over the photo
 _BAR_COLOR = PALETTE[0]
 _LEAST_WIDTH = 480  # of a figure, in pixels, so that its heading can be read
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The colour scale of maps: values of its two ends."""
-
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Table:
-    """Numbers or words for the page.
-
-    Attributes:
-        head: names of the columns, the first one of the row names.
-        rows: row name and one text per column.
-        colors: (rows, columns, 3) background of every cell but the row names; None leaves them white.
-        meters: part of each row's first number that a bar fills, in [0, 1], and its colour; or nothing.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    colors: NDArray[np.uint8] | None = None
-    meters: tuple[tuple[float, Color], ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Section:
-    """One view as it is shown.
-
-    Attributes:
-        kind: which view.
-        look: heading and sentence.
-        panels: (picture (H, W, 3), caption) of each map.
-        scale: of all panels; None where each has its own or none.
-        key: colours of areas with their names and shares.
-        table: numbers or words.
-        chart: the numbers of the table as a picture; None for words.
-        note: what was left out; "" if nothing.
-        figure: all of it as one picture to take away; None for words.
-    """
-
-    kind: ViewKind
-    look: ViewSpec
-    panels: tuple[tuple[Picture, str], ...] = ()
-    scale: Scale | None = None
-    key: tuple[ClassSummary, ...] = ()
-    table: Table | None = None
-    chart: Picture | None = None
-    note: str = ""
-    figure: Picture | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,6 +242,17 @@ def _areas(
     return Section(view.kind, look, tuple(panels), key=tuple(key), note=note)
 
 
+def _crops(kept: Seen, view: View, look: ViewSpec) -> Section:
+    """What lies where each map is above one half, alone on grey, its box stretched to a square."""
+    panels = []
+    for values, label in zip(_maps(view)[: look.most], view.labels, strict=False):
+        fine = Image.fromarray(values).resize(kept.photo.shape[1::-1], Image.Resampling.BILINEAR)
+        inside = np.asarray(fine) > 0.5
+        grey = np.full((CROP_SIDE, CROP_SIDE, 3), OUTSIDE, np.uint8)
+        panels.append((region_crop(kept.photo, inside) if inside.any() else grey, label))
+    return Section(view.kind, look, tuple(panels), note=_left_out(len(view.maps), look))
+
+
 def _bars(kept: Seen, view: View, look: ViewSpec) -> Section:
     """One number per label; of too many the largest ones, or the first if they are ranked already."""
     values = _maps(view).reshape(len(view.labels), -1)[:, 0]
@@ -309,12 +271,15 @@ def _bars(kept: Seen, view: View, look: ViewSpec) -> Section:
 
 
 def _matrix(kept: Seen, view: View, look: ViewSpec) -> Section:
-    """A matrix: rows of one map each, or one square map."""
+    """A matrix: rows of one map each, or square maps below each other."""
     maps = _maps(view)
-    single = maps.shape[1] == 1
-    values = maps[:, 0] if single else maps[0]
-    columns = view.columns or _numbers(values.shape[1])
-    names = view.labels if single else columns
+    columns = view.columns or _numbers(maps.shape[2])
+    names: Sequence[str] = view.labels
+    if len(maps) == 1:
+        names = columns
+    elif maps.shape[1] > 1:
+        names = [f"{label}: {name}" for label in view.labels for name in columns]
+    values = maps.reshape(-1, maps.shape[2])
     limits = view.limits or common_range([values])
     texts = ([f"{value:.2f}" for value in row] for row in values.tolist())
     rows = tuple((name, *row) for name, row in zip(names, texts, strict=True))
@@ -346,6 +311,7 @@ _DRAW: Mapping[Drawing, Callable[[Seen, View, ViewSpec], Section]] = MappingProx
         "heat": _heat,
         "numbered": _numbered,
         "labels": _labels,
+        "crops": _crops,
         "bars": _bars,
         "matrix": _matrix,
         "words": _words,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
+from ovs_core.methods.gkc.teacher_views import SYNONYM_CHANCES, TEACHER_CROPS, WORD_GEOMETRY
 from ovs_core.methods.mask_classification.captions import FC_CLIP_VIEWS
 from ovs_core.views import Source, ViewSpec
 
@@ -21,13 +22,35 @@ GKC_VIEWS = (
         source=Source("section 3: softmax over the classes and no object of s cos(query, words)"),
     ),
     ViewSpec(
-        "word_geometry",
+        TEACHER_CROPS,
+        "crops",
+        "What the teacher is asked about",
+        "The masks that show this class best, each alone on grey, with the probability of the class. What "
+        "frozen CLIP, the teacher of distillation, sees there is compared with the best name of the class "
+        "and with the student's query, which learnt to say the same. The embedded model's teacher looks at "
+        "the whole photo and averages inside the mask, a ResNet's at the picture as it is here.",
+        per_class=True,
+        peaks=False,
+        about_point="Click a place to see first the masks that hold it.",
+        source=Source("section 3.3: c_j of the masked region, cos(c_j, t) and cos(c_j, v_j)"),
+    ),
+    ViewSpec(
+        WORD_GEOMETRY,
         "matrix",
         "Are pictures as far apart as their words?",
-        "Cosines between the words, and between the best query of each word and the words. Text-guided "
-        "distillation (TGKD) teaches the second to be like the first.",
-        titled=True,
-        source=Source("section 3.3: distances |v_i - v_j| and |t_i - t_j|, as cosines"),
+        "Cosines between the words; between the best query of each word (down) and what the teacher sees in "
+        "those masks (across); between those queries and the words. Text-guided distillation (TGKD) teaches "
+        "the second to be like the first. At most 20 classes.",
+        source=Source("section 3.3: distances |v_i - c_j| and |t_i - t_j|, as cosines"),
+    ),
+    ViewSpec(
+        SYNONYM_CHANCES,
+        "matrix",
+        "What training would call it",
+        "Text diversification says a class in other words that suit the photo: how often each synonym would "
+        "be drawn for the best mask of its class. Paper: as likely as the teacher finds it; code: evenly "
+        "among those above 0.1. A word that is no name of COCO has no synonyms. At most 20 classes.",
+        source=Source("section 3.2: p_i = softmax_i(s cos(R(mask), T(synonym_i)))"),
     ),
     _KNOWN["void_shares"],
     _KNOWN["winning_names"],

@@ -18,8 +18,11 @@ from ovs_core.evidence.base import class_counts
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.methods.base import Answer, Kinds, Point, check_point
 from ovs_core.methods.gkc.student import GkcHead, Proposed, name_logits, with_dense
+from ovs_core.methods.gkc.teacher import Looked, Teacher
+from ovs_core.methods.gkc.teacher_views import Lesson, teacher_views
 from ovs_core.methods.gkc.views import GkcTrace, gkc_views
 from ovs_core.methods.mask_classification.head import best_names
+from ovs_core.methods.photo_pyramid import PhotoPyramid
 from ovs_core.options import Options
 from ovs_core.types import Pyramid, TextBank
 
@@ -47,10 +50,12 @@ class Gkc:
     Attributes:
         head: trained on this tower.
         resize_masks: order of steps of the answer, see `MaskProposals`.
+        teacher: frozen CLIP, for views alone; None leaves its views out.
     """
 
     head: GkcHead
     resize_masks: bool = False
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         self.head.eval().requires_grad_(False)
@@ -79,7 +84,7 @@ class Gkc:
     @torch.no_grad()
     def ask(
         self,
-        features: Pyramid,
+        features: Looked,
         text: TextBank,
         options: Options,
         *,
@@ -88,20 +93,24 @@ class Gkc:
     ) -> Answer:
         """Masks and their classes; views are those of `ovs_core.methods.gkc.captions.GKC_VIEWS`."""
         check_point(point)
-        named = self.name_masks(features, text, attention="query_attention" in views)
+        pyramid = features.pyramid if isinstance(features, PhotoPyramid) else features
+        named = self.name_masks(pyramid, text, attention="query_attention" in views)
         probabilities = named.classes.softmax(dim=1)
         proposals = MaskProposals(
             named.proposed.decoded.predictions[-1].masks[0],
             probabilities[:, :-1],
             probabilities[:, -1],
             text.vocabulary,
-            features.image_size,
-            features.frame,
-            features.padded,
+            pyramid.image_size,
+            pyramid.frame,
+            pyramid.padded,
             self.resize_masks,
         )
         if not views:
             return Answer(proposals)
         rows = text.embeddings.to(named.embeddings)
         trace = GkcTrace(proposals, named.names, named.embeddings, rows, named.proposed.decoded, point)
-        return Answer(proposals, gkc_views(trace, views))
+        shown = gkc_views(trace, views)
+        if self.teacher is not None:
+            shown += teacher_views(Lesson(trace, self.teacher, features), views)
+        return Answer(proposals, shown)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
+
+from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.clip_resnet import IMAGENET_MEAN, IMAGENET_STD, ResNetPyramid
@@ -13,12 +16,16 @@ from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.gkc.captions import GKC_VIEWS
 from ovs_core.methods.gkc.head_file import KIND, TrainedGkc, load_gkc_head, tuned_resnet
 from ovs_core.methods.gkc.method import Gkc
+from ovs_core.methods.gkc.synonyms import REGION_PROMPT
+from ovs_core.methods.gkc.teacher import Looked, Teacher, see_photo, see_places
+from ovs_core.methods.gkc.teacher_views import TEACHER_VIEWS
 from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mask_classification.spec import PRESETS as MASK_PRESETS
 from ovs_core.methods.options import MASK_OPTIONS
+from ovs_core.methods.photo_pyramid import PhotoPyramidEncoder
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Preset
-from ovs_core.types import Pyramid
+from ovs_core.types import Vocabulary
 
 # ResNets: the frame of its evaluation; the bare name is the prompt. The embedded model's head is trained with
 # its own frame and prompt.
@@ -30,7 +37,7 @@ PRESETS: Mapping[Family, Preset] = MappingProxyType(
 )
 
 
-def bind(tower: Tower, head: HeadFile | None) -> BoundMethod[Pyramid]:
+def bind(tower: Tower, head: HeadFile | None) -> BoundMethod[Looked]:
     """GKC with the head of a file, on the student's tower that is in it.
 
     Raises:
@@ -39,9 +46,35 @@ def bind(tower: Tower, head: HeadFile | None) -> BoundMethod[Pyramid]:
     if head is None or tower.pyramid is None:
         raise CheckpointError("GKC needs an image tower that gives a pyramid, and the file of its head.")
     trained = load_gkc_head(head.path, tower.sha256)
-    method = Gkc(trained.head.to(tower.device))
     pyramid = _student(tower.pyramid, trained, head)
-    return BoundMethod(method, pyramid, tower.text, {head.path.name: head.sha256})
+    teacher, on_photo = _teacher(tower, trained)
+    method = Gkc(trained.head.to(tower.device), teacher=teacher)
+    deeper = PhotoPyramidEncoder(pyramid) if on_photo else None
+    return BoundMethod(
+        method,
+        pyramid,
+        tower.text,
+        {head.path.name: head.sha256},
+        deeper=deeper,
+        needs_deeper=TEACHER_VIEWS if on_photo else frozenset(),
+    )
+
+
+def _teacher(tower: Tower, trained: TrainedGkc) -> tuple[Teacher, bool]:
+    """The tower as it was before training, and whether it must look at the photo itself.
+
+    The embedded tower is not tuned: what it sees is in the student's pyramid.
+    """
+
+    def say(words: Sequence[str]) -> Tensor:
+        vocabulary = Vocabulary(tuple((word,) for word in words))
+        return tower.text.embed(vocabulary, (REGION_PROMPT,)).embeddings
+
+    log_scale = tower.model.logit_scale.detach()
+    if isinstance(tower.pyramid, ResNetPyramid):
+        form = trained.training.get("plan", {}).get("regions", "crops")
+        return Teacher(partial(see_photo, tower.pyramid.visual, form), say, log_scale), True
+    return Teacher(partial(see_places, tower.model.visual), say, log_scale), False
 
 
 def _student(pyramid: PyramidEncoder, trained: TrainedGkc, head: HeadFile) -> PyramidEncoder:

@@ -5,7 +5,7 @@ Maps of places are cut to the photo. Masks come best first; with a point, those 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,6 @@ from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.types import View, ViewKind
 
 TOP = 5  # classes in the ranking of a query
-SHOWN = 20  # regions of a matrix of cosines
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +50,19 @@ class GkcTrace:
     @cached_property
     def order(self) -> Tensor:
         """Masks in the order they are shown, (N,)."""
-        worth = self.proposals.scores.amax(dim=1)
-        if self.point is not None:
-            row, column = (
-                min(int(part * side), side - 1)
-                for part, side in zip(self.point, self.chances.shape[1:], strict=True)
-            )
-            worth = worth * self.chances[:, row, column]
+        worth = self.proposals.scores.amax(dim=1) * self.at_point
         return worth.argsort(descending=True, stable=True)
+
+    @cached_property
+    def at_point(self) -> Tensor:
+        """Probability of each mask at the point, (N,); 1 without a point."""
+        if self.point is None:
+            return torch.ones_like(self.proposals.void)
+        row, column = (
+            min(int(part * side), side - 1)
+            for part, side in zip(self.point, self.chances.shape[1:], strict=True)
+        )
+        return self.chances[:, row, column]
 
     def cut(self, maps: Tensor) -> Tensor:
         """Maps (..., h, w) of the padded frame without cells that hold padding alone."""
@@ -147,36 +151,6 @@ def _query_attention(trace: GkcTrace) -> View:
     return View("query_attention", title, maps.flatten(0, 1), labels)
 
 
-def _word_geometry(trace: GkcTrace) -> View:
-    """Word against word, and the best query of each word against words, shown names only."""
-    names = trace.proposals.vocabulary.names[:SHOWN]
-    counts = [len(group) for group in trace.proposals.vocabulary.classes[:SHOWN]]
-    rows = F.normalize(trace.rows[[sum(counts[:place]) for place in range(len(counts))]], dim=1)
-    best = trace.proposals.scores[:, : len(names)].argmax(dim=0)  # (K,)
-    queries = F.normalize(trace.embeddings[best], dim=1)
-    maps = torch.stack([rows @ rows.T, queries @ rows.T])
-    labels = ("words with words", "best query of each word (down) with words")
-    title = "Cosines between words, and between what shows them and words"
-    return View("word_geometry", title, maps, labels, (-1.0, 1.0), columns=names)
-
-
-def cosine_matrices(
-    student: Tensor, teacher: Tensor, text: Tensor, words: Sequence[str]
-) -> tuple[Tensor, tuple[str, ...]]:
-    """Text against text, and student against teacher, of the first regions: (2, n, n) and their words.
-
-    The first is what text-guided distillation wants the second to be.
-
-    Args:
-        student: queries in the joint space, (n, D).
-        teacher: CLIP on the same regions alone, (n, D).
-        text: the regions' words, (n, D).
-        words: what each region is called.
-    """
-    v, c, t = (F.normalize(rows[:SHOWN].float(), dim=1) for rows in (student, teacher, text))
-    return torch.stack([t @ t.T, v @ c.T]), tuple(words[:SHOWN])
-
-
 _MAKERS: Mapping[ViewKind, Callable[[GkcTrace], View]] = MappingProxyType(
     {
         "mask_proposals": _mask_proposals,
@@ -184,6 +158,5 @@ _MAKERS: Mapping[ViewKind, Callable[[GkcTrace], View]] = MappingProxyType(
         "void_shares": _void_shares,
         "mask_words": _mask_words,
         "winning_names": _winning_names,
-        "word_geometry": _word_geometry,
     }
 )

@@ -14,21 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.decoders.text_transfer import ToJointSpace
-from ovs_core.devices import Cancel, Report
-from ovs_core.encoders.base import ImageEncoder
 from ovs_core.encoders.region_crops import region_crops
 from ovs_core.evidence.base import class_counts
-from ovs_core.evidence.proposals import MaskProposals
-from ovs_core.evidence.segments import instance_mask
-from ovs_core.image import display_copy
 from ovs_core.methods.base import Answer, Kinds, Point, check_point
 from ovs_core.methods.mask_classification.fc_clip import (
     SEEN_EXPONENT,
@@ -47,51 +40,16 @@ from ovs_core.methods.mask_classification.head import (
     to_proposals,
 )
 from ovs_core.methods.mask_classification.views import MaskTrace, mask_method_views
-from ovs_core.options import Options, Preset
-from ovs_core.types import Pyramid, TextBank, Vocabulary
+from ovs_core.methods.photo_pyramid import PhotoPyramid, masks_on_photo
+from ovs_core.options import Options
+from ovs_core.types import TextBank, Vocabulary
 
 RESCORING = "rescoring"
 """Option: how much of its part CLIP's crops get, in [0, 1]; 0 shows CLIP nothing."""
-LONGEST_COPY = 1024  # pixels of the photo's copy that crops are cut from
 CROPS_AT_ONCE = 16
 
 EmbedPictures = Callable[[Tensor], Tensor]
 """Pictures (n, 3, side, side) in [0, 1] to CLIP's global embeddings (n, D), not normalised."""
-
-
-class PhotoPyramid(NamedTuple):
-    """What the first stage starts from, and the photo that the second one cuts up."""
-
-    pyramid: Pyramid
-    pixels: NDArray[np.uint8]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held, for the cache budget."""
-        return self.pyramid.nbytes + self.pixels.nbytes
-
-
-@dataclass(frozen=True, eq=False)
-class PhotoPyramidEncoder:
-    """A pyramid encoder that keeps the photo, in a copy of at most `LONGEST_COPY` pixels."""
-
-    pyramid: ImageEncoder[Pyramid]
-
-    @property
-    def identity(self) -> str:
-        """That of the pyramid's tower."""
-        return self.pyramid.identity
-
-    def encode(
-        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
-    ) -> PhotoPyramid:
-        """The pyramid, as its encoder makes it, and the copy."""
-        pyramid = self.pyramid.encode(pixels, preset, progress=progress, cancel=cancel)
-        return PhotoPyramid(pyramid, display_copy(pixels, LONGEST_COPY))
-
-    def features_identity(self, preset: Preset) -> str:
-        """What presets of equal answers agree on."""
-        return f"{self.pyramid.features_identity(preset)}|photo"
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +103,7 @@ class TwoStage:
         logits = names.new_zeros(len(proposed.embeddings), len(names))
         joined = proposed.in_vocabulary[:, :-1].softmax(dim=1)
         if rescoring:
-            crops, places = mask_crops(proposed.decoded.predictions[-1].masks[0], features, vocabulary)
+            crops, places = mask_crops(proposed.decoded.predictions[-1].masks[0], features)
             if len(places):
                 seen_in_crops = torch.cat(
                     [self.embed(part) for part in torch.split(crops, CROPS_AT_ONCE)]
@@ -162,31 +120,18 @@ class TwoStage:
         )
 
 
-def mask_crops(masks: Tensor, features: PhotoPyramid, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
+def mask_crops(masks: Tensor, features: PhotoPyramid) -> tuple[Tensor, Tensor]:
     """Pictures of masks that hold a pixel, (n, 3, side, side) in [0, 1], and which masks they are, (n,).
 
     Args:
         masks: logits (N, h, w) on a grid that covers the padded frame.
         features: frame and photo.
-        vocabulary: of the answer; not looked at.
     """
-    pyramid, pixels = features
-    size = (pixels.shape[0], pixels.shape[1])
-    columns = len(class_counts(vocabulary))
-    blank = MaskProposals(
-        masks,
-        masks.new_zeros(len(masks), columns),
-        masks.new_zeros(len(masks)),
-        vocabulary,
-        size,
-        pyramid.frame,
-        pyramid.padded,
-    )
+    pixels = features.pixels
     crops, places = [], []
-    for place in range(len(masks)):
-        inside = instance_mask(blank, place)
+    for place, inside in enumerate(masks_on_photo(masks, features)):
         if inside.any():
             crops.append(region_crops(pixels, inside[None]))
             places.append(place)
-    regions = torch.cat(crops) if crops else region_crops(pixels, np.zeros((0, *size), bool))
+    regions = torch.cat(crops) if crops else region_crops(pixels, np.zeros((0, *pixels.shape[:2]), bool))
     return regions.to(masks.device), torch.tensor(places, dtype=torch.long, device=masks.device)

@@ -20,8 +20,9 @@ from ovs_core.methods.mask_classification import head_file
 from ovs_core.methods.mask_classification.captions import FC_CLIP_VIEWS
 from ovs_core.methods.mask_classification.spec import PRESETS as MASK_PRESETS
 from ovs_core.methods.options import MASK_OPTIONS
+from ovs_core.methods.photo_pyramid import PhotoPyramid, PhotoPyramidEncoder
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.methods.two_stage.model import RESCORING, PhotoPyramid, PhotoPyramidEncoder, TwoStage
+from ovs_core.methods.two_stage.model import RESCORING, TwoStage
 from ovs_core.options import Option, Preset
 
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": MASK_PRESETS["mini"]})
