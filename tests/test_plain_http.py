@@ -1,10 +1,14 @@
 """POST /v1/segment and GET /health: a form in, JSON out, no gradio in between."""
 
+import base64
 import io
+import itertools
 import json
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -273,6 +277,32 @@ def test_many_at_once_get_their_own_answers(web: httpx.Client, photo: bytes) -> 
 def test_a_request_that_is_too_large_is_refused(web: httpx.Client) -> None:
     assert ask(web, bytes(50_000_001)).status_code == 400
     assert ask(web, bytes(80_000_001)).status_code == 413
+
+
+def test_those_who_send_slowly_hold_up_nobody(web: httpx.Client, photo: bytes) -> None:
+    """Twenty forms that never end, more than the line has places."""
+    head = (
+        "POST /v1/segment HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+        f"Authorization: Basic {base64.b64encode(':'.join(AUTH).encode()).decode()}\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+    )
+    address = (web.base_url.host, web.base_url.port)
+    with ExitStack() as slow:
+        for _ in range(20):
+            slow.enter_context(socket.create_connection(address)).sendall(head.encode())
+        assert ask(web, photo).status_code == 200
+        assert web.get("/health").json()["waiting"] == 0
+    assert ask(web, photo).status_code == 200
+
+
+def test_a_form_that_breaks_off_gets_one_sentence(web: httpx.Client) -> None:
+    """Here because it grows past the limit without having said so."""
+    parts = itertools.chain(
+        [b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'], [bytes(1 << 20)] * 81
+    )
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = web.post("/v1/segment", content=parts, headers=kind, auth=AUTH)
+    assert (answer.status_code, answer.json()) == (400, {"error": "The request ended before its form did."})
 
 
 class Endless:

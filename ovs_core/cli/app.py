@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="ask visitors for these; better @FILE with them in it, or the variable OVS_LENS_AUTH",
     )
     add("--root-path", metavar="PATH", help="where a proxy serves the page, for example /lens")
+    add("--mcp", action="store_true", help="serve /mcp, too: a tool for programs with a language model")
     add("--no-browser", action="store_true", help="do not open a browser window")
     add("--weights-dir", type=Path, metavar="DIR", help="folder with weight files, looked at first")
     add("--offline", action="store_true", help="never fetch anything")
@@ -96,6 +97,7 @@ def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_pat
         root_path=root_path,
         engine=engine,
         shown=() if photo is None else (photo,),
+        mcp=arguments.mcp,
     )
     warning = exposure(arguments.host, auth)
     if warning:

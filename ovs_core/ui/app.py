@@ -20,6 +20,8 @@ from ovs_core.ui.guard import Guard, Uploads
 from ovs_core.ui.http import http_endpoints
 from ovs_core.ui.inputs import NOTHING_SAID, PHOTOS, Example, InputPanel, Opening, input_panel, load_examples
 from ovs_core.ui.inspect_tab import inspect_tab
+from ovs_core.ui.line import Line
+from ovs_core.ui.mcp import mcp_route
 from ovs_core.ui.models_tab import models_tab
 from ovs_core.ui.offered import encoder_choices, encoder_update, refiner_choices
 from ovs_core.ui.pictures import MOST_BYTES
@@ -164,6 +166,7 @@ def launch(
     root_path: str | None = None,
     engine: Engine | None = None,
     shown: Sequence[Path] = (),
+    mcp: bool = False,
 ) -> str:
     """Start to serve the page in a thread and give its address.
 
@@ -176,12 +179,16 @@ def launch(
         root_path: where a proxy serves the page.
         engine: answers plain HTTP, see `ovs_core.ui.plain`; None serves the page alone.
         shown: pictures that every visitor may ask about, besides the samples.
+        mcp: serve `ovs_core.ui.mcp`, too; needs an engine.
 
     Raises:
         OSError: no such interface, the port is taken, or the page does not come up.
     """
     guard = Middleware(Guard, uploads=Uploads(_shipped_samples() | _in_cache(shown) | _icons(page)))
-    routes = [] if engine is None else plain_routes(engine, auth)
+    routes = []
+    if engine is not None:
+        line = Line(engine, auth)
+        routes = [*plain_routes(line), *([mcp_route(line)] if mcp else [])]
     launched = partial(
         page.queue(max_size=MOST_WAITING).launch,
         server_name=f"[{host}]" if ":" in host and not host.startswith("[") else host,
@@ -193,6 +200,7 @@ def launch(
         ssr_mode=False,
         max_file_size=MOST_BYTES,
         enable_monitoring=False,
+        mcp_server=False,  # gradio's own opens what its callers name by URL
         auth=auth,
         root_path=root_path,
         state_session_capacity=MOST_SESSIONS,

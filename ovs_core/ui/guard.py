@@ -7,6 +7,7 @@ visitor writes is ever looked up on the disk, hence no answer can tell whether i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -24,10 +25,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NO_FILE = ""  # stands for a path that was refused; `asking` answers it with its one sentence
 MAX_BODY = 80_000_000  # bytes of a request; an upload of 50 MB is 67 MB where it is sent as base64
+MOST_SILENT = 30.0  # seconds between two parts of a body
 MOST_UPLOADS = 20_000  # remembered; the oldest are forgotten first, and deleted
 MOST_KEPT = 5_000_000_000  # bytes of all uploads together
 
-SEGMENT = "/v1/segment"  # takes a form, no paths
+SEGMENT, MCP = "/v1/segment", "/mcp"  # take bytes, no paths
 
 _COOKIE = "ovs_lens_visitor"
 _TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -40,7 +42,7 @@ _GET = frozenset(
     }
 )
 _POST = frozenset({"api", "call", "cancel", "login", "queue", "reset", "run", "upload"})
-_FORMS = frozenset({"/login", "/login/", SEGMENT})
+_FORMS = frozenset({"/login", "/login/", SEGMENT, MCP})
 _FILE = re.compile(r"file[=/](.*)", re.DOTALL)
 _ELSEWHERE = re.compile(r"/?[a-zA-Z][a-zA-Z0-9+.-]+:/")  # more than a drive's letter
 
@@ -112,10 +114,13 @@ class Uploads:
 class Guard:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp, uploads: Uploads, max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self, app: ASGIApp, uploads: Uploads, max_body: int = MAX_BODY, most_silent: float = MOST_SILENT
+    ) -> None:
         self._app = app
         self._uploads = uploads
         self._max_body = max_body
+        self._most_silent = most_silent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on, one request."""
@@ -125,6 +130,7 @@ class Guard:
             return  # nothing of the page uses other protocols
         cookie, headers = _cookie(scope), Headers(scope=scope)
         path, method = _path(scope), scope["method"]
+        receive = _while_sent(receive, self._most_silent)
         if not self._is_open(method, path, cookie):
             await _refuse(404, "Not found.", scope, receive, send)
         elif not _content_length(headers) <= self._max_body:
@@ -274,6 +280,24 @@ async def _whole_body(receive: Receive, most: int) -> bytes | None:
             return None
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+def _while_sent(receive: Receive, most_silent: float) -> Receive:
+    """The parts of a body; who sends none of it for so many seconds has gone away."""
+    ended = False
+
+    async def timed() -> Message:
+        nonlocal ended
+        if ended:
+            return await receive()
+        try:
+            message = await asyncio.wait_for(receive(), most_silent)
+        except TimeoutError:
+            return {"type": "http.disconnect"}
+        ended = not message.get("more_body", False)
+        return message
+
+    return timed
 
 
 def _limited(receive: Receive, most: int) -> Receive:

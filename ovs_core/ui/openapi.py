@@ -128,18 +128,25 @@ def docs_html(schema: Schema) -> str:
     return environment.get_template("openapi.html").render(schema=schema, document=SCHEMA.lstrip("/"))
 
 
-def _form(engine: Engine, megabytes: int) -> Schema:
+def text_fields(engine: Engine) -> Schema:
+    """JSON schema of each of `FIELDS` as text."""
     names = {"method": engine.method_specs, "encoder": engine.encoder_specs, "refine": engine.refiner_specs}
-    file = {"type": "string", "format": "binary"}
-    properties: Schema = {
-        "image": {**file, "description": FILES["image"].format(megabytes=megabytes)},
-        "photos": {"type": "array", "items": file, "description": FILES["photos"]},
-    }
+    properties: Schema = {}
     for field in FIELDS.values():
         properties[field.name] = {"type": "string", "description": field.about, "default": field.default}
         if field.name in names:
             properties[field.name]["enum"] = list(names[field.name])
     del properties["classes"]["default"]
+    return properties
+
+
+def _form(engine: Engine, megabytes: int) -> Schema:
+    file = {"type": "string", "format": "binary"}
+    properties: Schema = {
+        "image": {**file, "description": FILES["image"].format(megabytes=megabytes)},
+        "photos": {"type": "array", "items": file, "description": FILES["photos"]},
+        **text_fields(engine),
+    }
     properties["options"] = {
         "type": "object",
         "description": FIELDS["options"].about,

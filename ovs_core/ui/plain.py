@@ -2,88 +2,53 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import binascii
-import json
-import secrets
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 from typing import Any
 
-import anyio.to_thread
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ovs_core.engine import Engine, Request, Result
+from ovs_core.engine import Result
 from ovs_core.export.coco import box, compressed, run_lengths
 from ovs_core.export.report import report
-from ovs_core.image import read_photo
-from ovs_core.ui.arguments import by_name
-from ovs_core.ui.asking import asked_words
-from ovs_core.ui.boxes import exemplars_of, sent_boxes
 from ovs_core.ui.guard import SEGMENT
-from ovs_core.ui.http import results_of
+from ovs_core.ui.line import ASKED, Asked, Line, TooManyWaitError
 from ovs_core.ui.openapi import DOCS, FIELDS, FILES, HEALTH, SCHEMA, docs_html, openapi
 from ovs_core.ui.pictures import MOST_BYTES
-from ovs_core.ui.places import without_places
 from ovs_core.version import VERSION
 from ovs_core.vocabulary.exemplars import MAX_EXEMPLARS
 
-MOST_WAITING = 16  # requests in line; who comes then is told to come again
 _FIELD_BYTES = 1 << 20
 _NOTHING_ELSE = "default-src 'none'; style-src 'unsafe-inline'"  # a page that fetches nothing
-_ASKED = ""  # stands for the photo that is asked about where boxes name theirs
-_LOOK_SECONDS = 0.5  # between looks whether the visitor is still there
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What a form holds: a photo's bytes, its file's name, the fields, and photos of boxes by file name."""
-
-    content: bytes
-    source: str
-    fields: Mapping[str, str]
-    photos: Mapping[str, bytes]
-
-
-def plain_routes(engine: Engine, auth: tuple[str, str] | None = None) -> list[Route]:
-    """Routes to serve beside the page's.
+def plain_routes(line: Line) -> list[Route]:
+    """Routes to serve beside the page's; /health and what describes the endpoints ask for no password.
 
     Args:
-        engine: answers; one request at a time.
-        auth: name and password to ask for, by HTTP Basic; /health and what describes the endpoints stay open.
+        line: where requests wait, and whose engine answers.
     """
-    line = asyncio.Semaphore(1)
-    waiting: set[int] = set()
 
     async def health(_: HttpRequest) -> Response:
-        return JSONResponse({"status": "ok", "version": VERSION, "waiting": len(waiting)})
+        return JSONResponse({"status": "ok", "version": VERSION, "waiting": len(line)})
 
     async def segment(request: HttpRequest) -> Response:
-        if not _may_ask(request, auth):
-            challenge = {"WWW-Authenticate": 'Basic realm="OVS Lens"'}
-            return JSONResponse({"error": "Name and password are needed."}, 401, challenge)
-        if len(waiting) >= MOST_WAITING:
-            return JSONResponse({"error": "Too many requests wait; try again later."}, 503)
-        waiting.add(id(request))
+        if (refusal := line.refusal(request)) is not None:
+            return refusal
         try:
-            asked = await _read(request)
-            async with line:
-                return JSONResponse(await _unless_gone(request, partial(answer, engine, asked)))
+            return JSONResponse(await line.answer(request, partial(_read, request), _told))
+        except TooManyWaitError as error:
+            return JSONResponse({"error": str(error)}, 503)
         except ValueError as error:
-            return JSONResponse({"error": without_places(str(error), engine.store)}, 400)
-        finally:
-            waiting.discard(id(request))
+            return JSONResponse({"error": str(error)}, 400)
 
     def described(request: HttpRequest) -> dict[str, Any]:
-        return openapi(engine, MOST_BYTES // 1_000_000, request.scope.get("root_path", ""))
+        return openapi(line.engine, MOST_BYTES // 1_000_000, request.scope.get("root_path", ""))
 
     async def schema(request: HttpRequest) -> Response:
         return JSONResponse(described(request))
@@ -99,45 +64,9 @@ def plain_routes(engine: Engine, auth: tuple[str, str] | None = None) -> list[Ro
     ]
 
 
-def answer(engine: Engine, asked: _Asked, cancel: threading.Event) -> dict[str, Any]:
-    """Segment; gives the report with the masks of all classes that won pixels.
-
-    Raises:
-        ValueError: anything wrong with the photo, the words or a name; one sentence.
-    """
-    fields, photo = asked.fields, read_photo(asked.content)
-    options = by_name("options", _json(fields["options"], "options must be a JSON object of values by name"))
-    sent = _json(fields["exemplars"], "exemplars must be a JSON list of boxes")
-    boxes = sent_boxes(sent, _ASKED, partial(_named, asked.photos))
-    request = Request(
-        photo,
-        asked_words(fields["classes"], fields["background"], boxes),
-        fields["method"],
-        fields["encoder"],
-        fields["refine"],
-        options,
-        exemplars=exemplars_of(
-            boxes, lambda name: photo if name == _ASKED else read_photo(asked.photos[name])
-        ),
-    )
-    engine.check(request)
-    (result,) = results_of(engine, lambda: engine.run(request, cancel))
+def _told(asked: Asked, result: Result) -> dict[str, Any]:
+    """The report with the masks of all classes that won pixels."""
     return {**report(result, asked.source), "masks": masks(result)}
-
-
-def _json(text: str, refusal: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(refusal) from error
-
-
-def _named(photos: Mapping[str, bytes], image: object) -> str:
-    """File name of a photo of the form: what the image of a box is here, and never a path."""
-    if not isinstance(image, str) or image not in photos:
-        names = ", ".join(photos) or "none"
-        raise ValueError(f"The image of an exemplar must be the name of a file sent as photos: {names}.")
-    return image
 
 
 def masks(result: Result) -> list[dict[str, Any]]:
@@ -159,7 +88,7 @@ def masks(result: Result) -> list[dict[str, Any]]:
     return entries
 
 
-async def _read(request: HttpRequest) -> _Asked:
+async def _read(request: HttpRequest) -> Asked:
     """Read the form of a request.
 
     Raises:
@@ -172,11 +101,13 @@ async def _read(request: HttpRequest) -> _Asked:
             max_files=1 + MAX_EXEMPLARS, max_fields=len(FIELDS), max_part_size=_FIELD_BYTES
         ) as form:
             return await _from_form(form)
+    except ClientDisconnect as error:  # who went away, fell silent, or sends more than is taken
+        raise ValueError("The request ended before its form did.") from error
     except HTTPException as error:
         raise ValueError(f"The form cannot be read: {error.detail}") from error
 
 
-async def _from_form(form: FormData) -> _Asked:
+async def _from_form(form: FormData) -> Asked:
     for name in form:
         if name not in FILES and name not in FIELDS:
             raise ValueError(f"There is no field {name[:60]!r}; there are {', '.join((*FILES, *FIELDS))}.")
@@ -189,9 +120,9 @@ async def _from_form(form: FormData) -> _Asked:
         raise ValueError(f"{name} must be text, not a file.")
     ((source, image),) = images
     photos = _files(form, "photos")
-    if len(dict(photos)) < len(photos) or _ASKED in dict(photos):
+    if len(dict(photos)) < len(photos) or ASKED in dict(photos):
         raise ValueError("Every file of photos needs a name of its own.")
-    return _Asked(await image.read(), source, texts, {name: await file.read() for name, file in photos})
+    return Asked(await image.read(), source, texts, {name: await file.read() for name, file in photos})
 
 
 def _files(form: FormData, name: str) -> list[tuple[str, UploadFile]]:
@@ -204,30 +135,3 @@ def _files(form: FormData, name: str) -> list[tuple[str, UploadFile]]:
             raise ValueError(f"{name} must be of at most {MOST_BYTES // 1_000_000} MB.")
         files.append((PurePath(file.filename or "").name, file))
     return files
-
-
-async def _unless_gone(request: HttpRequest, work: partial[dict[str, Any]]) -> dict[str, Any]:
-    """Do work in a thread, and stop it when the visitor goes away."""
-    cancel = threading.Event()
-
-    async def watch() -> None:
-        while not await request.is_disconnected():
-            await asyncio.sleep(_LOOK_SECONDS)
-        cancel.set()
-
-    watching = asyncio.create_task(watch())
-    try:
-        return await anyio.to_thread.run_sync(work, cancel)
-    finally:
-        watching.cancel()
-
-
-def _may_ask(request: HttpRequest, auth: tuple[str, str] | None) -> bool:
-    if auth is None:
-        return True
-    kind, _, given = request.headers.get("authorization", "").partition(" ")
-    try:
-        sent = base64.b64decode(given, validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return kind.lower() == "basic" and secrets.compare_digest(sent, ":".join(auth).encode())

@@ -1,5 +1,6 @@
 """No endpoint opens a file that its visitor did not send, and none tells whether there is such a file."""
 
+import asyncio
 import base64
 import hashlib
 import io
@@ -21,7 +22,7 @@ from serving import served
 
 from ovs_core.ui.app import build_ui
 from ovs_core.ui.asking import PHOTO_GONE
-from ovs_core.ui.guard import Uploads
+from ovs_core.ui.guard import Guard, Uploads
 from ovs_core.ui.inputs import load_examples
 from ovs_core.ui.pictures import store_png
 
@@ -391,3 +392,32 @@ def test_uploads_do_not_fill_the_disk() -> None:
 def test_an_upload_that_is_too_large_is_refused(web: httpx.Client) -> None:
     answer = web.post(f"{API}/upload", files={"files": ("large.png", bytes(50_000_001))})
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("path", [f"{API}/run/segment", f"{API}/upload", "/v1/segment", "/mcp"])
+def test_who_falls_silent_while_sending_has_gone_away(path: str) -> None:
+    """A body of which nothing more comes; once it is there, its answer may take as long as it needs."""
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while not seen or seen[-1] == "http.request":
+            seen.append((await receive())["type"])
+
+    async def visit(parts: list[dict[str, Any]]) -> None:
+        async def receive() -> dict[str, Any]:
+            if not parts:
+                await asyncio.sleep(0.5)
+                return {"type": "the visitor is still there"}
+            return {"type": "http.request", **parts.pop(0)}
+
+        async def send(message: Any) -> None:
+            seen.append("refused")
+
+        scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+        await Guard(app, Uploads(), most_silent=0.05)(scope, receive, send)
+
+    asyncio.run(visit([{"body": b"{", "more_body": True}]))
+    assert seen[-1] in ("http.disconnect", "refused")
+    seen.clear()
+    asyncio.run(visit([{"body": b"{", "more_body": True}, {"body": b"}", "more_body": False}]))
+    assert seen[-1] == "the visitor is still there"
