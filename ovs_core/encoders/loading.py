@@ -22,6 +22,7 @@ from ovs_core.checkpoints import (
 from ovs_core.encoders.base import Channels
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD
 from ovs_core.encoders.eight_bits import in_full
+from ovs_core.encoders.found_words import FOUND_WORDS, FoundWords, read_found_words
 from ovs_core.encoders.known_words import KnownWords, read_known_words
 from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.near_words import NearWords, read_near_words
@@ -43,6 +44,7 @@ class LoadedModel:
         weights: file name -> SHA-256 of what was read; the first one stands for the model in cache keys.
         near_words: what its text tower is asked by beside words that it hardly knows.
         known_words: every word its text tower was taught; empty for towers that know whatever people write.
+        found_words: how well these very weights find words, as far as that was measured.
     """
 
     model: CLIP
@@ -51,6 +53,7 @@ class LoadedModel:
     weights: Mapping[str, str]
     near_words: NearWords = field(default_factory=dict)
     known_words: KnownWords = frozenset()
+    found_words: FoundWords = field(default_factory=dict)
 
 
 def load_mini(store: WeightStore) -> LoadedModel:
@@ -65,6 +68,8 @@ def load_mini(store: WeightStore) -> LoadedModel:
         near_words = read_near_words(words) if words.is_file() else {}
         known = path.with_name(KNOWN_WORDS)
         known_words = read_known_words(known) if known.is_file() else frozenset()
+        found = path.with_name(FOUND_WORDS)
+        found_words = read_found_words(found, sha256) if found.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config_path} cannot be read as the embedded model's settings: {error}."
@@ -72,7 +77,7 @@ def load_mini(store: WeightStore) -> LoadedModel:
     load_strict(model, state, source=str(path))
     model.visual.conv1.to(memory_format=torch.channels_last)  # its convolutions take a fifth less time so
     weights = {path.name: sha256, **({NEAR_WORDS: sha256_of(words)} if near_words else {})}
-    return LoadedModel(model, mean, std, weights, near_words, known_words)
+    return LoadedModel(model, mean, std, weights, near_words, known_words, found_words)
 
 
 def load_open_clip(architecture: str, entry: str, store: WeightStore) -> LoadedModel:

@@ -21,6 +21,7 @@ from ovs_core.encoders.clip_conv import ConvEncoder
 from ovs_core.encoders.clip_resnet import STRIDE as RESNET_STRIDE
 from ovs_core.encoders.clip_resnet import ResNetEncoder, ResNetPyramid
 from ovs_core.encoders.clip_vit import VisionEncoder, tower_identity
+from ovs_core.encoders.found_words import FoundWords, with_rarely_found_noted
 from ovs_core.encoders.known_words import KnownWords, with_unknown_noted
 from ovs_core.encoders.loading import (
     LoadedModel,
@@ -107,7 +108,7 @@ class Tower:
         device: where it lives.
         family: which presets of a method fit its weights.
         vit, resnet, pyramid: what its image tower gives; None for what it does not.
-        near_words, known_words: see `LoadedModel`.
+        near_words, known_words, found_words: see `LoadedModel`.
     """
 
     text: TextEncoder
@@ -120,10 +121,19 @@ class Tower:
     near_words: NearWords = field(default_factory=dict)
     resnet: ResNetEncoder | None = None
     known_words: KnownWords = frozenset()
+    found_words: FoundWords = field(default_factory=dict)
 
-    def asked(self, vocabulary: Vocabulary) -> Vocabulary:
-        """What this tower is asked: near words of rare ones too, with a note on words it was never taught."""
-        return with_near_words(with_unknown_noted(vocabulary, self.known_words), self.near_words)
+    def asked(self, vocabulary: Vocabulary, *, trained: bool = False) -> Vocabulary:
+        """What this tower is asked: near words of rare ones too, with notes on words that may not work.
+
+        Args:
+            vocabulary: what was typed.
+            trained: by a method with a trained head, for which no word was measured.
+        """
+        noted = with_unknown_noted(vocabulary, self.known_words)
+        if not trained:
+            noted = with_rarely_found_noted(noted, self.found_words)
+        return with_near_words(noted, self.near_words)
 
     @property
     def tokens(self) -> VisionEncoder | ResNetEncoder:
@@ -338,4 +348,5 @@ def build_tower(
         loaded.near_words,
         resnet,
         loaded.known_words,
+        loaded.found_words,
     )

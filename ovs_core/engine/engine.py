@@ -345,7 +345,7 @@ class Engine:
         spec = self._refiner(request.refiner)
         with too_large_in_one_sentence():
             tower, bound = self._loaded.bound(method, encoder, self.store, job)
-            vocabulary = tower.asked(request.vocabulary)
+            vocabulary = tower.asked(request.vocabulary, trained=method.head is not None)
             if encoder.guards_lone_word and method.head is None:  # heads were not measured
                 vocabulary = with_guards(vocabulary)
             request = replace(request, vocabulary=vocabulary)

@@ -12,11 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ovs_core.checkpoints import CHECKPOINTS, sha256_of
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.encoders.towers import DEFAULT_ENCODER
 from recipes.mini.card import ROOMS, write_card
 from recipes.mini.card_pictures import PICTURES, write_pictures
 from recipes.mini.chain import train_mini
 from recipes.mini.exam import KEPT_ONLY, Grade, engine_of, exams, grades
+from recipes.mini.found_words import MOST_PHOTOS, measure_words
 from recipes.mini.heads import HeadPlans, collect, train_heads
 from recipes.mini.labelled_sets import SETS
 from recipes.mini.plan import plan_from_json
@@ -74,6 +77,15 @@ def _examine(arguments: argparse.Namespace) -> None:
         arguments.json.write_text(json.dumps(graded, indent=2) + "\n", encoding="utf-8")
 
 
+def _measure_words(arguments: argparse.Namespace) -> None:
+    """Measure how well words are found, and print the file of the table."""
+    folders = _folders(arguments.data, (), tuple(MOST_PHOTOS))
+    if not folders:
+        raise ValueError("--data names no set with photos to ask about.")
+    weights = arguments.weights or CHECKPOINTS / DEFAULT_ENCODER / TOWER
+    print(measure_words(engine_of(arguments.weights), sha256_of(weights), folders, arguments.out))
+
+
 def _write_card(arguments: argparse.Namespace) -> None:
     """Measure what the model card says, and write it."""
     folders = _folders(arguments.data, CARD_DATA, (*CARD_DATA, *ROOMS))
@@ -123,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     _file(card, "--held-out", "weights trained without the 15 names")
     _file(card, "--card", "the model card to put the results into")
     card.add_argument("--limit", type=int, metavar="N", help="photos of a set, evenly spaced; default: all")
+    _found(parts)
     pictures = parts.add_parser("pictures", help="write the model card's pictures")
     pictures.add_argument("--out", type=Path, metavar="DIR", help="default: checkpoints/mini/pictures")
     exam = parts.add_parser("exam", help="measure a tower on photos that did not teach it")
@@ -134,6 +147,14 @@ def _parser() -> argparse.ArgumentParser:
     exam.add_argument("--part", choices=("choose", "kept"), default="kept", help=text)
     exam.add_argument("--limit", type=int, metavar="N", help="photos of a set, evenly spaced; default: all")
     return parser
+
+
+def _found(parts: Any) -> None:
+    found = parts.add_parser("found", help="measure how well words are found, and write the table that ships")
+    _data(found, f"any of {', '.join(MOST_PHOTOS)}")
+    _file(found, "--weights", "the tower; default: the shipped one")
+    text = "folder to write to; a stopped run goes on where it was"
+    found.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
 
 
 def _data(parser: argparse.ArgumentParser, text: str) -> None:
@@ -179,6 +200,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = MappingProxyType
     {
         **dict.fromkeys(("tower", "heads", "all"), _make),
         "exam": _examine,
+        "found": _measure_words,
         "card": _write_card,
         "pictures": _write_pictures,
     }
