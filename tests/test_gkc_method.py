@@ -24,6 +24,7 @@ from ovs_core.encoders.mini_pyramid import picture_embeddings
 from ovs_core.encoders.mini_pyramid import pyramid_channels as mini_channels
 from ovs_core.encoders.towers import EncoderSpec, mini_pyramid, resnet_pyramid
 from ovs_core.engine import Engine, Request, Result
+from ovs_core.evidence.decide import decide
 from ovs_core.methods import METHODS
 from ovs_core.methods.gkc.captions import GKC_VIEWS
 from ovs_core.methods.gkc.head_file import TrainedGkc, load_gkc_head, save_gkc_head, tuned_resnet
@@ -289,6 +290,25 @@ def test_without_rescoring_the_trained_head_alone_speaks(stages):
     [view] = alone.views
     # The class of the answer is the first one of the trained head for every mask.
     assert all(words[0] == words[2] for words in view.words)
+
+
+@pytest.mark.parametrize("rescoring", [0.0, 1.0])
+def test_labels_with_and_without_the_second_look_are_shown(stages, rescoring):
+    photo = random_photo(64, 96)  # of the frame's own size: a cell of the masks is 4 pixels
+    views = frozenset({"rescored"})
+    request = Request(
+        photo, WORDS, "two_stage", "mini", options={**SMALL, "rescoring": rescoring}, views=views
+    )
+    [result] = [event for event in stages.run(request) if isinstance(event, Result)]
+    [view] = result.views
+    assert view.maps.shape == (2, 16, 24)
+    for shown, weight in zip(view.maps, (0.0, 1.0), strict=True):
+        answer = stages.segment(photo, WORDS, method="two_stage", options={**SMALL, "rescoring": weight})
+        labels, _ = decide(answer.evidence, 1.0, 0.0, (16, 24))
+        np.testing.assert_array_equal(shown.numpy(), labels)
+    changed = float((view.maps[0] != view.maps[1]).float().mean())
+    assert view.title.endswith(f"which changes {changed:.0%} of the photo")
+    assert view.labels == ("trained head alone", "and CLIP on each mask")
 
 
 def test_crops_are_those_of_masks_with_pixels():

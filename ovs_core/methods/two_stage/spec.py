@@ -22,8 +22,9 @@ from ovs_core.methods.mask_classification.spec import PRESETS as MASK_PRESETS
 from ovs_core.methods.options import MASK_OPTIONS
 from ovs_core.methods.photo_pyramid import PhotoPyramid, PhotoPyramidEncoder
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.methods.two_stage.model import RESCORING, TwoStage
+from ovs_core.methods.two_stage.model import RESCORED, RESCORING, TwoStage
 from ovs_core.options import Option, Preset
+from ovs_core.views import Source, ViewSpec
 
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": MASK_PRESETS["mini"]})
 RESCORING_OPTION = Option(
@@ -34,6 +35,17 @@ RESCORING_OPTION = Option(
     low=0,
     high=1,
     slider=(0, 1, 0.05),
+)
+
+
+RESCORED_VIEW = ViewSpec(
+    RESCORED,
+    "labels",
+    "What the second look is worth",
+    "Labels as the trained head alone names the masks, and with CLIP's look at a picture of each, with the "
+    "seconds that naming took and the part of the photo that changes. The masks are the same.",
+    titled=True,
+    source=Source("p_n of the trained head, and its geometric mean with CLIP(crop of m_n)"),
 )
 
 
@@ -78,7 +90,7 @@ SPECS = (
         bind,
         PRESETS,
         (*MASK_OPTIONS, RESCORING_OPTION),
-        FC_CLIP_VIEWS,
+        (*FC_CLIP_VIEWS, RESCORED_VIEW),
         HeadFormat(head_file.KIND, _read, MappingProxyType({"mini": "mini-fc-clip"}), named=True),
         reads="pyramid",
         masks=True,
