@@ -115,7 +115,6 @@ def test_stem_says_the_words_its_heads_believe_in():
 
 
 def test_layout_is_open_clips(model):
-    assert isinstance(model, CLIP)
     assert isinstance(model.visual.conv1, ConvStem)
     plain = CLIP(CONFIG["embed_dim"], CONFIG["vision_cfg"], CONFIG["text_cfg"]).state_dict()
     ours = {name: value for name, value in model.state_dict().items() if ".conv1." not in name}

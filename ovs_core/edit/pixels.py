@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.edit.classes import require_class
 from ovs_core.types import OTHER, LabelMap
@@ -33,7 +33,7 @@ def region_at(label_map: LabelMap, place: Place) -> NDArray[np.bool_]:
     alike = label_map.labels == label_map.labels[row, column]
     if label_map.instances is not None:
         alike &= label_map.instances == label_map.instances[row, column]
-    numbers, _ = ndimage.label(alike)
+    numbers, _ = scipy.ndimage.label(alike)
     region: NDArray[np.bool_] = numbers == numbers[row, column]
     return region
 
@@ -127,7 +127,7 @@ def drop_islands(label_map: LabelMap, least_pixels: int) -> LabelMap:
         small |= inside & (areas < least_pixels)[numbers]
     if not small.any() or small.all():
         return label_map
-    nearest = ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
+    nearest = scipy.ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
     return _with_labels(label_map, label_map.labels[tuple(nearest)], same_objects=False)
 
 
@@ -167,7 +167,7 @@ def _regions(
     """For each label present: where it is, the number of each pixel's region, and pixels per number."""
     for label in np.unique(labels):
         inside = labels == label
-        numbers, _ = ndimage.label(inside)
+        numbers, _ = scipy.ndimage.label(inside)
         yield inside, numbers, np.bincount(numbers.ravel())
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.timm_model import TimmModel
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report
@@ -21,6 +21,9 @@ from ovs_core.encoders.base import Channels
 from ovs_core.encoders.pyramids import encode_pyramid
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.timm_model import TimmModel
 
 # The official numbers, on pixels in 0..255: CLIP's own, rounded to four digits.
 PIXEL_MEAN = (122.7709 / 255, 116.7460 / 255, 104.0937 / 255)

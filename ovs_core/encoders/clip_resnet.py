@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from open_clip.modified_resnet import ModifiedResNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.encoders.base import Channels, normalised
@@ -30,6 +29,9 @@ from ovs_core.encoders.pyramids import encode_pyramid
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Features, Pyramid, Window
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.modified_resnet import ModifiedResNet
 
 STRIDE = 32  # frame pixels per position of the last stage
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # GKC's student: not CLIP's own
@@ -125,14 +127,19 @@ def region_means(visual: ModifiedResNet, last: Tensor, masks: Tensor) -> Tensor:
     return inside @ places / (inside.sum(dim=1, keepdim=True) + _NO_DIVISION_BY_ZERO)
 
 
-def _take_over(visual: object) -> None:
+def is_resnet(visual: object) -> bool:
+    """Whether an image tower is a ResNet of CLIP's: told by its attention pool, without loading open_clip."""
+    return hasattr(visual, "attnpool")
+
+
+def _take_over(visual: nn.Module) -> None:
     """Put a tower into evaluation mode, without gradients.
 
     Raises:
         ValueError: if it is no ResNet of CLIP's.
     """
-    if not isinstance(visual, ModifiedResNet):
-        raise ValueError(f"visual must be open_clip's ModifiedResNet, got {type(visual).__name__}")  # noqa: TRY004
+    if not is_resnet(visual):
+        raise ValueError(f"visual must be open_clip's ModifiedResNet, got {type(visual).__name__}")
     visual.eval().requires_grad_(False)
 
 

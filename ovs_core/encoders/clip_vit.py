@@ -19,13 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ovs_core.devices import Cancel, Report, advance
@@ -37,6 +36,9 @@ from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Features, Window
 from ovs_core.windows import Box, accumulate, plan_windows
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 PositionMode = Literal["bicubic", "bilinear"]
 

@@ -56,6 +56,6 @@ def in_full(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name in [name for name in state if name.endswith(STEPS)]:
         base = name.removesuffix(STEPS)
         matrix = base + WEIGHT if base + WEIGHT in whole else base
-        rows = whole[matrix].float().flatten(1) * whole.pop(name).reshape(-1, 1)
-        whole[matrix] = rows.reshape(whole[matrix].shape)
+        rows = whole[matrix].to(torch.float32, copy=True).flatten(1)
+        whole[matrix] = rows.mul_(whole.pop(name).reshape(-1, 1)).reshape(whole[matrix].shape)
     return whole

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
-from open_clip.model import CLIP
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ovs_core.checkpoints import (
     CheckpointError,
@@ -27,6 +28,9 @@ from ovs_core.encoders.known_words import KnownWords, read_known_words
 from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.near_words import NearWords, read_near_words
 from ovs_core.encoders.official_clip import CLIP_PREFIX, load_clip, official_architecture
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.model import CLIP
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's, kept by LAION
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -56,6 +60,20 @@ class LoadedModel:
     found_words: FoundWords = field(default_factory=dict)
 
 
+class _Unfilled(TorchFunctionMode):
+    """New modules get no random values, in the thread that is inside.
+
+    A file fills every one of them afterwards (`load_strict`), and drawing takes longer than reading it.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def load_mini(store: WeightStore) -> LoadedModel:
     """The embedded model, as it ships."""
     path, sha256 = checked_file(store, "mini")
@@ -63,7 +81,8 @@ def load_mini(store: WeightStore) -> LoadedModel:
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         mean, std = (tuple(config["preprocess_cfg"][key]) for key in ("mean", "std"))
-        model = build_mini(fitting(config, state))
+        with _Unfilled():
+            model = build_mini(fitting(config, state))
         words = path.with_name(NEAR_WORDS)
         near_words = read_near_words(words) if words.is_file() else {}
         known = path.with_name(KNOWN_WORDS)
@@ -83,7 +102,8 @@ def load_mini(store: WeightStore) -> LoadedModel:
 def load_open_clip(architecture: str, entry: str, store: WeightStore) -> LoadedModel:
     """A plain CLIP of open_clip with the weights of a catalogue entry."""
     path, sha256 = checked_file(store, entry)
-    model = build_open_clip(architecture)
+    with _Unfilled():
+        model = build_open_clip(architecture)
     load_strict(model, read_state(path), source=str(path))
     return LoadedModel(model, CLIP_MEAN, CLIP_STD, {path.name: sha256})
 
@@ -94,6 +114,9 @@ def build_open_clip(architecture: str) -> CLIP:
     Raises:
         ValueError: if open_clip has no plain CLIP of that name.
     """
+    import open_clip  # the embedded model does without it, and it takes seconds to load
+    from open_clip.model import CLIP
+
     config = open_clip.get_model_config(architecture)
     if config is None or not set(config) <= {"embed_dim", "quick_gelu", "vision_cfg", "text_cfg"}:
         raise ValueError(

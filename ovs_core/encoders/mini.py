@@ -1,7 +1,7 @@
-"""The embedded dual encoder: open_clip's CLIP with a convolutional stem where a ViT has its patch embedding.
+"""The embedded dual encoder: a CLIP with a convolutional stem where a ViT has its patch embedding.
 
 Everything behind the stem (class token, positions, transformer blocks, `ln_post`, `proj`, the text tower)
-is open_clip's own code and parameter layout, so every method takes the path that full CLIP takes. The stem
+is a plain CLIP in open_clip's parameter layout, so every method takes the path that full CLIP takes. The stem
 is two MobileNetV2 trunks (arXiv 1801.04381; output stride 16 by dilation) with the heads they were first
 trained with: ImageNet's classifier and a DeepLabV3 head (arXiv 1706.05587) for PASCAL VOC; and a detector
 (`ovs_core.encoders.detector`) for COCO's things, and a segmenter of materials (`ovs_core.encoders.mosaic`);
@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIP
 from torch import Tensor, nn
 
+from ovs_core.encoders.clip_model import PlainClip
 from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, at_sixteenth
 from ovs_core.encoders.mosaic import CONTEXT, Mosaic
 from ovs_core.encoders.padding import pad_same
@@ -234,7 +234,7 @@ def spread(small: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(small, like.shape[2:], mode="bilinear", align_corners=False)
 
 
-def build_mini(config: Mapping[str, Any]) -> CLIP:
+def build_mini(config: Mapping[str, Any]) -> PlainClip:
     """Build the embedded model from `checkpoints/mini/mini.json`, with random weights.
 
     Args:
@@ -243,9 +243,9 @@ def build_mini(config: Mapping[str, Any]) -> CLIP:
             out: false and 0).
 
     Returns:
-        An open_clip model whose `visual.conv1` is a `ConvStem`.
+        A plain CLIP whose `visual.conv1` is a `ConvStem`.
     """
-    model = CLIP(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
+    model = PlainClip(config["embed_dim"], config["vision_cfg"], config["text_cfg"])
     model.visual.conv1 = ConvStem(config["vision_cfg"]["width"], config["embed_dim"], **config["stem"])
     return model
 

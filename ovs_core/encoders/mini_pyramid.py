@@ -11,12 +11,12 @@ shared with text.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
@@ -35,6 +35,9 @@ from ovs_core.encoders.pyramids import SIZE_DIVISOR
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
 from ovs_core.types import Pyramid
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 _STEPS = 2  # the stem, then the transformer
 

@@ -7,12 +7,15 @@ A file holds a whole CLIP below "backbone.clip_model."; the rest is the head's
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from open_clip.model import CLIP
 from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, load_strict
 from ovs_core.encoders.clip_conv import STAGE_CHANNELS, check_conv_tower
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.model import CLIP
 
 CLIP_PREFIX = "backbone.clip_model."
 _TEXT = ("positional_embedding", "text_projection", "token_embedding.", "transformer.", "ln_final.")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
+
+from ovs_core.vocabulary.clip_words import clip_words
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 ClassPosition = Literal["end", "middle", "front"]
@@ -39,8 +40,9 @@ def clip_tokenizer(context_length: int) -> Tokenizer:
     Ids are: start of text, the prompt, end of text, zeros. A prompt that is too long is cut, its end-of-text
         kept.
     """
-    tokenizer = SimpleTokenizer(context_length=context_length)
-    return lambda prompts: tokenizer(list(prompts))
+    # The one that the module made: making another takes a quarter of a second.
+    tokenize: Callable[..., Tensor] = clip_words("tokenizer").tokenize
+    return lambda prompts: tokenize(list(prompts), context_length=context_length)
 
 
 def context_prompts(tokenize: Tokenizer, names: Sequence[str], length: int) -> Tensor:
@@ -83,7 +85,7 @@ def insert_context(tokens: Tensor, context: Tensor, ends: Tensor, position: Clas
 
 def whole_words() -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Ids and spelling of the tokens of CLIP's BPE that are words of letters on their own."""
-    tokenizer = SimpleTokenizer()
+    tokenizer = clip_words("tokenizer").SimpleTokenizer()
     spelled = {
         index: bytes(tokenizer.byte_decoder[letter] for letter in piece.removesuffix(_WORD_END))
         for index, piece in tokenizer.decoder.items()

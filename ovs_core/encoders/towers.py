@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from open_clip.model import CLIP
 
 from ovs_core.checkpoints import (
     WeightStore,
@@ -36,6 +35,9 @@ from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.text_rows import RowMemory
 from ovs_core.options import Option
 from ovs_core.types import Pyramid, Vocabulary
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.model import CLIP
 
 Family = Literal["mini", "openai", "laion", "convnext", "resnet"]
 Reads = Literal["tokens", "pyramid"]

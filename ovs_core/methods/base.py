@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import VisionTransformer
 
 from ovs_core.devices import Cancel, Report
 from ovs_core.encoders.base import ImageEncoder
+from ovs_core.encoders.clip_resnet import is_resnet
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, ViewKind, Vocabulary
 from ovs_core.views import Source, ViewSpec
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
 
 F_contra = TypeVar("F_contra", contravariant=True)
 F = TypeVar("F")
@@ -177,7 +180,7 @@ def check_widths(visual: VisionTransformer | ModifiedResNet, features: Features,
     Raises:
         ValueError: if they are not.
     """
-    if isinstance(visual, ModifiedResNet):
+    if is_resnet(visual):
         expected, joint = visual.attnpool.v_proj.in_features, visual.attnpool.c_proj.out_features
     else:
         expected = visual.class_embedding.shape[0]

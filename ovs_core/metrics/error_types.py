@@ -26,8 +26,8 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.metrics.boundary import boundary_width
 from ovs_core.metrics.confusion import Counts, Known, Labels, mean_without_nan
@@ -147,9 +147,9 @@ def _kinds(truth: _Mask, answer: _Mask, known: _Mask, near: int) -> _Map:
             continue
         boundary = extent = nowhere
         if kept.any():
-            edge, _ = ndimage.label((wrong | ~known) & by_both, TOUCHING)
+            edge, _ = scipy.ndimage.label((wrong | ~known) & by_both, TOUCHING)
             boundary = wrong & _touched(edge, kept) & _touched(edge, left_out)
-            pieces, _ = ndimage.label(piece_of, TOUCHING)
+            pieces, _ = scipy.ndimage.label(piece_of, TOUCHING)
             extent = wrong & ~boundary & _listed(pieces, np.unique(pieces[kept]))
         kinds[boundary], kinds[extent], kinds[wrong & ~boundary & ~extent] = first, first + 1, first + 2
     return kinds
@@ -157,7 +157,7 @@ def _kinds(truth: _Mask, answer: _Mask, known: _Mask, near: int) -> _Map:
 
 def _within(mask: _Mask, distance: int) -> _Mask:
     """Pixels whose square of side 2 * distance + 1 holds a pixel of the mask."""
-    return ndimage.maximum_filter(mask.view(np.uint8), 2 * distance + 1, mode="constant").view(bool)
+    return scipy.ndimage.maximum_filter(mask.view(np.uint8), 2 * distance + 1, mode="constant").view(bool)
 
 
 def _touched(pieces: NDArray[np.int32], mask: _Mask) -> _Mask:

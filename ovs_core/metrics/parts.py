@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.metrics.confusion import Known, Labels
 
@@ -18,7 +18,7 @@ Box = tuple[slice, slice]
 
 def boxes_of(labels: Labels) -> Iterator[tuple[int, Box]]:
     """Every label of a map (H, W), 0 included, and the smallest box that holds it."""
-    for label, box in enumerate(ndimage.find_objects(labels.astype(np.int32) + 1)):
+    for label, box in enumerate(scipy.ndimage.find_objects(labels.astype(np.int32) + 1)):
         if box is not None:
             yield label, box
 
@@ -42,7 +42,7 @@ def connected_parts(
         inside = labels[box] == label
         if known is not None:
             inside &= known[box]
-        parts, _ = ndimage.label(inside, TOUCHING)
+        parts, _ = scipy.ndimage.label(inside, TOUCHING)
         sizes = np.bincount(parts.ravel())
         becomes = np.zeros(len(sizes), np.int32)
         kept = np.flatnonzero(sizes[1:] >= least) + 1

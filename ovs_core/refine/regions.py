@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
 
 from ovs_core.devices import Cancel, Report, advance, stop_if_cancelled
 from ovs_core.evidence.protocol import Evidence
@@ -66,13 +66,16 @@ def colour_regions(pixels: NDArray[np.uint8], size: int = 9, smoothing: float = 
         (H, W) number of the region, from 1; every region is connected.
     """
     slope = np.max(
-        [ndimage.gaussian_gradient_magnitude(pixels[..., c].astype(np.float32), smoothing) for c in range(3)],
+        [
+            scipy.ndimage.gaussian_gradient_magnitude(pixels[..., c].astype(np.float32), smoothing)
+            for c in range(3)
+        ],
         axis=0,
     )
     levels = np.minimum(slope * _GRADIENT_STEPS, np.iinfo(np.uint16).max).astype(np.uint16)
-    lowest = levels == ndimage.minimum_filter(levels, size)
-    seeds, _ = ndimage.label(lowest, structure=np.ones((3, 3)))
-    regions: NDArray[np.int32] = ndimage.watershed_ift(levels, seeds.astype(np.int32))
+    lowest = levels == scipy.ndimage.minimum_filter(levels, size)
+    seeds, _ = scipy.ndimage.label(lowest, structure=np.ones((3, 3)))
+    regions: NDArray[np.int32] = scipy.ndimage.watershed_ift(levels, seeds.astype(np.int32))
     return regions
 
 

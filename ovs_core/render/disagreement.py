@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 
 from ovs_core.render.heatmap import blend, heatmap
@@ -86,6 +85,8 @@ def disagreement_picture(
 
 def disagreement_colors(count: int) -> tuple[Color, ...]:
     """Colours of `disagreement_picture`, not blended, where 0, 1, ... of `count` methods differ."""
+    from matplotlib import colormaps  # takes half a second to load: only for those who compare
+
     steps = np.linspace(0, 1, count)
     return tuple((int(r), int(g), int(b)) for r, g, b, _ in colormaps["inferno"](steps, bytes=True))
 

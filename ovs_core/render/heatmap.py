@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
-from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -71,4 +70,6 @@ def scale_bar(width: int, height: int, colormap: ColorMap = "viridis") -> NDArra
 
 def _colors(colormap: ColorMap) -> NDArray[np.uint8]:
     """The 256 colours of a matplotlib map, (256, 3)."""
+    from matplotlib import colormaps  # takes half a second to load: only for those who see a heat map
+
     return colormaps[colormap](np.arange(256), bytes=True)[:, :3]

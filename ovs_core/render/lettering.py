@@ -14,9 +14,6 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.font_manager import findSystemFonts
-from matplotlib.ft2font import FT2Font
 from PIL import ImageDraw, ImageFont, features
 
 from ovs_core.folders import home_folder
@@ -113,6 +110,8 @@ def font_folders() -> tuple[Path, ...]:
 @lru_cache(maxsize=_CACHED_NAMES)
 def font_file(letters: frozenset[str], folders: tuple[Path, ...]) -> Path | None:
     """File of a font with all these letters: DejaVu Sans or one in the folders; None if there is none."""
+    import matplotlib as mpl  # takes half a second to load: only for letters that are not Latin
+
     if not features.check("raqm") and any(ord(letter) in _NEEDS_LAYOUT for letter in letters):
         return None
     dejavu = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -122,6 +121,8 @@ def font_file(letters: frozenset[str], folders: tuple[Path, ...]) -> Path | None
 @lru_cache(maxsize=1)
 def _fonts_in(folders: tuple[Path, ...]) -> tuple[Path, ...]:
     """Font files below these folders, upright sans-serif ones first."""
+    from matplotlib.font_manager import findSystemFonts
+
     listed = map(Path, findSystemFonts([str(folder) for folder in folders if folder.is_dir()]))
     fonts = (path for path in listed if "lastresort" not in path.stem.lower())  # a box for every letter
     odd = ("italic", "oblique", "serif", "mono", "bold", "light", "thin", "black")
@@ -130,6 +131,8 @@ def _fonts_in(folders: tuple[Path, ...]) -> tuple[Path, ...]:
 
 def _can_write(path: Path, letters: Iterable[str]) -> bool:
     """Whether a font has all these letters and draws them at any size (old colour fonts have one size)."""
+    from matplotlib.ft2font import FT2Font
+
     try:
         font = FT2Font(str(path))
     except (OSError, RuntimeError):  # a damaged file, or a format that this FreeType does not know

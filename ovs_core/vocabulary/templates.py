@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+from ovs_core.vocabulary.clip_words import clip_words
 
 
 def _texts(templates: Iterable[Callable[[str], str]]) -> tuple[str, ...]:
@@ -13,7 +13,7 @@ def _texts(templates: Iterable[Callable[[str], str]]) -> tuple[str, ...]:
     return tuple(template("{}") for template in templates)
 
 
-_IMAGENET_80 = _texts(OPENAI_IMAGENET_TEMPLATES)
+_IMAGENET_80 = _texts(clip_words("zero_shot_metadata").OPENAI_IMAGENET_TEMPLATES)
 _SCENES_5 = (  # MaskCLIP: what a segmentation prompt adds to the 80 of a classifier
     "there is a {} in the scene.",
     "there is the {} in the scene.",
@@ -42,7 +42,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "imagenet80": _IMAGENET_80,
         "maskclip85": _IMAGENET_80 + _SCENES_5,
         "vild14": _VILD_14,
-        "short7": _texts(SIMPLE_IMAGENET_TEMPLATES),
+        "short7": _texts(clip_words("zero_shot_metadata").SIMPLE_IMAGENET_TEMPLATES),
         "single1": ("a photo of a {}.",),
         "name": ("{}",),
     }

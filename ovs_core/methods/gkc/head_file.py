@@ -14,9 +14,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from open_clip.modified_resnet import ModifiedResNet
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,6 +24,9 @@ from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig
 from ovs_core.methods.trained_files import part_of, trained_tower
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.modified_resnet import ModifiedResNet
 
 KIND = "gkc head"
 _HEAD, _TOWER = "head.", "tower."

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.encoders.base import normalised
@@ -26,6 +24,10 @@ from ovs_core.encoders.mini_pyramid import vectors_to_joint_space
 from ovs_core.encoders.region_crops import CROP_SIDE, region_crops
 from ovs_core.methods.photo_pyramid import PhotoPyramid, masks_on_photo
 from ovs_core.types import Pyramid
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
 
 RegionForm = Literal["crops", "places"]
 """Each region alone on grey (the code), or answers for places averaged inside the mask (the paper)."""

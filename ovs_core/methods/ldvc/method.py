@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.decoders.semantic_decoder import Decoded, Routing
@@ -32,6 +32,9 @@ from ovs_core.methods.ldvc.views import Trace, prompted_views
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, Vocabulary, Window
 from ovs_core.windows import accumulate
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 GAMMA_OPTION, ROUTE_OPTION = "gamma", "route_attention"
 ROUTINGS: Mapping[str, Routing] = MappingProxyType(

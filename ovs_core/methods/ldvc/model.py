@@ -13,11 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ovs_core.decoders.semantic_decoder import (
@@ -30,6 +29,9 @@ from ovs_core.decoders.semantic_decoder import (
 from ovs_core.encoders.clip_vit import to_joint_space
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary.splits import spoken_name
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 MethodName = Literal["zegclip", "ldvc"]
 METHODS: tuple[MethodName, ...] = ("zegclip", "ldvc")

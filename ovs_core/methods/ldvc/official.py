@@ -12,11 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, load_strict, read_state, read_training_state
@@ -27,6 +26,9 @@ from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, IMAGENET_STD, Frame, Prom
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead, seen_names
 from ovs_core.methods.trained_files import part_of
 from ovs_core.vocabulary.splits import SPLITS
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 ZEGCLIP_TOWER = "vit_b16_openai"
 """Registry name of the tower that every official checkpoint was trained on."""

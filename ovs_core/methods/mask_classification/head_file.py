@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from open_clip.transformer import VisionTransformer
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,6 +27,9 @@ from ovs_core.methods.mask_classification.fc_clip import FcClip
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus
 from ovs_core.methods.trained_files import part_of, trained_tower
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 KIND = "mask head"
 _HEAD, _TOWER = "head.", "tower."

@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from open_clip.model import CLIP
 from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, load_strict
@@ -27,6 +26,9 @@ from ovs_core.encoders.official_clip import CLIP_PREFIX, architecture_of, input_
 from ovs_core.methods.mask_classification.fc_clip import FcClip
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.model import CLIP
 
 NOT_NEEDED = ("backbone_t.", "criterion.")
 FORM_BY_CLASSES: Mapping[int, Residual] = MappingProxyType({171: "semantic", 133: "panoptic"})

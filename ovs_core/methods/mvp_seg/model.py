@@ -24,15 +24,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report
-from ovs_core.encoders.clip_resnet import value_path
+from ovs_core.encoders.clip_resnet import is_resnet, value_path
 from ovs_core.encoders.clip_vit import to_joint_space
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.upsampling import sharpen
@@ -47,12 +46,16 @@ from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, Vocabulary, Window
 from ovs_core.windows import accumulate
 
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
+
 NO_REFINING = "no_refining"
 
 
 def dense_features(visual: VisionTransformer | ModifiedResNet, window: Window) -> Tensor:
     """MaskCLIP's unit features of a window, (D, h, w) float32, by the value path of its tower."""
-    if isinstance(visual, ModifiedResNet):
+    if is_resnet(visual):
         last = window.tokens[1:].T.reshape(1, -1, *window.grid)  # (1, C, h, w)
         return F.normalize(value_path(visual, last).features[0].float(), dim=0)
     values = maskclip_value_path(visual.transformer.resblocks[-1], window.tokens[None]).values
@@ -165,7 +168,7 @@ class MvpSeg:
         if "similarity" in kinds:
             mean = ScoreMap(maps[-self.contexts.k :].mean(dim=0), text.vocabulary, features.image_size)
             seen.append(similarity_view("Mean cosine of the views to each class", mean))
-        if isinstance(self.visual, VisionTransformer):
+        if not is_resnet(self.visual):
             rule = TrainingFree(self.visual, RULES["maskclip"])
             if "attention" in kinds:
                 seen.append(rule.attention_view(features, point, {}))

@@ -17,12 +17,12 @@ so do all names where none would.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
-from open_clip.transformer import VisionTransformer
-from scipy import ndimage  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ovs_core.methods.training_free.attention_rules import RULES, TEMPERATURE, attention_weights
@@ -30,6 +30,9 @@ from ovs_core.methods.training_free.blocks import block_outputs
 from ovs_core.options import Option
 from ovs_core.types import Features, Window
 from ovs_core.windows import accumulate
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 DROP_ABSENT = Option(
     "drop_absent",
@@ -92,8 +95,8 @@ def boxes(maps: NDArray[np.float32]) -> Tensor:
     """1 inside the boxes round parts of each map (S, h, w) above 0.4 of its maximum, else 0: (S, h, w)."""
     inside = np.zeros(maps.shape, np.float32)
     for one, box in zip(maps, inside, strict=True):
-        parts, _ = ndimage.label(one > _BOX_FROM * one.max(), _TOUCHING)
-        for place in ndimage.find_objects(parts):
+        parts, _ = scipy.ndimage.label(one > _BOX_FROM * one.max(), _TOUCHING)
+        for place in scipy.ndimage.find_objects(parts):
             box[place] = 1
     return torch.from_numpy(inside)
 

@@ -12,15 +12,18 @@ class token is the mean of the windows'.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.options import Option
 from ovs_core.types import Features, Window
 from ovs_core.windows import accumulate
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 STITCH = Option(
     "stitch",

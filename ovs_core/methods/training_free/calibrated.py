@@ -30,11 +30,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from ovs_core.methods.training_free.attention_rules import (
@@ -48,6 +47,9 @@ from ovs_core.methods.training_free.attention_rules import (
 from ovs_core.methods.training_free.blocks import at_depth, block_outputs
 from ovs_core.options import Options
 from ovs_core.types import Window
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
 Abnormal = Literal["local", "attended"]
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from ovs_core.methods.training_free.attention_rules import (
@@ -32,6 +32,9 @@ from ovs_core.methods.training_free.attention_rules import (
 from ovs_core.methods.training_free.blocks import at_depth, block_outputs
 from ovs_core.options import Option, Options
 from ovs_core.types import Window
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
 EARLIER_WEIGHT = Option(
     "earlier_weight",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from ovs_core.encoders.clip_vit import to_joint_space
@@ -25,6 +25,9 @@ from ovs_core.options import Options
 from ovs_core.types import Features, View, Vocabulary, Window
 from ovs_core.views import Source, ViewSpec
 from ovs_core.windows import accumulate
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import VisionTransformer
 
 LAYERS, HEADS, NORMS = "layers", "heads", "norms"
 _MIDDLE = (0.5, 0.5)

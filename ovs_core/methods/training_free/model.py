@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor
 
 from ovs_core.encoders.clip_vit import to_joint_space
@@ -47,6 +47,9 @@ from ovs_core.methods.training_free.places import cell_of, mean_where_seen, toke
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, Window
 from ovs_core.windows import accumulate
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 
 SOFTMAX: Activation = "softmax"
 PROBABILITIES: Activation = "none"

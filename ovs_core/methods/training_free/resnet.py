@@ -9,11 +9,10 @@ as it is" is the pool as it is, place by place. The two refinements are those of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor
 
 from ovs_core.encoders.clip_resnet import attention_pool, value_path
@@ -31,6 +30,9 @@ from ovs_core.methods.training_free.model import (
 from ovs_core.options import Options
 from ovs_core.types import Features, TextBank, View, Window
 from ovs_core.windows import accumulate
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from open_clip.modified_resnet import ModifiedResNet
 
 _LEAST_SUM = 1e-12  # of smoothed scores, which may all be 0
 

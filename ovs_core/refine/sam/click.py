@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.refine.sam.prompts import Click, ask, at_photo_size
 from ovs_core.vocabulary.boxes import Box
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,17 @@ Paper: Segment Anything (arXiv 2304.02643). Resizing, normalisation and padding 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
-from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 
 from ovs_core.devices import Cancel, stop_if_cancelled
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,8 @@ def look(sam: Sam, pixels: NDArray[np.uint8], *, weights: str = "", cancel: Canc
     Raises:
         Cancelled: if `cancel` was set.
     """
+    from segment_anything.utils.transforms import ResizeLongestSide  # loads torchvision: only with SAM
+
     stop_if_cancelled(cancel)
     height, width = pixels.shape[:2]
     side = int(sam.image_encoder.img_size)

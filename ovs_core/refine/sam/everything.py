@@ -9,18 +9,19 @@ on a CPU; the photo's embedding is shared with every other use of SAM.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
-from segment_anything.utils.amg import batched_mask_to_box, build_point_grid, calculate_stability_score
 from torch import Tensor
-from torchvision.ops import nms
 
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.refine.sam.prompts import at_photo_size, decode
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 _STABILITY_OFFSET = 1.0  # logits, of segment-anything
 
@@ -74,6 +75,8 @@ def sam_regions(
     Raises:
         Cancelled: if `cancel` was set.
     """
+    from segment_anything.utils.amg import build_point_grid  # loads torchvision: only with SAM
+
     settings = settings or GridSettings()
     height, width = embedding.image_size
     places = torch.from_numpy(build_point_grid(settings.points_per_side) * (width, height)).float()
@@ -93,6 +96,8 @@ def _reliable(
     sam: Sam, embedding: SamEmbedding, places: Tensor, settings: GridSettings
 ) -> tuple[Tensor, Tensor]:
     """Logits (N, h, w) and trust (N,) of the reliable masks at some places (B, 2)."""
+    from segment_anything.utils.amg import calculate_stability_score
+
     inside = torch.ones(len(places), 1, dtype=torch.int64)
     logits, trust = decode(sam, embedding, places[:, None], inside, several=True)
     logits, trust = logits.flatten(0, 1), trust.flatten()
@@ -108,6 +113,9 @@ def _reliable(
 
 def _apart(masks: Tensor, trust: Tensor, settings: GridSettings) -> Tensor:
     """Places of masks (N, h, w) that are left when less trusted ones with almost the same box are dropped."""
+    from segment_anything.utils.amg import batched_mask_to_box
+    from torchvision.ops import nms
+
     return nms(batched_mask_to_box(masks).float(), trust, settings.most_overlap)
 
 

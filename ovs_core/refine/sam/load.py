@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from segment_anything.build_sam import build_sam_vit_b, build_sam_vit_h, build_sam_vit_l
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, load_strict, read_state
 from ovs_core.refine.sam.tiny_vit import OUTPUT_CHANNELS, UNUSED, TinyViT, TinyViTConfig
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 SamKind = Literal["vit_b", "vit_l", "vit_h", "vit_t"]
 
@@ -80,6 +81,8 @@ def recognise(state: Mapping[str, Tensor], *, source: str) -> SamKind:
 
 def build_sam(kind: SamKind) -> Sam:
     """A model of that layout with random weights."""
+    from segment_anything.build_sam import build_sam_vit_b, build_sam_vit_h, build_sam_vit_l
+
     build: Mapping[SamKind, Callable[[], Sam]] = {
         "vit_b": build_sam_vit_b,
         "vit_l": build_sam_vit_l,
@@ -91,6 +94,8 @@ def build_sam(kind: SamKind) -> Sam:
 
 def build_mobile_sam(config: TinyViTConfig | None = None) -> Sam:
     """MobileSAM with random weights: TinyViT before the prompt encoder and the mask decoder of every SAM."""
+    from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
     side = (EMBEDDING_SIDE, EMBEDDING_SIDE)
     return Sam(
         image_encoder=TinyViT(config),

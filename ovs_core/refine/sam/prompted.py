@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # type: ignore[import-untyped]
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage  # type: ignore[import-untyped]
-from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.refine.sam.prompts import Click, ask, at_photo_size, on_mask_grid
 from ovs_core.vocabulary.boxes import Box
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 MASK_LOGIT_SCALE = 10.0  # SAM's answers reach about this far from 0; not tuned, for want of weights
 _EIGHT = np.ones((3, 3), np.bool_)  # corners connect
@@ -147,7 +150,7 @@ def _regions(labels: NDArray[np.integer], least: float) -> Iterator[Region]:
     for label in np.unique(labels).tolist():
         if label == 0:
             continue
-        numbers, count = ndimage.label(labels == label, structure=_EIGHT)
+        numbers, count = scipy.ndimage.label(labels == label, structure=_EIGHT)
         areas = np.bincount(numbers.ravel(), minlength=count + 1)
         for number in np.flatnonzero(areas[1:] >= least) + 1:
             yield Region(int(label), numbers == number, int(areas[number]))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ovs_core.refine.sam.embedding import SamEmbedding
 from ovs_core.vocabulary.boxes import Box, check_box
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 MAX_POINTS = 100
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from segment_anything.modeling import Sam
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
@@ -27,6 +27,9 @@ from ovs_core.refine.sam.load import load_sam
 from ovs_core.refine.sam.prompted import PromptSettings, prompted_labels
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.refine.vote import MAJORITY
+
+if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
+    from segment_anything.modeling import Sam
 
 WEIGHTS = ("mobile-sam", "sam-vit-b", "sam-vit-l", "sam-vit-h")
 """Catalogue names, in the order in which they are looked for: on a CPU the first one is ten times faster."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
 OUTPUT_CHANNELS = 256
@@ -57,6 +56,8 @@ class TinyViT(nn.Module):
     """
 
     def __init__(self, config: TinyViTConfig | None = None) -> None:
+        from segment_anything.modeling.common import LayerNorm2d  # loads torchvision: only with SAM
+
         super().__init__()
         config = config or TinyViTConfig()
         self.img_size = config.image_size

@@ -1,0 +1,36 @@
+"""What a process loads before it answers: seconds that everybody waits for."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PHOTO = REPOSITORY / "assets" / "photos" / "astronaut.jpg"
+NOT_FOR_SEGMENT = (
+    "gradio",
+    "matplotlib",
+    "open_clip",
+    "pandas",
+    "scipy.ndimage",
+    "segment_anything",
+    "supervision",
+    "timm",
+    "torch._dynamo",
+    "torchvision",
+)
+
+
+def test_an_answer_of_the_embedded_model_loads_no_library_that_it_does_not_use(tmp_path):
+    script = (
+        "import json, sys\nfrom ovs_core.cli.__main__ import main\n"
+        f"code = main(['segment', {str(PHOTO)!r}, '--classes', 'person; flag', '--out', {str(tmp_path)!r}])\n"
+        "print(json.dumps([code, sorted(sys.modules)]))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    code, loaded = json.loads(finished.stdout.splitlines()[-1])
+    assert code == 0, finished.stderr
+    assert (tmp_path / "astronaut.naclip.labels.png").is_file()
+    assert sorted(set(NOT_FOR_SEGMENT) & set(loaded)) == []
