@@ -147,9 +147,10 @@ def test_every_kind_has_a_remedy():
 
 def test_a_large_photo_of_many_classes_is_sorted_in_a_second():
     truth, answer, known = random_maps(0, 20, size=(480, 640))
-    started = time.perf_counter()
+    error_types(truth[:8], answer[:8], 20, known[:8])  # loads what it needs
+    started = time.process_time()  # of this process: others may be busy
     error_types(truth, answer, 20, known)
-    assert time.perf_counter() - started < 3  # 0.4 s on one core
+    assert time.process_time() - started < 3  # 0.4 s on one core
 
 
 # Parts.
