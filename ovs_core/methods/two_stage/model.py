@@ -159,7 +159,7 @@ def rescored_view(without: _Timed, rescored: _Timed) -> View:
         maps.append(torch.from_numpy(labels.astype(np.float32)))
     changed = float((maps[0] != maps[1]).float().mean())
     title = (
-        f"Naming took {without.seconds:.2f} s without CLIP's second look, {rescored.seconds:.2f} s with it, "
+        f"Naming took {without.seconds:.3g} s without CLIP's second look, {rescored.seconds:.3g} s with it, "
         f"which changes {changed:.0%} of the photo"
     )
     return View(RESCORED, title, torch.stack(maps), ("trained head alone", "and CLIP on each mask"))
