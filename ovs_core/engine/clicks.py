@@ -21,6 +21,8 @@ from ovs_core.refine.sam.prompts import Click, check_prompt
 from ovs_core.refine.sam.refiners import PROMPTS
 from ovs_core.vocabulary.boxes import Box
 
+WHO, INSTEAD = "Pointing at an object", "take areas and the brush, which need none"
+
 
 class Means(Protocol):
     """What an engine has for this."""
@@ -59,7 +61,7 @@ def click_object(
     """
     photo = image if isinstance(image, Photo) else read_photo(image)
     check_prompt(photo.size, clicks, box)
-    path = refiner_file(PROMPTS, engine.store)
+    path = refiner_file(PROMPTS, engine.store, WHO, INSTEAD)
     sha256 = engine.store.sha256_of(path)
     job = Job(lambda _: None, cancel)
     sam = engine.cache.get("models", sha256)

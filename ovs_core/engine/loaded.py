@@ -117,8 +117,14 @@ class Loaded:
         return bound
 
 
-def refiner_file(spec: RefinerSpec, store: WeightStore) -> Path:
+def refiner_file(spec: RefinerSpec, store: WeightStore, who: str = "", instead: str = "") -> Path:
     """The file of the first model of a refiner that is on this machine.
+
+    Args:
+        spec: of the refiner.
+        store: of weights.
+        who: needs it, for the sentence that says that there is none; "" for the refiner.
+        instead: what can be done without, "" for another refinement.
 
     Raises:
         CheckpointError: if none is; says how to get one, and what works without.
@@ -130,8 +136,8 @@ def refiner_file(spec: RefinerSpec, store: WeightStore) -> Path:
     entry = store.entry(spec.weights[0])
     size = f", {entry.bytes / 1e6:.0f} MB" if entry.bytes else ""
     raise CheckpointError(
-        f"{spec.title} needs a model that is not on this machine: get {entry.title}{size} with "
-        f"`ovs-lens weights get {entry.name}`, or choose another refinement, which needs none."
+        f"{who or spec.title} needs a model that is not on this machine: get {entry.title}{size} with "
+        f"`ovs-lens weights get {entry.name}`, or {instead or 'choose another refinement, which needs none'}."
     )
 
 

@@ -60,6 +60,7 @@ element.addEventListener("pointerdown", (event) => {
   if (!picture()?.contains(event.target) || event.button !== 0) return;
   if (setting("tool") !== "place") event.preventDefault(); // else the picture itself would be dragged
   element.setPointerCapture(event.pointerId);
+  if (!corner) clear(); // what was refused is still there
   line = [placeOf(event)];
   if (setting("tool") === "stroke") showStroke();
 });

@@ -165,6 +165,10 @@ def test_without_weights_an_object_is_refused_in_one_sentence(
     page.get_by_label("Object: this (+)").check()
     page.click("#edit-picture img", position={"x": 50, "y": 50})
     said(page, "weights get mobile-sam")
+    page.get_by_label("Object: in a box").check()
+    mouse_stroke(page, (0.2, 0.2), (0.6, 0.7))
+    expect(page.locator("#edit-picture .live rect")).to_have_count(1)
     page.get_by_label("Erase the area").check()
     page.click("#edit-picture img", position={"x": 50, "y": 50})
+    expect(page.locator("#edit-picture .live rect")).to_have_count(0)  # the box that was refused is gone
     said(page, "1 edit by hand")
