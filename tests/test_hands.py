@@ -1,14 +1,24 @@
 """What the tools on an answer are worth, on two tiny photos: the counting, not the model."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ovs_core.encoders.lone_word import MARGIN
+from ovs_core.engine import Request
+from ovs_core.image import read_photo
 from ovs_core.labelled.datasets import FOLDER, open_dataset
+from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary.exemplars import Exemplar, exemplar_vocabulary, with_exemplars
 from recipes.hands.__main__ import main
-from recipes.hands.studies import exemplars, lone_words, refiners, suggestions, train_boxes
+from recipes.hands.boxes import exemplars, train_boxes
+from recipes.hands.lone_word import RULES, Rule, Scores, answers, lone_words, words_of
+from recipes.hands.points import viewer_of
+from recipes.hands.studies import refiners, suggestions
 from recipes.mini.exam import questions
 
 
@@ -49,28 +59,68 @@ def test_the_largest_box_that_is_not_the_whole_photo_is_taken(root):
         train_boxes(root, ("dog",))
 
 
-def test_every_study_counts_and_goes_on_where_it_was(engine, root, tmp_path):
+def test_every_study_counts_and_those_of_the_engine_go_on_where_they_were(engine, root, tmp_path):
     dataset = open_dataset(FOLDER, root, split="val2017")
-    told, out = [], tmp_path / "out"
+    told, out, viewer = [], tmp_path / "out", viewer_of(engine)
     exam = questions("coco", dataset)[0]
 
     def all_lines():
         yield from refiners(engine, [exam], out, told.append)
-        yield from exemplars(engine, root, dataset, ("dog",), out, told.append)
         yield from suggestions(engine, dataset, out, told.append)
-        yield from lone_words(engine, dataset, out, told.append)
+        yield from exemplars(viewer, root, dataset, ("dog",), told.append)
+        yield from lone_words(viewer, dataset, told.append)
 
     lines = list(all_lines())
     asked = {(line.study, line.what) for line in lines}
-    assert asked >= {("refiners", "none"), ("refiners", "guided"), ("exemplars", "word and box")}
-    assert {line.what for line in lines if line.study == "lone word"} == {"rule off", "rule on"}
+    assert asked >= {("refiners", "none"), ("refiners", "guided"), ("exemplars", "box")}
+    assert {line.what for line in lines if line.study == "lone word"} == {rule.name for rule in RULES}
+    first = {"none", "word", RULES[0].name, "first 10"}
     for line in lines:
         assert 0 <= line.value.value <= 1
-        assert (line.difference is None) == (line.what in ("none", "word", "rule off", "first 10"))
+        assert (line.difference is None) == (line.what in first)
     assert {line.metric for line in lines if line.what == "box"} >= {"miou_truth", "unseen_miou"}
+    assert {line.photos for line in lines if line.question == "coco val, odd"} == {1}
     files = {path: path.read_bytes() for path in out.rglob("*.jsonl")}
+    assert files
     assert list(all_lines()) == lines
     assert {path: path.read_bytes() for path in out.rglob("*.jsonl")} == files  # nothing was asked again
+
+
+@pytest.mark.parametrize("word", ["person", "dog | puppy", "mug"])
+def test_a_lone_word_at_points_is_what_the_engine_says_there(engine, root, word):
+    photo, viewer = read_photo(root / "images" / "val2017" / "a.jpg"), viewer_of(engine)
+    points, (bank, [lone]) = viewer.points(photo, 20), words_of(viewer, [word.split(" | ")], "default")
+    scores = Scores.of(bank @ points.flatten(1), viewer.preset.scale)
+    rules = (Rule("off"), Rule("on", MARGIN))
+    vocabulary = parse_vocabulary(word)
+    first, *others = vocabulary.other
+    # The same list as a user's own, which the rule leaves as it is: one capital more, the same row.
+    written = replace(vocabulary, other=(first.capitalize(), *others))
+    for name, asked in (("off", written), ("on", vocabulary)):
+        for threshold in (0.0, 0.01, 0.25):  # what is probable here is so by chance: towers are random
+            options = {"threshold": threshold}
+            *_, result = engine.run(Request(photo, asked, options=options, side=20))
+            found = answers(scores, lone, rules, viewer.preset.scale, threshold)[name]
+            np.testing.assert_array_equal(found.reshape(points.shape[1:]), result.labels == 1)
+            if not threshold:
+                assert bool(result.vocabulary.guards) == (name == "on")
+
+
+def test_boxes_at_points_are_what_the_engine_says_there(engine, root):
+    photo, other = (read_photo(root / "images" / "val2017" / name) for name in ("a.jpg", "b.jpg"))
+    viewer = viewer_of(engine)
+    boxes = (Exemplar(other, (4, 4, 20, 30), "dog"), Exemplar(other, (20, 0, 40, 9), "mug"))
+    vocabulary = exemplar_vocabulary(parse_vocabulary("dog; cat"), ["dog", "mug"], "default")
+    request = Request(photo, vocabulary, options={"threshold": 0.0}, exemplars=boxes, side=20)
+    *_, result = engine.run(request)
+    bank = viewer.bank(viewer.asked(vocabulary))
+    bank = with_exemplars(bank, [(box.name, viewer.box(box)) for box in boxes])
+    points = viewer.points(photo, 20)
+    scores = viewer.evidence(points, bank).class_scores
+    torch.testing.assert_close(scores, result.evidence.score_maps(points.shape[1:]))
+    assert not torch.equal(scores[0], viewer.evidence(points, viewer.bank(bank.vocabulary)).class_scores[0])
+    viewer = replace(viewer, preset=replace(viewer.preset, threshold=0.0))
+    np.testing.assert_array_equal(viewer.labels(points, bank), result.labels)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ HERE, ELSEWHERE = "The photo", "Another photo"
 ABOUT = (
     "Draw a box round something, by a drag or by a click on two opposite corners, and add it: the next "
     "answer of Segment, Compare, Inspect or Video looks for it besides your words. Named like a class that "
-    "you typed, it helps that word; “not this” says what is not meant. Where the model knows a word well, "
-    "the word alone is better."
+    "you typed, it leans that word towards it, a little; “not this” says what is not meant. Where the model "
+    "knows a word well, the word alone is better."
 )
 NO_PHOTO = "Choose a photo to draw on."
 REMOVE_JS = """element.addEventListener("click", (event) => {

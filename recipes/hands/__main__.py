@@ -13,7 +13,11 @@ from pathlib import Path
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.labelled.datasets import FOLDER, open_dataset
 from ovs_core.training.mask_plans import HELD_OUT
-from recipes.hands.studies import Line, exemplars, lone_words, refiners, suggestions
+from recipes.hands.boxes import exemplars
+from recipes.hands.lines import Line
+from recipes.hands.lone_word import lone_words
+from recipes.hands.points import viewer_of
+from recipes.hands.studies import refiners, suggestions
 from recipes.mini.exam import engine_of, exams
 
 STUDIES = ("refiners", "exemplars", "suggestions", "lone-word")
@@ -64,11 +68,11 @@ def _lines(arguments: argparse.Namespace) -> Iterator[Line]:
         raise ValueError("--data coco=DIR is needed.")
     dataset = open_dataset(FOLDER, folders["coco"], split="val2017", limit=arguments.limit)
     if arguments.study == "exemplars":
-        yield from exemplars(engine, folders["coco"], dataset, HELD_OUT, arguments.out, logger.info)
+        yield from exemplars(viewer_of(engine), folders["coco"], dataset, HELD_OUT, logger.info)
     elif arguments.study == "suggestions":
         yield from suggestions(engine, dataset, arguments.out, logger.info)
     else:
-        yield from lone_words(engine, dataset, arguments.out, logger.info)
+        yield from lone_words(viewer_of(engine), dataset, logger.info)
 
 
 def _row(line: Line) -> str:
@@ -88,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", action="append", default=[], metavar="NAME=DIR", help="coco, and for refiners nyu too"
     )
-    text = "folder of records and numbers; a stopped run goes on where it was"
+    text = "folder of records and numbers; refiners and suggestions go on where they were stopped"
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
     text = "a tower; default: the shipped one. Without the 15 held-out names learnt, unseen means unseen"
     parser.add_argument("--weights", type=Path, metavar="FILE", help=text)
