@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -159,12 +160,15 @@ def _parse(source: str) -> ast.Module:
     return ast.parse(textwrap.dedent(source))
 
 
+@cache
+def _tree(path: Path) -> ast.Module:
+    """A file of this repository, parsed once for all rules, which only read it."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
 def _offenders(check, files=SOURCES) -> dict[str, list[str]]:
     """Relative path -> findings, for files with any."""
-    findings = {
-        str(path.relative_to(REPOSITORY)): check(ast.parse(path.read_text(encoding="utf-8"), str(path)))
-        for path in files
-    }
+    findings = {str(path.relative_to(REPOSITORY)): check(_tree(path)) for path in files}
     return {path: found for path, found in findings.items() if found}
 
 
