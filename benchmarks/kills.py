@@ -11,7 +11,7 @@ seconds and peaks of memory apart.
 
 segment   the sample photos with every kind of export, --resume, its own text cache
 evaluate  three labelled photos
-train     220 steps of MVP-SEG's contexts on them
+train     220 steps of MVP-SEG's contexts on them, in the loop of all heads, which keeps its state each 100
 download  a weight file from a server on this machine that knows ranges and takes its time
 """
 
@@ -51,7 +51,7 @@ VOC = (
     *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 RECIPE = {
-    "steps": 8,
+    "steps": 220,
     "warmup": 2,
     "batch": 2,
     "classes_per_step": 8,
