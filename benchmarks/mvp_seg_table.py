@@ -7,7 +7,8 @@ train2017, beside MaskCLIP with 85 templates on the same tower and the same valu
 app has it. Features of the training crops are made once for all rows. A stopped command goes on where it was;
 finished rows are not trained again.
 
-With `--student-steps N` an MVP-SEG+ student of the last row is trained for N steps and measured too.
+With `--student-steps N` an MVP-SEG+ student of the last row is trained for N steps and measured too, with
+`--student TITLE=FILE` one that is there.
 
 Measured on val2017 as the zero-shot papers do: all classes are typed, no background name, plain arg-max;
 pixels of the background and of void do not count. The mean is over the classes that occur in the truth.
@@ -29,37 +30,27 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ovs_core.checkpoints import WeightStore
+from ovs_core.checkpoints import WeightStore, sha256_of
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.loading import LoadedModel
-from ovs_core.encoders.mini import STRIDE
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.towers import ENCODERS, Tower, build_tower
 from ovs_core.evidence.decide import decide
-from ovs_core.evidence.score_map import ScoreMap
-from ovs_core.image import Photo
 from ovs_core.labelled.datasets import FOLDER, open_dataset, read_example
 from ovs_core.labelled.mask_values import known_pixels
 from ovs_core.methods import METHODS
 from ovs_core.methods.base import BoundMethod
+from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts
 from ovs_core.methods.mvp_seg.model import ContextText, MvpSeg, build_mvp_seg
+from ovs_core.methods.mvp_seg.spec import bind_plus
 from ovs_core.metrics.confusion import label_margins, seen_unseen
 from ovs_core.metrics.resampling import interval
 from ovs_core.options import Preset
 from ovs_core.training.mvp_seg import MvpSegPlan, mvp_seg_plan, train_mvp_seg
-from ovs_core.training.mvp_seg_plus import (
-    PlusPlan,
-    Student,
-    classify,
-    load_student,
-    summed_embeddings,
-    train_mvp_seg_plus,
-)
+from ovs_core.training.mvp_seg_plus import PlusPlan, lessons_of, train_mvp_seg_plus
 from ovs_core.training.split_photos import Photos, open_photos
 from ovs_core.types import Features, TextBank, Vocabulary
 from ovs_core.vocabulary import TEMPLATES
@@ -144,35 +135,10 @@ def maskclip_with_templates(tower: Tower, templates: Sequence[str]) -> BoundMeth
     return BoundMethod(method, tower.vision, _OneView(tower.text, tuple(templates)))
 
 
-@torch.no_grad()
-def student_labels(student: Student, embeddings: Tensor, vocabulary: Vocabulary, photo: Photo) -> Labels:
-    """What an MVP-SEG+ student makes of a photo, (H, W), in the frame that the other rows look at.
-
-    Args:
-        student: in evaluation mode.
-        embeddings: of the vocabulary's rows, (S, D).
-        vocabulary: what was typed.
-        photo: to label.
-    """
-    height, width = photo.pixels.shape[:2]
-    factor = FRAME.short_side / min(height, width)
-    size = tuple(max(1, round(side * factor / STRIDE)) * STRIDE for side in (height, width))
-    pixels = torch.from_numpy(photo.pixels).permute(2, 0, 1)[None].float() / 255
-    frame = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
-    logits = classify(student(frame), embeddings)[0]
-    labels, _ = decide(ScoreMap(logits, vocabulary, (height, width)), 1.0, 0.0)
-    return labels
-
-
 def measure(
-    tower: Tower,
-    methods: Mapping[str, BoundMethod[Features]],
-    students: Mapping[str, tuple[Student, ContextText]],
-    root: Path,
-    split: str,
-    limit: int | None,
+    methods: Mapping[str, BoundMethod[Any]], root: Path, split: str, limit: int | None
 ) -> tuple[dict[str, Row], int]:
-    """A row for each method and each student (with its teacher), and the number of photos."""
+    """A row for each method, and the number of photos."""
     labelled = open_dataset(FOLDER, root, split=split, limit=limit)
     names = labelled.names
     unseen = np.array([False, *(name in SPLITS[SPLIT].unseen for name in names)])
@@ -180,18 +146,14 @@ def measure(
     banks = {
         name: bound.text.embed(vocabulary, TEMPLATES[FRAME.templates]) for name, bound in methods.items()
     }
-    counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in (*methods, *students)}
-    embeddings = {name: summed_embeddings(text, vocabulary.rows) for name, (_, text) in students.items()}
+    counted: dict[str, list[NDArray[np.int64]]] = {name: [] for name in methods}
     for photo, truth in (read_example(labelled, example) for example in labelled.examples):
-        features = tower.vision.encode(photo.pixels, FRAME)
         named = known_pixels(truth) & (truth.labels > 0)
-        answers = {
-            name: decide(bound.method.ask(features, banks[name], {}).evidence, MASKCLIP_SCALE, 0.0)[0]
-            for name, bound in methods.items()
-        }
-        for name, (student, _) in students.items():
-            answers[name] = student_labels(student, embeddings[name], vocabulary, photo)
-        for name, labels in answers.items():
+        images = {bound.image.features_identity(FRAME): bound.image for bound in methods.values()}
+        features = {identity: image.encode(photo.pixels, FRAME) for identity, image in images.items()}
+        for name, bound in methods.items():
+            own = features[bound.image.features_identity(FRAME)]
+            labels = decide(bound.method.ask(own, banks[name], {}).evidence, MASKCLIP_SCALE, 0.0)[0]
             counted[name].append(label_margins(truth.labels, labels, len(names) + 1, named))
     rows = {name: row_of(np.stack(photos), unseen) for name, photos in counted.items()}
     return rows, len(next(iter(counted.values())))
@@ -219,13 +181,13 @@ def train_all(
     return methods
 
 
-def train_student(tower: Tower, text: ContextText, photos: Photos, steps: int, out: Path) -> Student:
-    """An MVP-SEG+ student, trained or found in `out`."""
+def train_student(tower: Tower, text: ContextText, photos: Photos, steps: int, out: Path) -> BoundMethod[Any]:
+    """An MVP-SEG+ student of COCO's photos alone, trained or found in `out`."""
     print("MVP-SEG+ student: training", file=sys.stderr, flush=True)
     teacher = build_mvp_seg(tower.vision.visual, tower.text, text.contexts)
-    path = train_mvp_seg_plus(tower.vision, teacher, text, photos, PlusPlan(steps=steps), out / "student")
-    width = tower.text.embed(Vocabulary((("dog",),)), ("{}",)).embeddings.shape[1]
-    return load_student(path, tower.vision.visual, _sha256(tower), width).eval()
+    lessons, plan = lessons_of(photos), PlusPlan(steps=steps)
+    path = train_mvp_seg_plus(tower.vision, teacher, text, lessons, plan, out / "student")
+    return bind_plus(tower, HeadFile(path, sha256_of(path)))
 
 
 def table(rows: Mapping[str, Row]) -> str:
@@ -254,14 +216,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "MaskCLIP as in the app, 85 templates": METHODS["maskclip"].bind(tower, None),
         }
         trained = train_all(tower, loaded, photos, plan, options.out)
-        students: dict[str, tuple[Student, ContextText]] = {}
+        students: dict[str, BoundMethod[Any]] = {}
         if options.student_steps:
             teacher: Any = trained[ABLATIONS[-1][0]].text
             student = train_student(tower, teacher, photos, options.student_steps, options.out)
-            students["MVP-SEG+ student"] = (student, teacher)
-        rows, number = measure(
-            tower, {**methods, **trained}, students, options.coco, options.split, options.limit
-        )
+            students["MVP-SEG+ student"] = student
+        for title, _, path in (head.partition("=") for head in options.student):
+            students[title] = bind_plus(tower, HeadFile(Path(path), sha256_of(Path(path))))
+        rows, number = measure({**methods, **trained, **students}, options.coco, options.split, options.limit)
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -304,6 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--config", type=Path, help="JSON with settings of ovs_core.training.mvp_seg.MvpSegPlan")
     add("--steps", type=int, help=f"optimiser steps of each row, default {SETTINGS['steps']}")
     add("--student-steps", type=int, default=0, help="also train an MVP-SEG+ student, this long")
+    add("--student", action="append", default=[], metavar="TITLE=FILE", help="measure this student, too")
     add("--train-photos", type=int, help="only the first so many training photos, to try the command")
     add("--split", default=VAL, help="measured photos; default: %(default)s")
     add("--limit", type=int, help="measure at most so many photos, evenly spaced")

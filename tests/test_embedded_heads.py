@@ -86,9 +86,9 @@ def test_all_methods_are_compared_on_one_photo(engine):
     assert all(result.labels.shape == (48, 80) for result in results.values())
     kinds = {name: type(result.evidence) for name, result in results.items()}
     assert {name for name, kind in kinds.items() if kind is MaskProposals} == MASK_METHODS
-    # Tokens once for six methods, others with prompts for ZegCLIP and LDVC; a pyramid of the tower for
-    # FC-CLIP and GKC, with the photo for two stages, and one of the tuned tower for MAFT+.
-    assert engine.cache.stats("features").misses == 6
+    # Tokens once for many methods, others with prompts for ZegCLIP and LDVC, what MVP-SEG+'s network sees; a
+    # pyramid of the tower for FC-CLIP and GKC, with the photo for two stages, and one of MAFT+'s tuned tower.
+    assert engine.cache.stats("features").misses == 7
     plans = {name: result.preset for name, result in results.items()}
     assert plans["mvp_seg"] == replace(plans["naclip"], scale=0.4)
     assert plans["fc_clip"] == plans["maft_plus"] == engine.preset("fc_clip")
@@ -136,6 +136,20 @@ def test_views_of_mvp_seg(engine):
     kinds = METHODS["mvp_seg"].view_kinds
     result = ask(engine, "mvp_seg", views=kinds)
     assert {view.kind for view in result.views} == kinds
+
+
+def test_views_of_mvp_seg_plus(engine):
+    """The teacher beside the student is MVP-SEG itself, without and with a look at the photo for the view."""
+    kinds = METHODS["mvp_seg_plus"].view_kinds
+    plain, seen = ask(engine, "mvp_seg_plus"), ask(engine, "mvp_seg_plus", views=kinds)
+    assert torch.equal(plain.evidence.rows, seen.evidence.rows)
+    views = {view.kind: view for view in seen.views}
+    assert set(views) == kinds
+    student, teacher = views["student_teacher"].maps
+    label = torch.tensor((1, 1, 2, 0))  # of each name
+    taught = ask(engine, "mvp_seg").evidence.rows
+    assert torch.equal(student, label[seen.evidence.rows.argmax(dim=0)].float())
+    assert torch.equal(teacher, label[taught.argmax(dim=0)].float())
 
 
 def test_views_of_tuning(engine):
@@ -237,7 +251,8 @@ def test_evaluation_measures_them_side_by_side(engine, tmp_path):
     assert all(sum(count for _, _, count in record.cells) == 48 * 80 for record in records.values())
     assert records["mvp_seg"].seconds["encode"] == records["naclip"].seconds["encode"]
     assert len({records[name].seconds["encode"] for name in ("naclip", "fc_clip", "maft_plus")}) == 3
-    assert set(subjects[3].about["weights"]) == {"toy.safetensors", "maft_plus.safetensors"}
+    tuned = subjects[list(records).index("maft_plus")]
+    assert set(tuned.about["weights"]) == {"toy.safetensors", "maft_plus.safetensors"}
 
 
 def test_half_precision_on_a_pyramid(make_head_engine):

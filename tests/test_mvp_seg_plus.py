@@ -19,23 +19,22 @@ from ovs_core.encoders.mini import ConvStem
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.mvp_seg.contexts import Contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg
+from ovs_core.methods.mvp_seg.student import DeepLabV2Head, Student, classify, load_student, make_student
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
-from ovs_core.training import mvp_seg_plus
+from ovs_core.training.data import crop_sample
 from ovs_core.training.mvp_seg_plus import (
-    DeepLabV2Head,
     PlusPlan,
-    Student,
-    classify,
+    Teacher,
     fill_unseen,
     fit_student,
-    load_student,
-    make_student,
+    lessons_of,
     mvp_teacher,
+    pixel_loss,
     plus_plan,
-    student_loss,
     summed_embeddings,
     train_mvp_seg_plus,
 )
+from ovs_core.training.mvp_seg_start import start_at_teacher
 from ovs_core.training.split_photos import open_photos
 from ovs_core.types import IGNORE, UNLISTED, Vocabulary
 
@@ -135,7 +134,8 @@ def test_student_learns_unseen_classes_from_its_teacher(tmp_path, photos):
         asked.append(len(crops))
         return color_teacher(crops)
 
-    fit_student(student, embeddings, photos, teacher, dataclasses.replace(PLAN, teacher_part=0.5), tmp_path)
+    plan = dataclasses.replace(PLAN, teacher_part=0.5)
+    fit_student(student, embeddings, lessons_of(photos), Teacher(teacher), plan, tmp_path)
     assert asked == [2] * 40  # the second half guesses by itself
     assert torch.equal(embeddings, before)
     assert not student.training
@@ -157,16 +157,15 @@ def cross_entropy(logits, label):
 
 def test_loss_by_hand():
     """A seen pixel of class 0, an unseen one that looks like class 2 most, one that does not count."""
-    student, embeddings = nn.Identity(), torch.eye(3)
-    pixels = torch.tensor([[[[2.0, 0, 5]], [[0.0, 1, 5]], [[1.0, 3, 5]]]])
+    logits = torch.tensor([[[[2.0, 0, 5]], [[0.0, 1, 5]], [[1.0, 3, 5]]]])
     labels = torch.tensor([[[0, UNLISTED, IGNORE]]])
     seen = cross_entropy([2.0, 0, 1], 0)
-    own = student_loss(student, embeddings, pixels, labels, 1, None)
+    own = pixel_loss(logits, labels, 1)
     torch.testing.assert_close(own, (seen + cross_entropy([0.0, 1, 3], 2)) / 2)
     teacher = torch.tensor([[[[0.0, 9, 0]], [[0.0, 0, 0]]]])  # says class 1
-    taught = student_loss(student, embeddings, pixels, labels, 1, teacher)
+    taught = pixel_loss(logits, fill_unseen(labels, teacher, 1), 1)
     torch.testing.assert_close(taught, (seen + cross_entropy([0.0, 1, 3], 1)) / 2)
-    nothing = student_loss(student, embeddings, pixels, torch.full((1, 1, 3), IGNORE), 1, None)
+    nothing = pixel_loss(logits, torch.full((1, 1, 3), IGNORE), 1)
     assert nothing.item() == 0
 
 
@@ -197,8 +196,8 @@ def method(model, words):
 
 
 def test_teacher_is_mvp_seg_among_the_unseen(photos, vision, method, words):
-    crop = mvp_seg_plus._draw(photos, PLAN, np.random.default_rng(0))
-    logits = mvp_teacher(vision, method, words, photos.unseen)([crop, crop])
+    crop = crop_sample(photos.sample(0, unseen=UNLISTED), 64, (64, 80), np.random.default_rng(0))
+    logits = mvp_teacher(vision, method, words, photos.unseen).scores([crop, crop])
     assert logits.shape == (2, 2, 4, 4)
     assert torch.equal(logits[0], logits[1])
     assert logits.std() > 0.1
@@ -212,28 +211,90 @@ def test_classifier_is_the_sum_over_views(words):
 
 def test_a_whole_run_gives_a_student_for_its_tower(tmp_path, photos, vision, method, words):
     plan = dataclasses.replace(PLAN, trunk="test_resnet", steps=2, batch=2, teacher_part=0.5)
-    path = train_mvp_seg_plus(vision, method, words, photos, plan, tmp_path)
+    lessons = lessons_of(photos)
+    path = train_mvp_seg_plus(vision, method, words, lessons, plan, tmp_path)
     changed = path.stat().st_mtime_ns
-    assert train_mvp_seg_plus(vision, method, words, photos, plan, tmp_path) == path
+    assert train_mvp_seg_plus(vision, method, words, lessons, plan, tmp_path) == path
     assert path.stat().st_mtime_ns == changed
-    student = load_student(path, method.visual, TOWER, 24)
+    trained = load_student(path, TOWER)
+    assert (trained.seen, trained.unseen) == (("cat",), ("zebra", "dog"))
+    assert torch.equal(trained.contexts.stacked, words.contexts.stacked)
+    student = trained.on(method.visual, 24, str(path))
     with torch.no_grad():
         assert student(torch.zeros(1, 3, 64, 96)).shape == (1, 24, 8, 12)  # stride 8
     with pytest.raises(CheckpointError, match="another tower"):
-        load_student(path, method.visual, "cd" * 32, 24)
+        load_student(path, "cd" * 32)
     with pytest.raises(FileExistsError, match="another recipe"):
-        train_mvp_seg_plus(vision, method, words, photos, dataclasses.replace(plan, steps=3), tmp_path)
+        train_mvp_seg_plus(vision, method, words, lessons, dataclasses.replace(plan, steps=3), tmp_path)
 
 
-def test_embedded_trunk_is_a_trainable_copy():
+@pytest.fixture
+def embedded():
+    """A tower whose stem is the embedded model's, small and untrained, and what MVP-SEG needs of it."""
     visual = nn.Module()
-    visual.conv1 = ConvStem(16, 8, 3, 3).requires_grad_(False)
-    student = make_student("embedded", visual, 8)
-    assert all(p.requires_grad for p in student.parameters())
-    pairs = zip(student.trunk.parameters(), visual.conv1.voc.parameters(), strict=True)
-    assert all(torch.equal(a, b) and a is not b for a, b in pairs)
+    torch.manual_seed(0)
+    visual.conv1 = ConvStem(16, 8, 3, 3, upsampling=True).requires_grad_(False)
+    return visual
+
+
+def test_the_embedded_stem_is_used_as_it_is(embedded):
+    student = make_student("embedded", embedded, 8)
+    assert student.trunk is embedded.conv1
+    assert not any(name.startswith("trunk") for name in student.learnt.state_dict())
     with torch.no_grad():
-        assert student(torch.zeros(1, 3, 32, 48)).shape == (1, 8, 2, 3)
+        pixels = torch.rand(1, 3, 64, 96)
+        assert student(pixels).shape == (1, 8, 4, 6)
+        trunk, weights = student.trunk_map(pixels)
+    torch.testing.assert_close(trunk, embedded.conv1(pixels * 2 - 1))
+    assert weights.shape == (1, 9, 16, 24)
+    assert [branch[0].dilation[0] for branch in student.head.branches] == [3, 6, 9, 12]
+
+
+def test_crops_behind_a_frozen_stem_are_kept_with_the_words_of_both_phases(tmp_path, photos, embedded):
+    """The stem sees every crop once; its teacher's words stand in the second half of the labels."""
+    plan = dataclasses.replace(PLAN, steps=6, kept=3, teacher_part=0.5)
+    student = make_student("embedded", embedded, 12)
+    asked = []
+
+    def teacher(crops):
+        asked.append(len(crops))
+        return color_teacher(crops)
+
+    embeddings = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
+    before = [value.clone() for value in embedded.conv1.state_dict().values()]
+    fit_student(student, embeddings, lessons_of(photos), Teacher(teacher), plan, tmp_path)
+    assert asked == [1, 1, 1]
+    assert all(map(torch.equal, before, embedded.conv1.state_dict().values()))
+    maps, labels = np.load(tmp_path / "trunk.npy"), np.load(tmp_path / "labels.npy")
+    assert maps.shape == (3, 16, 4, 4)
+    assert labels.shape == (3, 2, 16, 16)
+    marked = labels[:, 0] == UNLISTED
+    assert marked.any()
+    assert set(np.unique(labels[:, 1][marked])) <= {1, 2}
+    assert (labels[:, 0][~marked] == labels[:, 1][~marked]).all()
+    fit_student(student, embeddings, lessons_of(photos), Teacher(teacher), plan, tmp_path)
+    assert len(asked) == 3  # read, not drawn again
+
+
+def test_a_head_starts_at_what_a_convolution_says_of_the_teacher():
+    """The teacher here is a convolution of the same shape, with an offset: nothing is left to learn."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [1 + torch.randn(4, 12, 12, generator=generator) for _ in range(6)]
+    weight = torch.randn(3, 4, 3, 3, generator=generator)
+
+    def features_of(one):
+        return F.conv2d(one[None], weight, torch.tensor([1.0, -2, 0]), padding=3, dilation=3)[0]
+
+    head = DeepLabV2Head(4, 3, (3, 6, 9, 12), signed=True)
+    start_at_teacher(head, maps, features_of, 5.0)
+    head.eval()
+    with torch.no_grad():
+        other = 1 + torch.randn(4, 9, 15, generator=generator)
+        first = head.branches[0](other[None])[0]
+        rest = head(other[None])[0] - first
+    torch.testing.assert_close(first, 5 * features_of(other), rtol=0.02, atol=0.2)
+    assert first.min() < 0  # signed, as CLIP's features are
+    assert 0 < rest.mean() < 0.2 * first.abs().mean()
 
 
 def test_trunks_that_are_not_there_are_refused(model, tmp_path):

@@ -1,12 +1,11 @@
 """The recipe that trains and measures MVP-SEG's ablations: numbers by hand, a toy run from end to end."""
 
 import json
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from split_world import TOY, make_world
 from towers import tiny_spec
 
@@ -102,24 +101,6 @@ def test_a_toy_run_prints_every_row(tiny, tmp_path, capsys):
         (3, 1.0, True),
     ]
     assert len(list((tmp_path / "out" / "features").iterdir())) == 2  # shared by all rows
-
-
-def test_student_labels_each_pixel_with_the_likelier_word():
-    """Features are the photo's red and green: red pixels are the first word, green ones the second."""
-
-    class Colours(torch.nn.Module):
-        def forward(self, pixels):
-            return F.avg_pool2d(pixels[:, :2], 16)
-
-    pixels = np.zeros((64, 128, 3), np.uint8)
-    pixels[:, :64, 0], pixels[:, 64:, 1] = 200, 200
-    vocabulary = Vocabulary((("red",), ("green",)))
-    labels = mvp_seg_table.student_labels(
-        Colours(), 9 * torch.eye(2), vocabulary, SimpleNamespace(pixels=pixels)
-    )
-    assert labels.shape == (64, 128)
-    assert (labels[:, :56] == 1).all()
-    assert (labels[:, 72:] == 2).all()
 
 
 def test_what_cannot_be_measured_is_one_line(tiny, tmp_path, capsys):

@@ -34,7 +34,7 @@ from ovs_core.training.ldvc import prompted_plan, towers_of, train_prompted
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
 from ovs_core.training.mask_tuning import train_maft_plus
 from ovs_core.training.mvp_seg import mvp_seg_plan, train_mvp_seg
-from ovs_core.training.mvp_seg_plus import plus_plan, train_mvp_seg_plus
+from ovs_core.training.mvp_seg_plus import lessons_of, plus_plan, train_mvp_seg_plus
 from ovs_core.training.plans import plan_from_json
 from ovs_core.training.processes import Processes, started
 from ovs_core.training.split_photos import Photos, open_photos
@@ -133,12 +133,12 @@ def _prepare_plus(
     values = dict(values)
     encoder = values.pop("encoder", "mini")
     plan = plus_plan(values)
-    photos = _photos(folders)
+    lessons = lessons_of(_photos(folders))
     tower, _ = _tower(encoder, place)
     contexts = load_contexts(folders["contexts"] / "mvp_seg.safetensors", _sha256(tower))
     method = build_mvp_seg(tower.vision.visual, tower.text, contexts)
     text = ContextText(tower.text, contexts)
-    return lambda out: train_mvp_seg_plus(tower.vision, method, text, photos, plan, out)
+    return lambda out: train_mvp_seg_plus(tower.vision, method, text, lessons, plan, out)
 
 
 def _prepare_fc_clip(

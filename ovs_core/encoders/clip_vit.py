@@ -156,6 +156,12 @@ def tower_identity(name: str, weights_sha256: str, dtype: torch.dtype) -> str:
     return f"{name}:{weights_sha256[:12]}:{str(dtype).removeprefix('torch.')}"
 
 
+def joint_width(visual: VisionTransformer) -> int:
+    """D, the width of the space that an image tower shares with its text tower."""
+    width: int = visual.class_embedding.shape[0] if visual.proj is None else visual.proj.shape[1]
+    return width
+
+
 def check_visual(visual: VisionTransformer) -> None:
     """Return if this image tower is one whose last block can be rebuilt.
 

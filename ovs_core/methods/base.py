@@ -12,6 +12,7 @@ import torch
 from ovs_core.devices import Cancel, Report
 from ovs_core.encoders.base import ImageEncoder
 from ovs_core.encoders.clip_resnet import is_resnet
+from ovs_core.encoders.clip_vit import joint_width
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.options import Options
@@ -184,7 +185,7 @@ def check_widths(visual: VisionTransformer | ModifiedResNet, features: Features,
         expected, joint = visual.attnpool.v_proj.in_features, visual.attnpool.c_proj.out_features
     else:
         expected = visual.class_embedding.shape[0]
-        joint = expected if visual.proj is None else visual.proj.shape[1]
+        joint = joint_width(visual)
     width = features.windows[0].tokens.shape[1]
     if width != expected:
         raise ValueError(f"features must be {expected} wide, got {width} from {features.encoder}")

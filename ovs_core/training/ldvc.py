@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ovs_core.decoders.route_attention import RouteConfig
 from ovs_core.decoders.semantic_decoder import Decoded, Readout, SemanticDecoderConfig, start_at_text
-from ovs_core.encoders.clip_vit import VisionEncoder, tokens_and_taps
+from ovs_core.encoders.clip_vit import VisionEncoder, joint_width, tokens_and_taps
 from ovs_core.encoders.deep_prompts import LanguagePrompts, VisualPrompts
 from ovs_core.encoders.prompts import Tokenizer, clip_tokenizer, fill
 from ovs_core.encoders.text import TextTower, text_tower
@@ -172,7 +172,7 @@ class Learner(nn.Module):
         super().__init__()
         self.plan, self._tokenize = plan, tokenize
         blocks, width = len(visual.transformer.resblocks), visual.class_embedding.shape[0]
-        joint = width if visual.proj is None else visual.proj.shape[1]
+        joint = joint_width(visual)
         queries: Literal["class", "visual"] = "class" if plan.method == "zegclip" else "visual"
         decoder = SemanticDecoderConfig(
             joint,

@@ -24,6 +24,7 @@ from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead
 from ovs_core.methods.mask_classification.head import MaskHead, MaskHeadConfig
 from ovs_core.methods.mask_classification.head_file import TrainedHead, save_mask_head
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
+from ovs_core.methods.mvp_seg.student import EMBEDDED_TRUNK, TrainedStudent, make_student, save_student
 from ovs_core.options import Preset
 from ovs_core.types import Vocabulary
 
@@ -31,11 +32,11 @@ PRESET = Preset(scale=20, threshold=0.0, short_side=64, window=None, stride=0, t
 WORDS = Vocabulary((("dog", "puppy"), ("cat",)), ("wall",))
 # Method -> name of the file of its head; the two-stage baseline names FC-CLIP's masks.
 HEADS = {
-    **{name: name for name in ("mvp_seg", "fc_clip", "maft_plus", "zegclip", "ldvc", "gkc")},
+    **{name: name for name in ("mvp_seg", "mvp_seg_plus", "fc_clip", "maft_plus", "zegclip", "ldvc", "gkc")},
     "two_stage": "fc_clip",
 }
 HEAD_FILES = tuple(sorted(set(HEADS.values())))
-TOKEN_HEADS = ("mvp_seg", "zegclip", "ldvc")  # whose evidence is rows of scores
+TOKEN_HEADS = ("mvp_seg", "mvp_seg_plus", "zegclip", "ldvc")  # whose evidence is rows of scores
 JOINT, WIDTH = CONFIG["embed_dim"], CONFIG["vision_cfg"]["width"]
 
 
@@ -121,6 +122,13 @@ def toy_gkc(visual, seed=7):
     return TrainedGkc(randomise(GkcHead(config), seed), SHA, frozenset({"dog"}), training={"steps": 3})
 
 
+def write_toy_student(visual, path, seed=8):
+    """A student of random weights on the toy's stem."""
+    student = make_student(EMBEDDED_TRUNK, visual, JOINT)
+    randomise(student.head, seed)
+    save_student(student, TrainedStudent(EMBEDDED_TRUNK, {}, toy_contexts(), ("dog",), ("cat",)), path)
+
+
 def write_toy_heads(folder, again=0):
     """Write the file of every head in `folder`; another `again` is another training."""
     visual = toy_model().visual
@@ -130,6 +138,7 @@ def write_toy_heads(folder, again=0):
         save_prompted_head(toy_prompted(method, seed=6 + again), folder / f"{method}.safetensors")
     save_gkc_head(toy_gkc(visual, seed=7 + again), folder / "gkc.safetensors")
     save_contexts(toy_contexts(seed=3 + again), folder / "mvp_seg.safetensors")
+    write_toy_student(visual, folder / "mvp_seg_plus.safetensors", seed=8 + again)
 
 
 def declared(method, preset):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ovs_core.methods.base import AFFINITY, ATTENTION, SIMILARITY
+from ovs_core.methods.mvp_seg.plus import STUDENT_TEACHER
 from ovs_core.methods.papers import COOP, MASKCLIP
 from ovs_core.views import Source, ViewSpec
 
@@ -92,5 +93,17 @@ MVP_SEG_VIEWS = (
         "learned vectors need not lie near any word.",
         most=40,
         source=Source("section 4.4: nearest words of learned context vectors", COOP),
+    ),
+)
+
+PLUS_VIEWS = (
+    replace(SIMILARITY, source=Source("cos(f, T_c), T_c = sum over i of t_i^c; f: the student's features")),
+    ViewSpec(
+        STUDENT_TEACHER,
+        "labels",
+        "Student and teacher",
+        "The best class of every place by the student, and by MVP-SEG with the same contexts, which taught "
+        "it, before any threshold.",
+        source=Source("argmax over c of <f, T_c>, and of m_c"),
     ),
 )

@@ -77,11 +77,22 @@ class Contexts:
 
 def save_contexts(contexts: Contexts, path: Path) -> Path:
     """Write contexts; a write that is cut leaves no file of that name."""
+    partial = path.with_suffix(".part")
+    save_file(tensors_of(contexts), partial, metadata={"kind": KIND, **notes_of(contexts)})
+    return partial.replace(path)
+
+
+def tensors_of(contexts: Contexts) -> dict[str, Tensor]:
+    """The tensors of a file that holds contexts."""
     tensors = {"views": contexts.views.detach().float().contiguous().clone()}
     if contexts.whole is not None:
         tensors["whole"] = contexts.whole.detach().float().contiguous().clone()
-    notes = {
-        "kind": KIND,
+    return tensors
+
+
+def notes_of(contexts: Contexts) -> dict[str, str]:
+    """The notes of a file that holds contexts, its kind left out."""
+    return {
         "tower": contexts.tower,
         "k": str(contexts.k),
         "length": str(contexts.views.shape[1]),
@@ -89,9 +100,6 @@ def save_contexts(contexts: Contexts, path: Path) -> Path:
         **{name: repr(float(getattr(contexts, name))) for name in _NUMBERS},
         "training": json.dumps(dict(contexts.training)),
     }
-    partial = path.with_suffix(".part")
-    save_file(tensors, partial, metadata=notes)
-    return partial.replace(path)
 
 
 def load_contexts(path: Path, tower: str, *, k: int | None = None, width: int | None = None) -> Contexts:
@@ -122,10 +130,15 @@ def load_contexts(path: Path, tower: str, *, k: int | None = None, width: int | 
         raise CheckpointError(f"{path} holds {len(views)} views, expected {k}.")
     if width is not None and views.shape[2] != width:
         raise CheckpointError(f"{path} holds contexts {views.shape[2]} wide, the text tower takes {width}.")
-    return _from_notes(path, notes, tensors)
+    return contexts_of(path, notes, tensors)
 
 
-def _from_notes(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Contexts:
+def contexts_of(path: Path, notes: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Contexts:
+    """Contexts from the notes and tensors of a file that holds them.
+
+    Raises:
+        CheckpointError: if they cannot be read.
+    """
     try:
         position: Any = notes["position"]
         if position not in get_args(ClassPosition):
