@@ -162,8 +162,8 @@ def test_views_of_tuning(engine):
     torch.testing.assert_close(views["frozen_and_tuned"].maps[1::2], views["similarity"].maps)
     ask(engine, "fc_clip")
     encoder = engine.encoder_specs["mini"]
-    tower, frozen = engine._loaded.bound(METHODS["fc_clip"], encoder, engine.store, None)
-    _, ready = engine._loaded.bound(METHODS["maft_plus"], encoder, engine.store, None)
+    tower, frozen = engine.loaded.bound(METHODS["fc_clip"], encoder, engine.store, None)
+    _, ready = engine.loaded.bound(METHODS["maft_plus"], encoder, engine.store, None)
     photo = random_photo(48, 80).pixels
     before, after = (one.image.encode(photo, PRESET) for one in (frozen, ready))
     assert torch.equal(before.maps[2], after.maps[2])
@@ -259,7 +259,7 @@ def test_half_precision_on_a_pyramid(make_head_engine):
     """The head works in float32 on whatever the tower gives."""
     engine = make_head_engine()
     engine.compute = replace(engine.compute, dtype=torch.bfloat16)
-    engine._loaded._compute = engine.compute
+    engine.loaded._compute = engine.compute
     for method in ("fc_clip", "maft_plus"):
         found = ask(engine, method).evidence
         assert found.masks.dtype == found.scores.dtype == torch.float32

@@ -230,7 +230,7 @@ def test_resnets_student_has_imagenets_mean(engine, root, head_file):
     spec = METHODS["gkc"]
     engine.segment(random_photo(50, 70), WORDS, method="gkc", encoder="rn", options=SMALL)
     assert spec.preset(resnet_spec(), torch.device("cpu")).templates == "name"
-    resident = engine._loaded._residents["rn"]
+    resident = engine.loaded._residents["rn"]
     image = resident.bound["gkc"][1].image
     assert image.mean == IMAGENET_MEAN
     assert resident.tower.pyramid.mean == CLIP_MEAN

@@ -104,7 +104,7 @@ def test_the_answer_is_that_of_the_file(engine, files, method):
     form = official.recognise(state, source="toy")
     named = official.build_method(state, form, model, seen_names(), source="toy")
     encoder = engine.encoder_specs[f"toy_{method}"]
-    tower, _ = engine._loaded.bound(METHODS[method], encoder, engine.store, None)
+    tower, _ = engine.loaded.bound(METHODS[method], encoder, engine.store, None)
     text = tower.text.embed(WORDS, ("a photo of a {}.",))
     expected = propose_masks(named, tower.pyramid.encode(photo.pixels, PRESET), text)
     assert torch.equal(result.evidence.scores, expected.scores)

@@ -103,7 +103,7 @@ def test_an_added_head_is_offered_at_once_and_answers(engine, store, encoders, f
     assert {info.name: info for info in engine.methods("full")}["mvp_seg"].available
     result = ask(engine)
     assert result.weights == {"tower.pt": TOWER, NAME: sha256(file.read_bytes()).hexdigest()}
-    tower, bound = engine._loaded.bound(METHODS["mvp_seg"], encoders["full"], store, None)
+    tower, bound = engine.loaded.bound(METHODS["mvp_seg"], encoders["full"], store, None)
     made = load_contexts(file, TOWER)
     method = build_mvp_seg(tower.vision.visual, tower.text, made)
     features = bound.image.encode(random_photo(48, 80).pixels, PRESET)

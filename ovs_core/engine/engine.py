@@ -94,7 +94,7 @@ class Engine:
         self.method_specs = methods
         self.refiner_specs = refiners
         cache = cache_folder()
-        self._loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"), self.cache)
+        self.loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"), self.cache)
 
     def segment(
         self,
@@ -257,7 +257,7 @@ class Engine:
         method, before = self._method(result.method), self._refiner(result.refiner)
         check_refiner(method, spec)
         values = checked_values(f"options of {spec.title}", spec.options, options)
-        loaded = self._loaded.refiner(spec, self.store, job)
+        loaded = self.loaded.refiner(spec, self.store, job)
         refining = Refining(loaded, values, self.cache, self.compute, job)
         files, dropped = (refiner_weights(refiner, self.store) for refiner in (spec, before))
         return refined(result, method, before, refining, files, dropped)
@@ -344,12 +344,12 @@ class Engine:
         method, encoder = self._method(request.method), self._encoder(request.encoder)
         spec = self._refiner(request.refiner)
         with too_large_in_one_sentence():
-            tower, bound = self._loaded.bound(method, encoder, self.store, job)
+            tower, bound = self.loaded.bound(method, encoder, self.store, job)
             vocabulary = tower.asked(request.vocabulary, trained=method.head is not None)
             if encoder.guards_lone_word and method.head is None:  # heads were not measured
                 vocabulary = with_guards(vocabulary)
             request = replace(request, vocabulary=vocabulary)
-            refiner = self._loaded.refiner(spec, self.store, job)
+            refiner = self.loaded.refiner(spec, self.store, job)
             alike = encoder.alike_from if method.head is None else None  # heads were not measured
             asked = Pipeline(
                 request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks

@@ -162,6 +162,14 @@ class Pipeline:
             self.cache.put("boxes", key, kept, kept.nbytes)
         return exemplar.name, kept
 
+    def tokens(self, photo: Photo) -> Tensor:
+        """Tokens of any photo in the space of text, (D, h, w), seen as this request sees its first frame."""
+        preset = self.settings.preset.single_scale[0]
+        width = self._embed(preset).embeddings.shape[-1]
+        features = self._look(self.bound.image, preset, photo)
+        with self.job.on_device("method", self.compute):
+            return joint_tokens(self.bound, features, width)
+
     def _refined(self, evidence: Evidence) -> Evidence:
         refining = Refining(self.refiner, self.settings.options, self.cache, self.compute, self.job)
         if self.refiner.look is None:

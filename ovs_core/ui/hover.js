@@ -3,11 +3,11 @@ let data = null; // of the answer that is shown
 let at = [0.5, 0.5]; // place shown, (x, y) in [0, 1] of the photo
 let pinned = false;
 let bars = []; // the parts of each bar: a move looks nothing up
-let cursors = [];
-let latest = null; // where the pointer was last
+let latest = null; // place of the pointer
 let frame = 0; // a request to draw, 0 for none
 let asked = null; // the place that the server was asked about
 
+const home = element.closest(".ovs-linked"); // all panels: linked.js says where the pointer is and draws the cursor
 const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
 const all = (what) => [...element.querySelectorAll(what)];
 const one = (what) => element.querySelector(what);
@@ -20,11 +20,10 @@ function read() {
   if (!source) return;
   const sent = JSON.parse(source.textContent);
   source.textContent = ""; // the page need not keep it twice
-  for (const name of ["probabilities", "scores", "winners", "affinity", "colors"]) {
+  for (const name of ["probabilities", "scores", "winners", "affinity", "colors", "alike", "alike_colors"]) {
     if (sent[name]) sent[name] = bytes(sent[name]);
   }
   data = sent;
-  cursors = all(".cursor");
   bars = all(".bar").map((bar) => ({
     bar,
     fill: bar.querySelector(".track i"),
@@ -39,15 +38,16 @@ function read() {
 function show(x, y) {
   if (!data) return;
   at = [x, y];
-  for (const cursor of cursors) cursor.style.transform = `translate(${100 * x}%, ${100 * y}%)`;
-  one(".ovs-hover").classList.toggle("pinned", pinned);
+  home.dispatchEvent(new CustomEvent("place", { detail: at }));
+  home.toggleAttribute("data-pinned", pinned);
   showBars(x, y);
   if (data.affinity) showAffinity(x, y);
+  if (data.alike) showAlike(x, y);
 }
 
 function showBars(x, y) {
   const [rows, columns] = data.grid;
-  const cell = index(y, rows) * columns + index(x, columns);
+  const cell = cellOf(x, y, data.grid);
   const values = data.names.map((_, number) => data.probabilities[number * rows * columns + cell] / 255);
   const order = values.map((_, number) => number).sort((a, b) => values[b] - values[a]);
   data.names.forEach((names, number) => {
@@ -74,44 +74,65 @@ function bestName(names, number, cell, cells) {
   return name === undefined || names.length === 1 ? score.toFixed(2) : `${score.toFixed(2)}, “${name}”`;
 }
 
-function showAffinity(x, y) {
-  const [rows, columns] = data.places;
-  const canvas = one(".stage.map canvas");
+// A map (rows, columns) of bytes, the one at `place` of many, in 256 colours.
+function paint(canvas, maps, place, [rows, columns], colors) {
   if (canvas.width !== columns || canvas.height !== rows) Object.assign(canvas, { width: columns, height: rows });
   const context = canvas.getContext("2d");
   const picture = context.createImageData(columns, rows);
-  const place = index(y, rows) * columns + index(x, columns);
   for (let cell = 0; cell < rows * columns; cell += 1) {
-    const color = 3 * data.affinity[place * rows * columns + cell];
-    for (let band = 0; band < 3; band += 1) picture.data[4 * cell + band] = data.colors[color + band];
+    const color = 3 * maps[place * rows * columns + cell];
+    for (let band = 0; band < 3; band += 1) picture.data[4 * cell + band] = colors[color + band];
     picture.data[4 * cell + 3] = 255;
   }
   context.putImageData(picture, 0, 0);
-  one(".peak").textContent = `bright up to ${data.peaks[place]}`;
 }
 
+const cellOf = (x, y, [rows, columns]) => index(y, rows) * columns + index(x, columns);
+
+function showAffinity(x, y) {
+  const place = cellOf(x, y, data.places);
+  paint(one(".stage.map canvas"), data.affinity, place, data.places, data.colors);
+  one(".peak").textContent = data.peaks[place];
+}
+
+// How alike each place of the second photo is, and which one most.
+function showAlike(x, y) {
+  const place = cellOf(x, y, data.patches);
+  const [rows, columns] = data.there;
+  paint(one(".beside canvas"), data.alike, place, data.there, data.alike_colors);
+  const cosines = data.alike.subarray(place * rows * columns, (place + 1) * rows * columns);
+  const best = cosines.reduce((first, value, cell) => (value > cosines[first] ? cell : first), 0);
+  const [across, down] = [((best % columns) + 0.5) / columns, (Math.floor(best / columns) + 0.5) / rows];
+  one(".found").style.transform = `translate(${100 * across}%, ${100 * down}%)`;
+  const [low, high] = data.alike_range;
+  const cosine = low + ((high - low) * cosines[best]) / 255;
+  one(".alike").textContent = `most at ${percent(across)} across, ${percent(down)} down, cosine ${cosine.toFixed(2)}`;
+}
+
+// Of the photo, as it lies there zoomed and moved.
 function placeOf(event) {
-  const stage = event.target.closest?.(".stage");
-  if (!stage) return null;
-  const around = stage.getBoundingClientRect();
+  const picture = event.target.closest?.(".stage")?.querySelector("img");
+  if (!picture) return null;
+  const around = picture.getBoundingClientRect();
   const part = (where, start, length) => Math.min(1, Math.max(0, (where - start) / length));
   return [part(event.clientX, around.left, around.width), part(event.clientY, around.top, around.height)];
 }
 
 // Drawn once a frame, where the layout is known: to ask for it between two changes would make it anew each time.
-element.addEventListener("pointermove", (event) => {
-  if (!frame) frame = requestAnimationFrame(follow);
-  latest = { target: event.target, clientX: event.clientX, clientY: event.clientY };
+home.addEventListener("point", (event) => {
+  event.preventDefault(); // the cursor goes where `show` says
+  if (!event.detail || pinned) return;
+  latest = event.detail;
+  frame ||= requestAnimationFrame(follow);
 });
 
 function follow() {
   frame = 0;
-  const place = placeOf(latest);
-  if (place && !pinned) show(...place);
+  if (!pinned) show(...latest);
 }
 
-element.addEventListener("click", (event) => {
-  const place = placeOf(event);
+home.addEventListener("click", (event) => {
+  const place = event.detail < 2 && placeOf(event); // the second click of two zooms
   if (!place) return;
   if (!data || one(".ovs-hover[data-asks]")) {
     asked = place;
@@ -126,7 +147,7 @@ element.addEventListener("click", (event) => {
 
 element.addEventListener("keydown", (event) => {
   if (!data || !event.target.closest?.(".stage")) return;
-  const [rows, columns] = data.affinity ? data.places : data.grid;
+  const [rows, columns] = data.places ?? data.patches ?? data.grid;
   const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
   if (event.key in steps) {
     const [right, down] = steps[event.key];
@@ -138,6 +159,7 @@ element.addEventListener("keydown", (event) => {
     if (pinned && one(".ovs-hover[data-asks]")) trigger("select", { tool: "place", points: [(asked = at)] });
   } else if (event.key === "Escape" && pinned) {
     pinned = false;
+    asked = null; // an answer that is on its way puts the pin nowhere
     show(...at);
   } else return;
   event.preventDefault();

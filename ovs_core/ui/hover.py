@@ -2,7 +2,7 @@
 
 All of it is sent once, as bytes; `hover.js` reads them, and a move asks the server nothing. A payload has at
 most `MOST_BYTES_SENT` bytes, whatever the photo and however many classes: the grid of scores is made coarser
-for more classes, and an affinity has at most `MOST_PLACES` places.
+for more classes and beside a second photo, and an affinity has at most `MOST_PLACES` places.
 """
 
 from __future__ import annotations
@@ -23,20 +23,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.engine import Result
+from ovs_core.engine.beside import PatchCosines
 from ovs_core.evidence.base import class_counts
 from ovs_core.evidence.decide import class_probabilities
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.render.heatmap import scale_bar
 from ovs_core.types import OTHER_COLOR
 from ovs_core.ui.pictures import base_picture
-from ovs_core.ui.view_html import file_url
+from ovs_core.ui.view_html import file_url, scale_html
+from ovs_core.ui.view_sections import Scale
 from ovs_core.ui.words import OTHER_NAME, hex_color, swatch
 
 MOST_CLASSES = 24  # of more classes those that won most of the photo
 MOST_BYTES_SENT = 2_000_000
 _SCORE_BYTES = 700_000  # of the three numbers of every class and place, before base64
+_SCORE_BYTES_BESIDE = 400_000  # the same where cosines with a second photo are sent, too
 _LONGEST_GRID = 192  # places of scores along the longer side
 _MOST_NAMES = 255  # of one class, to say in a byte which one won
+_INFERNO = "linear-gradient(to right, #000004, #57106e, #bc3754, #f98e09, #fcffa4)"
+_PEAK = (
+    f'<span class="ovs-scale"><span>0</span><i style="background:{_INFERNO}" aria-hidden="true"></i>'
+    '<span class="peak"></span></span>'
+)
 _SCRIPT = Path(__file__).with_name("hover.js")
 _ABOUT = "Move over the photo, tap it, or focus it and press arrow keys; a click or Enter pins the place."
 _FIRST = "Press Inspect, or click a place to ask about it."
@@ -64,14 +72,22 @@ class Scores:
     winners: NDArray[np.uint8] | None
 
 
+@dataclass(frozen=True, eq=False)
+class SecondPhoto:
+    """What stands beside the photo: `picture` is a file of the app's own cache."""
+
+    picture: str
+    alike: PatchCosines
+
+
 def hover_field() -> gr.HTML:
     """Lay out the field; `hover_html` makes its values."""
     script = _SCRIPT.read_text(encoding="utf-8")
     return gr.HTML("", elem_id="hover", padding=False, js_on_load=script)
 
 
-def scores_of(result: Result) -> Scores:
-    """Scores of the classes that won most, on a grid that fits the payload."""
+def scores_of(result: Result, most_bytes: int = _SCORE_BYTES) -> Scores:
+    """Scores of the classes that won most, on a grid that fits so many bytes."""
     evidence, table = result.evidence, result.label_map.color_table
     vocabulary = evidence.vocabulary
     shares = {summary.label: summary.area_share for summary in result.classes}
@@ -79,7 +95,7 @@ def scores_of(result: Result) -> Scores:
     ranked = sorted(range(count), key=lambda at: -shares.get(at + 1, 0.0))
     kept = [*sorted(ranked[:MOST_CLASSES]), *([count] if vocabulary.other else [])]
     groups = (*vocabulary.classes, *([vocabulary.other] if vocabulary.other else []))
-    size = _grid(evidence.image_size, len(kept))
+    size = _grid(evidence.image_size, len(kept), most_bytes)
     probabilities = class_probabilities(evidence, result.preset.scale, size)[kept]
     best = _best_names(evidence, size)
     low = high = 0.0
@@ -106,7 +122,13 @@ def photo_html(picture: str) -> str:
     return f'<div class="ovs-hover" data-asks><div class="pair">{figure}</div></div>'
 
 
-def hover_html(result: Result, point: tuple[float, float], about: str = "", source: str = "") -> str:
+def hover_html(
+    result: Result,
+    point: tuple[float, float],
+    about: str = "",
+    source: str = "",
+    second: SecondPhoto | None = None,
+) -> str:
     """The value of the field: photo, map, bars and the numbers behind them; no two answers have the same.
 
     Args:
@@ -114,8 +136,9 @@ def hover_html(result: Result, point: tuple[float, float], about: str = "", sour
         point: (row, column) in [0, 1] that is shown first.
         about: what a click is good for beside pinning: the method is asked again about that place.
         source: HTML below the map: where it comes from.
+        second: another photo, to be searched for the patch.
     """
-    shown = scores_of(result)
+    shown = scores_of(result, _SCORE_BYTES if second is None else _SCORE_BYTES_BESIDE)
     affinity = next((view.maps for view in result.views if view.kind == "affinity"), None)
     data = {
         "grid": shown.probabilities.shape[1:],
@@ -128,13 +151,16 @@ def hover_html(result: Result, point: tuple[float, float], about: str = "", sour
         "threshold": result.preset.threshold,
         "start": (point[1], point[0]),
         **({} if affinity is None else _affinity(affinity)),
+        **({} if second is None else _beside(second.alike)),
     }
     picture = base_picture(result.image)
     described = f"{_ABOUT} {about}".strip()
     figures = _figure(_stage(picture, described, focus=True), escape(described))
     if affinity is not None:
-        caption = 'What the patch there looks at in the last block: <span class="peak"></span>'
+        caption = f"What the patch there looks at in the last block, mean of the heads: {_PEAK}"
         figures += _figure(_stage(picture, "What the patch looks at", focus=False), caption + source)
+    if second is not None:
+        figures += _second_figure(second)
     bars = "".join(
         f'<div class="bar"><span class="of">{swatch(bytes.fromhex(color[1:]))}{escape(names[0])}</span>'
         f'<span class="track"><i style="background:{color}"></i></span>'
@@ -153,22 +179,38 @@ def hover_html(result: Result, point: tuple[float, float], about: str = "", sour
 def _stage(picture: str, described: str, *, focus: bool) -> str:
     """The photo with a cursor; without focus, under a map."""
     url, described = escape(file_url(picture)), escape(described)
-    picture = f'<img src="{url}" alt="Your photo" draggable="false"><i class="cursor"></i>'
+    image, cursor = f'<img src="{url}" alt="Your photo" draggable="false">', '<i class="cursor"></i>'
     if focus:
-        return f'<div class="stage" tabindex="0" role="application" aria-label="{described}">{picture}</div>'
-    return f'<div class="stage map" role="img" aria-label="{described}">{picture}<canvas></canvas></div>'
+        how = f'tabindex="0" role="application" aria-label="{described}"'
+        return f'<div class="stage" {how}>{image}{cursor}</div>'
+    return (
+        f'<div class="stage map" role="img" aria-label="{described}">{image}<canvas></canvas>{cursor}</div>'
+    )
 
 
 def _figure(stage: str, caption: str) -> str:
     return f"<figure>{stage}<figcaption>{caption}</figcaption></figure>"
 
 
-def _grid(image_size: tuple[int, int], classes: int) -> tuple[int, int]:
+def _second_figure(second: SecondPhoto) -> str:
+    """The second photo under the map of cosines with the patch, and its scale."""
+    stage = (
+        '<div class="beside" role="img" aria-label="How alike each place of the second photo is">'
+        f'<img src="{escape(file_url(second.picture))}" alt="The second photo" draggable="false">'
+        '<canvas></canvas><i class="found"></i></div>'
+    )
+    values = second.alike.cosines
+    scale = scale_html(Scale(float(values.min()), float(values.max())), "cos(patch, patch) ")
+    caption = 'Where this patch is in the second photo: <span class="alike"></span>'
+    return _figure(stage, caption + scale)
+
+
+def _grid(image_size: tuple[int, int], classes: int, most_bytes: int) -> tuple[int, int]:
     """Places (h, w) of the scores: of the photo's shape, and so many that the payload holds them."""
     height, width = image_size
     longest = min(_LONGEST_GRID, max(height, width))
     short = longest * min(height, width) / max(height, width)
-    shrink = min(1.0, math.sqrt(_SCORE_BYTES / (3 * classes * longest * max(1.0, short))))
+    shrink = min(1.0, math.sqrt(most_bytes / (3 * classes * longest * max(1.0, short))))
     factor = shrink * longest / max(height, width)
     return max(1, int(height * factor)), max(1, int(width * factor))
 
@@ -194,6 +236,20 @@ def _affinity(maps: Tensor) -> dict[str, object]:
         "affinity": _packed(np.rint(unit * 255).astype(np.uint8)),
         "peaks": [float(f"{peak:.3g}") for peak in peaks],
         "colors": _packed(scale_bar(256, 1, "inferno")),
+    }
+
+
+def _beside(alike: PatchCosines) -> dict[str, object]:
+    """Cosines of the patches of two photos as bytes, all from their least to their largest."""
+    values = alike.cosines.numpy()
+    low, high = float(values.min()), float(values.max())
+    unit = (values - low) / max(high - low, float(np.finfo(np.float32).tiny))
+    return {
+        "patches": values.shape[:2],
+        "there": values.shape[2:],
+        "alike": _packed(np.rint(unit * 255).astype(np.uint8)),
+        "alike_range": (low, high),
+        "alike_colors": _packed(scale_bar(256, 1)),
     }
 
 

@@ -20,8 +20,9 @@ from ovs_core.options import lookup
 from ovs_core.render.heatmap import blend, common_range, heatmap
 from ovs_core.types import View, ViewKind
 from ovs_core.ui.asking import PHOTO_GONE, Question, answers, refinable
-from ovs_core.ui.hover import hover_field, hover_html, photo_html
+from ovs_core.ui.hover import SecondPhoto, hover_field, hover_html, photo_html
 from ovs_core.ui.inputs import InputPanel
+from ovs_core.ui.linked import LINKED, zoom_bar
 from ovs_core.ui.maps_panel import connect_maps, maps_panel, maps_update
 from ovs_core.ui.offered import (
     chosen_method,
@@ -32,17 +33,19 @@ from ovs_core.ui.offered import (
 )
 from ovs_core.ui.pictures import DISPLAY_SIDE, base_picture
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
+from ovs_core.ui.second_photo import searched, second_photo_field
 from ovs_core.ui.surface import drawn
 from ovs_core.ui.tour import tour_panel
-from ovs_core.ui.view_html import scale_html, sections_html, source_html
+from ovs_core.ui.view_html import sections_html, source_html
 from ovs_core.ui.view_pictures import Seen, sections, seen
-from ovs_core.ui.view_sections import Scale
-from ovs_core.ui.words import Status, note_html
+from ovs_core.ui.view_sections import Scale, Section
+from ovs_core.ui.words import Status
 from ovs_core.views import ViewSpec
 
 MAP_SIDE = 512  # longer side of a heat map, in pixels
 MOST_CLASSES = 24  # heat maps on the page; of more classes those that won most
 CENTRE = (0.5, 0.5)
+LAST_PART = 0.9  # of the work, when a second photo is looked at
 RING = 9  # radius of the ring that marks the chosen point, in pixels
 DONE = "Done. Move over the photo to ask about any place."
 NOT_HOVERED: frozenset[ViewKind] = frozenset({"attention"})  # the affinity holds it for every point
@@ -57,6 +60,7 @@ class Insight:
         low, high: ends of that scale, cosine similarity.
         affinity: how strongly the chosen patch looks at every other, the point ringed.
         seen: the views that only some methods have.
+        second: another photo and where patches are in it.
     """
 
     similarity: tuple[tuple[NDArray[np.uint8], str], ...]
@@ -64,6 +68,7 @@ class Insight:
     high: float
     affinity: NDArray[np.uint8] | None
     seen: Seen
+    second: SecondPhoto | None = None
 
 
 def inspect_request(
@@ -93,9 +98,14 @@ def inspect_request(
 
 
 def inspect_steps(
-    engine: Engine, token: threading.Event | None, question: Question, method: str, point: tuple[float, float]
+    engine: Engine,
+    token: threading.Event | None,
+    question: Question,
+    method: str,
+    point: tuple[float, float],
+    beside: str | None = None,
 ) -> Iterator[tuple[Status, tuple[Result, Insight] | None]]:
-    """Ask one method for its views; `point` is (row, column) in [0, 1]."""
+    """Ask one method for its views; `point` is (row, column) in [0, 1], `beside` a second photo's path."""
     question, note = refinable(engine, question, method)
 
     def ask() -> Iterator[Progress | Result]:
@@ -108,8 +118,11 @@ def inspect_steps(
             yield event, None
             continue
         specs = engine.method_specs[event.method].cited_views
-        text = f"{DONE} {note}".strip()
-        yield Status(text), (event, insight(event, specs, point, MOST_CLASSES))
+        if beside is not None:
+            yield Status("Looking at the second photo", "busy", LAST_PART), None
+        second, said = searched(engine, question, event.method, beside, token)
+        shown = replace(insight(event, specs, point, MOST_CLASSES), second=second)
+        yield Status(" ".join(filter(None, (DONE, note, said)))), (event, shown)
 
 
 def insight(
@@ -193,24 +206,26 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     missing = gr.HTML(unavailable_html(infos), padding=False, elem_id="inspect-missing")
     status, token = status_line("inspect")
     tour_panel(engine, inputs, method)
+    beside = second_photo_field()
     kept = gr.State(None, time_to_live=STATE_SECONDS)
     point = gr.State(CENTRE, time_to_live=STATE_SECONDS)
-    hover = hover_field()
-    similarity_scale = gr.HTML("", padding=False)
-    similarity = _similarity_gallery()
-    picker = _class_picker()
-    maps = maps_panel()
-    own_views = gr.HTML("", padding=False, elem_id="class-views")
-    shared_views = gr.HTML("", padding=False, elem_id="shared-views")
+    with gr.Column(elem_classes=LINKED):
+        zoom_bar("inspect-zooms")
+        hover = hover_field()
+        similarity = gr.HTML("", padding=False, elem_id="similarity")
+        picker = _class_picker()
+        maps = maps_panel()
+        own_views = gr.HTML("", padding=False, elem_id="class-views")
+        shared_views = gr.HTML("", padding=False, elem_id="shared-views")
 
     def work(token: threading.Event, *values: Any) -> Iterator[Step]:
-        *asked, method, point, label, before, chosen = values
+        *asked, method, point, label, before, chosen, second = values
         try:
             question = inputs.question(asked)
         except ValueError as error:
             yield Status(str(error), "error"), None
             return
-        for status, answer in inspect_steps(engine, token, question, method, point):
+        for status, answer in inspect_steps(engine, token, question, method, point, second):
             about = point_note(engine.method_specs[method].views)
             yield status, None if answer is None else _shown(*answer, point, about, label, before, chosen)
 
@@ -230,11 +245,11 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
     wire(
         RunBar(start, stop, status, token),
         work,
-        [*inputs.components, method, point, picker.label, kept, maps.view],
-        [hover, similarity_scale, similarity, *picker.components, shared_views, kept, *maps.components],
+        [*inputs.components, method, point, picker.label, kept, maps.view, beside],
+        [hover, similarity, *picker.components, shared_views, kept, *maps.components],
         after=[clicked],
         tab="inspect",
-        asked=[*inputs.watched, method],
+        asked=[*inputs.watched, method, beside],
     )
     connect_maps(maps, [kept, picker.label, picker.one_scale, point])
     gr.on(
@@ -331,18 +346,16 @@ def _class_picker() -> _ClassPicker:
     return _ClassPicker(row, label, one_scale)
 
 
-def _similarity_gallery() -> gr.Gallery:
-    return gr.Gallery(
-        label="Similarity of every patch to every class, before any threshold",
-        columns=3,
-        height="auto",
-        object_fit="contain",
-        format="png",
-        visible=False,
-        interactive=False,
-        elem_id="similarity",
-        elem_classes="ovs-gallery",
-        buttons=["download", "fullscreen"],
+def _similarity(insight: Insight) -> str:
+    """The maps of all classes as a section of the page; nothing where the method has none."""
+    spec = next((spec for spec, _ in insight.seen.special if spec.kind == SIMILARITY.kind), None)
+    if spec is None or not insight.similarity:
+        return ""
+    count, all_of = len(insight.similarity), len(insight.seen.names)
+    note = f"{count} of {all_of} classes, those that won most of the photo." if count < all_of else ""
+    scale = Scale(insight.low, insight.high)
+    return sections_html(
+        [Section(spec.kind, spec, insight.similarity, scale, note=note, over_photo=True)],
     )
 
 
@@ -356,21 +369,14 @@ def _shown(
     chosen: str | None,
 ) -> tuple[Any, ...]:
     """Give new values for all outputs; the class that was looked at stays if the words are the same."""
-    gallery = [(picture, caption) for picture, caption in insight.similarity]
     current = insight.seen
     same = before is not None and before.names == current.names
     kept = label if same and isinstance(label, int) and label else current.first
     choices = [(name, number) for number, name in enumerate(current.names, start=1)]
-    scale = scale_html(Scale(insight.low, insight.high), "Cosine similarity ") if gallery else ""
-    if 0 < len(gallery) < len(current.names):
-        scale += note_html(
-            f"{len(gallery)} of {len(current.names)} classes, those that won most of the photo."
-        )
     sources = {spec.kind: source_html(spec.source) for spec, _ in current.special}
     return (
-        hover_html(result, point, about, sources.get(AFFINITY.kind, "")),
-        scale + sources.get(SIMILARITY.kind, ""),
-        gr.update(value=gallery, visible=bool(gallery)),
+        hover_html(result, point, about, sources.get(AFFINITY.kind, ""), insight.second),
+        _similarity(insight),
         gr.update(visible=current.per_class),
         gr.update(choices=choices, value=kept),
         sections_html(sections(current, kept, per_class=False)),

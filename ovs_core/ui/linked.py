@@ -1,6 +1,7 @@
 """Pictures of one photo side by side: one cursor, one zoom, and a wipe between any two of them.
 
-All of it happens in the browser (`linked.js`): a move asks the server nothing.
+All of it happens in the browser (`linked.js`): a move asks the server nothing. Whatever is a `stage` in an
+element of the class `LINKED` is one of the pictures; that element, or one field in it, brings the script.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gradio as gr
 from ovs_core.ui.view_html import file_url
 from ovs_core.ui.words import note_html
 
+LINKED = "ovs-linked"
 _SCRIPT = Path(__file__).with_name("linked.js")
 _ZOOMS = (("in", "Zoom in"), ("out", "Zoom out"), ("whole", "Whole photo"))
 _ABOUT = (
@@ -45,7 +47,14 @@ class Panel:
 
 def linked_field(elem_id: str) -> gr.HTML:
     """Lay out an empty field; `linked_panels` makes its values."""
-    return gr.HTML("", elem_id=elem_id, padding=False, js_on_load=_SCRIPT.read_text(encoding="utf-8"))
+    script = _SCRIPT.read_text(encoding="utf-8")
+    return gr.HTML("", elem_id=elem_id, elem_classes=LINKED, padding=False, js_on_load=script)
+
+
+def zoom_bar(elem_id: str) -> gr.HTML:
+    """Lay out the buttons of a column of the class `LINKED` whose fields hold the stages."""
+    script = _SCRIPT.read_text(encoding="utf-8")
+    return gr.HTML(_zooms(), elem_id=elem_id, padding=False, js_on_load=script)
 
 
 def linked_panels(panels: Sequence[Panel]) -> str:
@@ -56,17 +65,21 @@ def linked_panels(panels: Sequence[Panel]) -> str:
     listed = [panel for panel in panels if panel.listed]
     if not listed:
         return ""
-    buttons = "".join(f'<button type="button" data-zoom="{name}">{title}</button>' for name, title in _ZOOMS)
     figures = "".join(
         f'<figure id="panel-{escape(panel.name)}">{_stage(_picture(panel), panel.title)}'
         f"<figcaption>{escape(panel.title)} {_save(panel)}</figcaption></figure>"
         for panel in listed
     )
     return (
-        f'<div class="ovs-linked">{_wipe(panels, listed)}'
-        f'<div class="zooms" role="group" aria-label="Zoom of all panels">{buttons}</div>{note_html(_ABOUT)}'
+        f'<div class="ovs-compared">{_wipe(panels, listed)}{_zooms()}'
         f'<div class="ovs-panels">{figures}</div></div>'
     )
+
+
+def _zooms() -> str:
+    buttons = "".join(f'<button type="button" data-zoom="{name}">{title}</button>' for name, title in _ZOOMS)
+    group = f'<div class="zooms" role="group" aria-label="Zoom of all panels">{buttons}</div>'
+    return group + note_html(_ABOUT)
 
 
 def _wipe(panels: Sequence[Panel], listed: Sequence[Panel]) -> str:

@@ -153,14 +153,6 @@ window.ovs = (() => {
     }
   }
 
-  // A caption inside the button of its picture says it once: the picture needs no text of its own there.
-  function once(changes) {
-    for (const { target } of changes)
-      for (const picture of target.querySelectorAll?.(".ovs-gallery button img[alt]:not([alt=''])") ?? [])
-        if (picture.closest("button").textContent.trim() === picture.alt.trim()) picture.alt = "";
-  }
-
-  new MutationObserver(once).observe(document, { childList: true, subtree: true });
   document.addEventListener("paste", paste, true);
   for (const name of ["dragover", "drop"]) document.addEventListener(name, drop, true);
   for (const name of ["keydown", "keypress"]) document.addEventListener(name, key, true);

@@ -19,7 +19,7 @@ _OUTER_STYLE = f"""
   #segment-start, #compare-start, #inspect-start, #video-start {{ position: fixed; left: .75rem;
     right: .75rem; bottom: .75rem; width: auto; z-index: 60; box-shadow: 0 2px 14px rgba(0, 0, 0, .35); }}
 }}
-.ovs-stale-segment #result img, .ovs-stale-compare .ovs-panels img, .ovs-stale-inspect #similarity img,
+.ovs-stale-segment #result img, .ovs-stale-compare .ovs-panels img,
 .ovs-stale-inspect #hover [data-answer], .ovs-stale-inspect .ovs-view img
   {{ opacity: .3 !important; filter: grayscale(.7); }}
 .ovs-stale-segment #segment-status::after, .ovs-stale-compare #compare-status::after,

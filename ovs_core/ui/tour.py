@@ -77,8 +77,9 @@ STOPS = (
     Stop(
         "ldvc",
         f'[data-kind="{CONTRACTION}"]',
-        "LDVC: patches come nearer to words",
-        "The bars are the mean cosine of patches with their nearest word, before and after each block. "
+        "LDVC: how near patches and words come",
+        "The bars are the mean cosine of patches with their nearest word, before and after each block: "
+        "in the paper it rises, with the embedded model's own head it does not. "
         "Route attention lets a window read related windows alone: click a place of the photo to see which.",
     ),
 )

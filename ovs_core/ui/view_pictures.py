@@ -23,6 +23,7 @@ from ovs_core.render.charts import (
     Picture,
     bars,
     matrix,
+    scale_ends,
     scale_strip,
     short_number,
     side_by_side,
@@ -42,6 +43,7 @@ from ovs_core.views import Drawing, Source, ViewSpec
 MAP_SIDE = 512  # longer side of a map over the photo, in pixels
 _OPACITY = 0.6  # of numbered areas and labels over the photo
 _BAR_COLOR = PALETTE[0]
+OWN_SCALES = "Each map has its own scale: dark and bright are the two numbers below it."
 _LEAST_WIDTH = 480  # of a figure, in pixels, so that its heading can be read
 
 
@@ -190,16 +192,20 @@ def _maps(view: View) -> NDArray[np.float32]:
 def _heat(kept: Seen, view: View, look: ViewSpec) -> Section:
     """Maps over the photo, or alone where their columns have names and are no places."""
     size = (kept.photo.shape[0], kept.photo.shape[1])
+    maps = _maps(view)[: look.most]
+    limits = view.limits or (common_range([maps[0]]) if len(maps) == 1 else None)
     panels = []
-    for values, label in zip(_maps(view)[: look.most], view.labels, strict=False):
-        low, high = view.limits or common_range([values])
+    for values, label in zip(maps, view.labels, strict=False):
+        low, high = limits or common_range([values])
         colors = heatmap(values, size, low, high)
         picture = colors if view.columns else blend(colors, kept.photo)
-        panels.append(
-            (picture, f"{label}: up to {short_number(float(values.max()))}" if look.peaks else label)
-        )
-    scale = Scale(*view.limits) if view.limits else None
-    return Section(view.kind, look, tuple(panels), scale, note=_left_out(len(view.maps), look))
+        said = f"up to {short_number(float(values.max()))}" if look.peaks else ""
+        if limits is None:
+            said = " to ".join(scale_ends(low, high))
+        panels.append((picture, f"{label}: {said}" if said else label))
+    note = " ".join(filter(None, (_left_out(len(view.maps), look), "" if limits else OWN_SCALES)))
+    scale = Scale(*limits) if limits else None
+    return Section(view.kind, look, tuple(panels), scale, note=note, over_photo=not view.columns)
 
 
 def _numbered(kept: Seen, view: View, look: ViewSpec) -> Section:
@@ -239,7 +245,7 @@ def _areas(
     note = _left_out(len(view.maps), look)
     if len(maps) > 1 and not note:
         note = f"Shares are those of the last map, “{view.labels[len(maps) - 1]}”."
-    return Section(view.kind, look, tuple(panels), key=tuple(key), note=note)
+    return Section(view.kind, look, tuple(panels), key=tuple(key), note=note, over_photo=True)
 
 
 def _crops(kept: Seen, view: View, look: ViewSpec) -> Section:

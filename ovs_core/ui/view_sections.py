@@ -1,4 +1,4 @@
-"""What is shown of one view: pictures with captions, a key, numbers."""
+"""What a section of views on the page is made of: pictures with captions, a key, numbers."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ class Section:
         chart: the numbers of the table as a picture; None for words.
         note: what was left out; "" if nothing.
         figure: all of it as one picture to take away; None for words.
+        over_photo: whether the panels lie over the photo, place by place.
     """
 
     kind: ViewKind
@@ -62,3 +63,4 @@ class Section:
     chart: Picture | None = None
     note: str = ""
     figure: Picture | None = None
+    over_photo: bool = False

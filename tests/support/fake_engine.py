@@ -72,7 +72,7 @@ class Ears:
 
     def embed(self, vocabulary, templates, *, progress=None, cancel=None):
         advance(0, 1, progress, cancel)
-        return TextBank(vocabulary, torch.zeros(len(vocabulary.rows), 1))
+        return TextBank(vocabulary, torch.zeros(len(vocabulary.rows), 4))
 
 
 @dataclass(frozen=True)

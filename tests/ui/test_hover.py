@@ -146,10 +146,12 @@ def test_moving_shows_scores_and_asks_nothing(
         page.keyboard.press("ArrowLeft")
     expect(verdict).to_contain_text(re.compile(r"^dog .* at \d+ % across, 52 % down"))
     assert requests == []  # a click may ask: the method has views of one place
+    before = str(page.locator("#hover .ovs-hover").get_attribute("data-answer"))
     page.mouse.click(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
     expect(verdict).to_contain_text("Pinned: dog")
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
     expect(verdict).to_contain_text("Pinned: dog")
+    expect(page.locator("#hover .ovs-hover")).not_to_have_attribute("data-answer", before, timeout=PATIENCE)
     stage.focus()
     page.keyboard.press("Escape")
     for _ in range(14):

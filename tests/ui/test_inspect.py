@@ -15,6 +15,7 @@ from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS
 from ovs_core.ui.app import build_ui
 
 SHOWN = {view.kind: view for view in MVP_SEG_VIEWS if not view.special}
+OWN_VIEWS = "#class-views .ovs-view, #shared-views .ovs-view"
 OpenPage = Callable[..., Page]
 
 
@@ -59,7 +60,7 @@ def test_every_view_of_a_method_has_its_section(
 ) -> None:
     page = open_page(mvp_address)
     inspect(page, photo_file, "dog; grass | lawn; <b>sky</b>")
-    expect(page.locator(".ovs-view")).to_have_count(len(SHOWN))
+    expect(page.locator(OWN_VIEWS)).to_have_count(len(SHOWN))
     for kind, look in SHOWN.items():
         section = page.locator(f".ovs-view[data-kind={kind}]")
         expect(section.locator("h2")).to_have_text(look.heading)
@@ -70,10 +71,10 @@ def test_every_view_of_a_method_has_its_section(
     expect(page.locator("[data-kind=class_gates]")).to_contain_text("<b>sky</b>")
     expect(page.locator("[data-kind=context_cosines] tbody td")).to_have_count(16)
     expect(page.locator("[data-kind=context_words]")).to_contain_text("<b>bold</b>")
-    expect(page.locator("#similarity .grid-container img")).to_have_count(3)
+    expect(page.locator("#similarity .stage img")).to_have_count(3)
     expect(page.locator("#hover .stage.map canvas")).to_be_visible()
-    loaded = "() => [...document.querySelectorAll('.ovs-view img')].every(one => one.naturalWidth > 300)"
-    page.wait_for_function(loaded)
+    loaded = "views => [...document.querySelectorAll(`:is(${views}) img`)].every(o => o.naturalWidth > 300)"
+    page.wait_for_function(loaded, arg=OWN_VIEWS)
 
 
 def test_one_class_is_shown_at_a_time(open_page: OpenPage, mvp_address: str, photo_file: Path) -> None:
@@ -116,7 +117,7 @@ def test_other_words_and_methods_start_anew(open_page: OpenPage, mvp_address: st
     expect(page.locator("[data-kind=class_gates] tbody tr")).to_have_count(2, timeout=PATIENCE)
     expect(page.locator("[data-kind=view_maps] figcaption").first).to_contain_text("boat")
     inspect(page, photo_file, "boat; water", "NACLIP")
-    expect(page.locator(".ovs-view")).to_have_count(0, timeout=PATIENCE)
+    expect(page.locator(OWN_VIEWS)).to_have_count(0, timeout=PATIENCE)
     expect(page.locator("#class-picker")).to_be_hidden()
 
 
@@ -169,7 +170,7 @@ def test_maps_of_the_chosen_view_can_be_taken_away(
 def test_views_fit_on_a_phone(open_page: OpenPage, mvp_address: str, photo_file: Path) -> None:
     page = open_page(mvp_address, PHONE)
     inspect(page, photo_file, "dog; " + "a very long name without end " * 6)
-    expect(page.locator(".ovs-view")).to_have_count(len(SHOWN))
+    expect(page.locator(OWN_VIEWS)).to_have_count(len(SHOWN))
     assert fits(page)
     box = page.locator("#inspect-class").bounding_box()
     assert box is not None

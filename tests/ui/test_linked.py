@@ -9,13 +9,15 @@ from pages import PHONE, choose, finished, fits, open_tab
 from PIL import Image
 from playwright.sync_api import Page, expect
 from serving import PHOTO_SIZE
+from test_inspect import inspect, mvp_address
 
 from ovs_core.ui.linked import Panel, linked_panels
 
+__all__ = ["mvp_address"]
 OpenPage = Callable[..., Page]
-VIEW = """(name) => { const s = document.querySelector('.ovs-linked').style;
+VIEW = """(name) => { const s = document.querySelector("#compare-panels .ovs-linked").style;
   return ['zoom', 'left', 'top', 'x', 'y'].map(n => Number(s.getPropertyValue('--' + n))); }"""
-CURSORS = """() => [...document.querySelectorAll('.ovs-linked .stage')].map(stage => {
+CURSORS = """() => [...document.querySelectorAll('#compare-panels .stage')].map(stage => {
   const a = stage.getBoundingClientRect(), c = stage.querySelector('.cursor').getBoundingClientRect();
   return [(c.left - a.left) / a.width, (c.top - a.top) / a.height]; })"""
 
@@ -68,7 +70,7 @@ def test_one_cursor_one_zoom_and_no_request(open_page: OpenPage, address: str, p
     assert len(cursors) == 5  # wipe, two methods, consensus, disagreement
     assert all(cursor == pytest.approx([0.25, 0.5], abs=0.02) for cursor in cursors)
     page.mouse.dblclick(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
-    expect(page.locator(".ovs-linked.zoomed")).to_be_visible()
+    expect(page.locator("#compare-panels [data-zoomed]")).to_be_visible()
     zoom, left, top, *_ = page.evaluate(VIEW)
     assert [zoom, left, top] == pytest.approx([2, 0.125, 0.25], abs=0.02)  # the place stays where it was
     assert page.evaluate(CURSORS)[3] == pytest.approx([0.25, 0.5], abs=0.02)
@@ -79,8 +81,8 @@ def test_one_cursor_one_zoom_and_no_request(open_page: OpenPage, address: str, p
     page.mouse.move(box["x"] + 0.35 * box["width"], box["y"] + 0.4 * box["height"], steps=4)
     page.mouse.up()
     assert page.evaluate(VIEW)[1:3] == pytest.approx([0.075, 0.3], abs=0.02)
-    page.click("[data-zoom=whole]")
-    expect(page.locator(".ovs-linked.zoomed")).to_have_count(0)
+    page.click("#compare-panels [data-zoom=whole]")
+    expect(page.locator("#compare-panels [data-zoomed]")).to_have_count(0)
     page.mouse.move(0, 0)
     expect(page.locator("#panel-naclip .cursor")).to_be_hidden()
     stage.focus()
@@ -89,7 +91,7 @@ def test_one_cursor_one_zoom_and_no_request(open_page: OpenPage, address: str, p
     expect(page.locator("#panel-naclip .cursor")).to_be_visible()
     assert page.evaluate(VIEW)[0] == pytest.approx(1.5)
     page.keyboard.press("0")
-    expect(page.locator(".ovs-linked.zoomed")).to_have_count(0)
+    expect(page.locator("#compare-panels [data-zoomed]")).to_have_count(0)
     assert asked == []
 
 
@@ -138,7 +140,77 @@ def test_a_finger_moves_cursor_and_wipe(open_page: OpenPage, address: str, photo
     page.touchscreen.tap(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
     expect(page.locator("#panel-naclip .cursor")).to_be_visible()
     assert page.evaluate(CURSORS)[0] == pytest.approx([0.75, 0.5], abs=0.03)
-    page.locator("[data-zoom=in]").tap()
-    expect(page.locator(".ovs-linked.zoomed")).to_have_count(1)  # the browser waits for a second tap
+    page.locator("#compare-panels [data-zoom=in]").tap()
+    expect(page.locator("#compare-panels [data-zoomed]")).to_have_count(1)
     assert page.evaluate(VIEW)[0] == pytest.approx(1.5)
+    assert fits(page)
+
+
+INSIDE = """([across, down, zoom]) => {
+  const all = [...document.querySelectorAll('.ovs-linked .stage')].filter(one => one.offsetParent);
+  return all.length >= 9 && all.every(stage => {
+    const a = stage.getBoundingClientRect(), c = stage.querySelector('.cursor').getBoundingClientRect();
+    const p = stage.querySelector('img').getBoundingClientRect();
+    const off = [(c.left - a.left) / a.width - across, (c.top - a.top) / a.height - down,
+      p.width / a.width - zoom];
+    return off.every(part => Math.abs(part) < 0.03);
+  }); }"""
+
+
+def inside(page: Page, across: float, down: float, zoom: float) -> None:
+    """Wait until every panel of Inspect has its cursor there and is enlarged so."""
+    page.wait_for_function(INSIDE, arg=[across, down, zoom])
+
+
+def test_panels_of_inspect_share_cursor_and_zoom_and_any_of_them_asks_the_bars(
+    open_page: OpenPage, mvp_address: str, photo_file: Path
+) -> None:
+    page = open_page(mvp_address)
+    inspect(page, photo_file, "dog; grass")
+    verdict = page.locator("#hover .verdict")
+    expect(verdict).to_contain_text("at 50 % across")
+    inside(page, 0.5, 0.5, 1)
+    page.locator("#similarity .stage img").last.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # pictures come one by one and move what lies below
+    box = page.locator("#similarity .stage").last.bounding_box()
+    assert box is not None
+    at = (box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
+    asked: list[str] = []
+    page.on("request", lambda one: asked.append(one.url) if one.resource_type in ("fetch", "xhr") else None)
+    page.mouse.move(*at)
+    expect(verdict).to_contain_text("dog")
+    expect(verdict).to_contain_text("at 25 % across")
+    inside(page, 0.25, 0.5, 1)
+    page.mouse.dblclick(*at)
+    expect(page.locator(".ovs-linked[data-zoomed][data-pinned]")).to_have_count(1)
+    inside(page, 0.25, 0.5, 2)  # the place stays where it is seen
+    page.mouse.down()
+    page.mouse.move(at[0] + 0.1 * box["width"], at[1], steps=4)
+    page.mouse.up()
+    expect(verdict).to_contain_text("Pinned: dog")  # a drag is no click
+    inside(page, 0.35, 0.5, 2)
+    page.locator("#hover .stage").first.focus()
+    page.keyboard.press("Escape")  # takes the pin out first, then the zoom
+    expect(page.locator(".ovs-linked[data-pinned]")).to_have_count(0)
+    for _ in range(14):
+        page.keyboard.press("ArrowRight")
+    expect(verdict).to_contain_text("grass")
+    page.keyboard.press("Escape")
+    expect(page.locator(".ovs-linked[data-zoomed]")).to_have_count(0)
+    assert asked == []
+
+
+def test_a_finger_on_any_map_of_inspect_moves_all(
+    open_page: OpenPage, mvp_address: str, photo_file: Path
+) -> None:
+    page = open_page(mvp_address, PHONE, touch=True)
+    inspect(page, photo_file, "dog; grass")
+    stage = page.locator("#similarity .stage").first
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    assert box is not None
+    page.touchscreen.tap(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
+    expect(page.locator("#hover .verdict")).to_contain_text("Pinned: grass")
+    page.locator("#inspect-zooms [data-zoom=in]").tap()
+    expect(page.locator(".ovs-linked[data-zoomed]")).to_have_count(1)
     assert fits(page)

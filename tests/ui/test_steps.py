@@ -495,7 +495,7 @@ def test_the_endpoint_gives_a_figure_per_view(tmp_path: Path, photo_file: Path) 
 
 
 def test_a_method_that_cannot_be_asked_gives_way_to_one_that_can(tmp_path: Path) -> None:
-    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    engine = FakeEngine(tmp_path, heads=("mvp_seg", "mvp_seg_plus"))
     here, elsewhere = engine.methods("mini"), engine.methods("vit_b16_openai")
     assert chosen_method(here, "mvp_seg") == "mvp_seg"
     assert chosen_method(elsewhere, "mvp_seg") == "naclip"

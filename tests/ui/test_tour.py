@@ -8,9 +8,14 @@ from pages import PATIENCE, finished, open_tab
 from playwright.sync_api import Page, expect
 from serving import served
 
+from ovs_core.engine import Engine
 from ovs_core.methods import METHODS
 from ovs_core.ui.app import build_ui
-from ovs_core.ui.tour import ALIKE, PHOTO, STOPS, tour_html
+from ovs_core.ui.asking import Question
+from ovs_core.ui.inspect_tab import CENTRE, inspect_steps
+from ovs_core.ui.tour import ALIKE, PHOTO, STOPS, WORDS, tour_html
+from ovs_core.ui.view_html import section_html
+from ovs_core.ui.view_pictures import sections
 
 OpenPage = Callable[..., Page]
 
@@ -18,6 +23,11 @@ OpenPage = Callable[..., Page]
 @pytest.fixture(scope="module")
 def headed(tmp_path_factory: pytest.TempPathFactory) -> FakeEngine:
     return FakeEngine(tmp_path_factory.mktemp("weights"), heads=("ldvc",))
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +55,27 @@ def test_a_step_without_its_method_says_why(engine: FakeEngine, headed: FakeEngi
     assert "needs a trained head" not in tour_html(headed, 5, "mini")
     assert ALIKE.replace("'", "&#x27;") in tour_html(headed, 0, "mini")
     assert "own weights" not in tour_html(headed, 4, "mini")
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_the_last_steps_show_what_they_speak_of(step: int, embedded: Engine) -> None:
+    stop = STOPS[step]
+    words = Question(str(PHOTO), WORDS, "default", "mini", "none")
+    *_, (status, answered) = inspect_steps(embedded, None, words, stop.method, CENTRE)
+    assert status.kind == "done"
+    assert answered is not None
+    kept = answered[1].seen
+    (section,) = (one for one in sections(kept, kept.first) if one.kind in stop.view)
+    assert f'data-kind="{section.kind}"' in section_html(section)
+    if step == 4:
+        maps = next(view.maps for view in answered[0].views if view.kind == section.kind)
+        assert len(maps) == 3
+        assert 0 <= float(maps.min()) < 0.2 < 0.5 < float(maps.max()) <= 1
+    else:
+        assert section.table is not None
+        names, values = zip(*section.table.rows, strict=True)
+        assert names == ("before", "after block 1", "after block 2", "after block 3")
+        assert float(values[-1]) <= float(values[0])  # as the step says of this head
 
 
 def test_the_tour_is_walked(open_page: OpenPage, headed_address: str, headed: FakeEngine) -> None:
