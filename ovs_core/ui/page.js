@@ -56,6 +56,16 @@ window.ovs = (() => {
     return values;
   }
 
+  // The same once an answer's own numbers stand in its sliders: they come just after what the answer changes first.
+  async function settled(ids, ...values) {
+    await new Promise((done) => setTimeout(done, 200));
+    ids.forEach((id, place) => {
+      const field = id && document.querySelector(`#${id} input[type=number]`);
+      if (field) values[place] = field.value === "" ? null : Number(field.value);
+    });
+    return clamped(ids, ...values);
+  }
+
   function run() {
     if (!shown("#segment-start, #compare-start, #inspect-start"))
       [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === "Segment")?.click();
@@ -156,5 +166,5 @@ window.ovs = (() => {
   document.addEventListener("paste", paste, true);
   for (const name of ["dragover", "drop"]) document.addEventListener(name, drop, true);
   for (const name of ["keydown", "keypress"]) document.addEventListener(name, key, true);
-  return { ask, status, changed, clamped, run, recall, remember, keep, link };
+  return { ask, status, changed, clamped, settled, run, recall, remember, keep, link };
 })();

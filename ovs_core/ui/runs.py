@@ -142,6 +142,11 @@ def clamped(inputs: Sequence[Any]) -> str:
     return f"(...values) => ovs.clamped({_slider_ids(inputs)}, ...values)"
 
 
+def settled(inputs: Sequence[Any]) -> str:
+    """Script for an event that an answer sets off: its sliders' values, once they have come to the page."""
+    return f"(...values) => ovs.settled({_slider_ids(inputs)}, ...values)"
+
+
 def _slider_ids(components: Sequence[Any]) -> str:
     """Element ids of the sliders among components, null for all others, as JSON."""
     return json.dumps(

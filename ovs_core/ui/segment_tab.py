@@ -31,7 +31,7 @@ from ovs_core.ui.offered import (
 )
 from ovs_core.ui.option_fields import quick_options, quick_sliders, slider_values
 from ovs_core.ui.pictures import DISPLAY_SIDE, SLIDER_SIDE, base_picture, overlay_update
-from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, clamped, run_bar, status_line, wire
+from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, clamped, run_bar, settled, status_line, wire
 from ovs_core.ui.segment_views import (
     PLAIN,
     Look,
@@ -233,7 +233,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
         beside_truth,
         [answer, *sliders.values(), *inputs.truth.components],
         [truth],
-        js=clamped([answer, *sliders.values(), *inputs.truth.components]),
+        js=settled([answer, *sliders.values(), *inputs.truth.components]),
         trigger_mode="always_last",
         **quick,
     )

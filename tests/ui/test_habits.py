@@ -107,6 +107,25 @@ def test_settings_belong_to_the_answer_that_is_shown(
         page.close()
 
 
+def test_an_answer_whose_slider_ends_lower_is_measured_by_its_own_numbers(
+    open_page: OpenPage, tmp_path: Path, photo_file: Path
+) -> None:
+    """NACLIP's scale stood in the slider when MVP-SEG's answer, whose scale ends at 2, changed the page."""
+    engine = FakeEngine(tmp_path, heads=("mvp_seg",))
+    with served(build_ui(engine)) as url:
+        page = open_page(url)
+        failed: list[str] = []
+        page.on("response", lambda reply: failed.append(reply.url) if reply.status >= 500 else None)
+        choose(page, photo_file, "dog; grass")
+        take_method(page, "MVP-SEG")
+        page.click("#segment-start")
+        finished(page)
+        expect(page.locator("#scale input[type=range]")).to_have_attribute("max", "2", timeout=PATIENCE)
+        page.wait_for_timeout(1000)
+        assert failed == []
+        page.close()
+
+
 def test_numbers_out_of_range_are_put_right_in_the_box_and_in_the_picture(
     open_page: OpenPage, address: str, photo_file: Path
 ) -> None:
