@@ -82,7 +82,7 @@ class StudentEncoder:
         size = frame_size((height, width), preset.short_side, self.student.stride)
         advance(0, 1, progress, cancel)
         trunk, weights = self.student.trunk_map(to_frame(pixels, size).to(self.device)[None])
-        features = self.student.head(trunk)[0].float()
+        features = self.student.head(trunk.float())[0]
         tokens = None if self.teacher is None else self.teacher.encode(pixels, preset, cancel=cancel)
         advance(1, 1, progress, cancel)
         fine = None if weights is None else weights[0]

@@ -128,12 +128,13 @@ class Student(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Features (B, D, h, w), not normalised, of photos (B, 3, H, W) in [0, 1]."""
-        features: Tensor = self.head(self.trunk_map(pixels)[0])
+        features: Tensor = self.head(self.trunk_map(pixels)[0].float())
         return features
 
     def trunk_map(self, pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the trunk makes of photos (B, 3, H, W) in [0, 1]: (B, C, h, w), upsampling weights or None."""
-        x = (pixels - self.mean) / self.std
+        precision = next(iter(self.trunk.parameters()), pixels).dtype
+        x = ((pixels - self.mean) / self.std).to(precision)
         if isinstance(self.trunk, ConvStem):
             with torch.no_grad():
                 return self.trunk.with_upsampling(x)
