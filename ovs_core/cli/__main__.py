@@ -11,7 +11,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT
-from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.cli.loading import no_garbage_collected, yield_soon
 from ovs_core.cli.streams import lasting_output
 from ovs_core.version import VERSION
 
@@ -52,6 +52,7 @@ def _run(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         print(f"There is no command {name!r}; choose {', '.join(COMMANDS)}.", file=sys.stderr)
         return EXIT_BAD_INPUT
+    yield_soon()
     with no_garbage_collected():
         command: Callable[[Sequence[str]], int] = import_module(f"ovs_core.cli.{name}").main
     return command(rest)
