@@ -30,9 +30,9 @@ def no_garbage_collected() -> Iterator[None]:
 def yield_soon() -> None:
     """Let threads that wait for each other give their core away after 0.4 ms; call before torch is loaded.
 
-    GNU OpenMP, which torch brings on Linux, keeps a waiting thread busy for about 13 ms. Where another program
+    GNU OpenMP, which torch brings on Linux, keeps a waiting thread busy for 13 ms. Where another program
     wants a core, the thread that is waited for does not get it, thousands of times in one photo: on two cores
-    beside one busy program a photo took more than 8 s, and takes 1 to 2.5 s now; alone nothing changes. A
+    beside one busy program a photo took more than 8 s, now 1 to 2.5 s; alone nothing changes. A
     number that somebody set, or a policy (`OMP_WAIT_POLICY`), stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
