@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import pickle
 import re
-import shutil
-import struct
-import threading
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
-from typing import Any, Literal
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
-from ovs_core.devices import stop_if_cancelled
-from ovs_core.checkpoints.download import DownloadError, Progress, discard, download
-from ovs_core.folders import folder_for_new_weights, shipped_folder
+from typing import Literal
 
 from ovs_core.checkpoints.reading import CheckpointError
+from ovs_core.folders import shipped_folder
 
 CHECKPOINTS = shipped_folder("checkpoints")
 
@@ -115,5 +98,3 @@ def load_catalogue(root: Path = CHECKPOINTS) -> Mapping[str, WeightFile]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"The catalogue of weights {path} cannot be read: {error}.") from error
     return MappingProxyType({entry.name: entry for entry in entries})
-
-

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import pickle
-import re
-import shutil
 import struct
-import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any, Literal
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-from ovs_core.devices import stop_if_cancelled
-from ovs_core.checkpoints.download import DownloadError, Progress, discard, download
-from ovs_core.folders import folder_for_new_weights, shipped_folder
 
 _MAX_LISTED_KEYS = 8
 _ZIP_MAGIC = b"PK\x03\x04"

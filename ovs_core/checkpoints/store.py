@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import pickle
-import re
 import shutil
-import struct
 import threading
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any, Literal
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
-from ovs_core.devices import stop_if_cancelled
-from ovs_core.checkpoints.download import DownloadError, Progress, discard, download
-from ovs_core.folders import folder_for_new_weights, shipped_folder
+from typing import Literal
 
 from ovs_core.checkpoints.catalogue import CHECKPOINTS, Check, WeightFile, load_catalogue
+from ovs_core.checkpoints.download import DownloadError, Progress, discard, download
 from ovs_core.checkpoints.reading import CheckpointError, file_head, read_state, sha256_of
+from ovs_core.devices import stop_if_cancelled
+from ovs_core.folders import folder_for_new_weights
 
 _LOCK_POLL_SECONDS = 0.2
 
@@ -233,7 +218,6 @@ class WeightStore:
             self._fetching.release()
 
 
-
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -244,5 +228,3 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def _record(path: Path) -> Path:
     """Where the checksum measured on first fetch is kept, in the format of `sha256sum`."""
     return path.with_name(path.name + ".sha256")
-
-
