@@ -37,6 +37,14 @@ def make_engine(tiny_encoders: Mapping[str, EncoderSpec], tmp_path: Path) -> Cal
     return make
 
 
+@pytest.fixture(scope="module")
+def served_engine(
+    tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
+    """The engine on tiny towers that the tests of a file serve and share."""
+    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders)
+
+
 @pytest.fixture
 def engine(make_engine: Callable[..., Engine]) -> Engine:
     """An engine on tiny towers with nothing loaded yet."""

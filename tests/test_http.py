@@ -1,6 +1,6 @@
 """The HTTP endpoints through gradio_client, on the real engine with tiny random towers."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,25 +10,19 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from serving import served
 
-from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
 from ovs_core.methods import METHODS
-from ovs_core.ui.app import build_ui, launch
+from ovs_core.ui.app import build_ui
 
 SIZE = (40, 64)  # H, W
 
 
 @pytest.fixture(scope="module")
-def address(
-    tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    engine = Engine(
-        device="cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders
-    )
-    page = build_ui(engine)
-    yield launch(page, host="127.0.0.1", port=None, browser=False)
-    page.close(verbose=False)
+def address(served_engine: Engine) -> Iterator[str]:
+    with served(build_ui(served_engine)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

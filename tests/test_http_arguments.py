@@ -1,17 +1,15 @@
 """Whatever stands in an argument's place over HTTP: an answer, or one sentence that says what to send."""
 
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from serving import png, served
 
-from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
-from ovs_core.ui.app import build_ui, launch
+from ovs_core.ui.app import build_ui
 
 API = "/gradio_api"
 WORDS = {"classes": "dog; grass"}
@@ -61,23 +59,15 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def web(
-    tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[httpx.Client]:
-    engine = Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders)
-    page = build_ui(engine)
-    address = launch(page, host="127.0.0.1", port=None, browser=False)
-    with httpx.Client(base_url=address, timeout=60) as client:
+def web(served_engine: Engine) -> Iterator[httpx.Client]:
+    with served(build_ui(served_engine)) as address, httpx.Client(base_url=address, timeout=60) as client:
         yield client
-    page.close(verbose=False)
 
 
 @pytest.fixture(scope="module")
 def photo(web: httpx.Client) -> dict[str, str]:
-    buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
-    Image.fromarray(pixels).save(buffer, "PNG")
-    (path,) = web.post(f"{API}/upload", files={"files": ("a.png", buffer.getvalue())}).json()
+    (path,) = web.post(f"{API}/upload", files={"files": ("a.png", png(pixels))}).json()
     return {"path": path}
 
 

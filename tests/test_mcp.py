@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from serving import served
+from serving import png, served
 
-from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
 from ovs_core.ui.app import build_ui
 from ovs_core.ui.openapi import FIELDS
@@ -30,14 +29,9 @@ INITIALIZE = {
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders)
-
-
-@pytest.fixture(scope="module")
-def web(engine: Engine) -> Iterator[httpx.Client]:
+def web(served_engine: Engine) -> Iterator[httpx.Client]:
     with (
-        served(build_ui(engine), auth=AUTH, engine=engine, mcp=True) as address,
+        served(build_ui(served_engine), auth=AUTH, engine=served_engine, mcp=True) as address,
         httpx.Client(base_url=address, timeout=60, auth=AUTH) as client,
     ):
         yield client
@@ -46,12 +40,6 @@ def web(engine: Engine) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="module")
 def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
-
-
-def png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def said(web: httpx.Client, method: str, params: object = None) -> dict[str, Any]:
@@ -87,25 +75,25 @@ def test_a_client_is_greeted_in_its_version(web: httpx.Client) -> None:
     assert web.get("/mcp").status_code == 405  # no stream
 
 
-def test_the_tool_says_what_it_takes(web: httpx.Client, engine: Engine) -> None:
+def test_the_tool_says_what_it_takes(web: httpx.Client, served_engine: Engine) -> None:
     (tool,) = said(web, "tools/list")["result"]["tools"]
     properties = tool["inputSchema"]["properties"]
     assert list(properties) == ["image", *FIELDS]
-    assert properties["method"]["enum"] == list(engine.method_specs)
+    assert properties["method"]["enum"] == list(served_engine.method_specs)
     assert all(field["type"] == "string" and field["description"] for field in properties.values())
     assert tool["inputSchema"]["required"] == ["image", "classes"]
 
 
 @pytest.mark.parametrize("lead", ["", "data:image/png;base64,"])
 def test_the_answer_is_that_of_python(
-    web: httpx.Client, engine: Engine, pixels: np.ndarray, lead: str
+    web: httpx.Client, served_engine: Engine, pixels: np.ndarray, lead: str
 ) -> None:
     image = lead + base64.b64encode(png(pixels)).decode()
     result = call(web, image=image, classes="dog; grass", background="none", method="clip")
     assert result["isError"] is False
     text, picture = result["content"]
     report = json.loads(text["text"])
-    wanted = engine.segment(pixels, "dog; grass", method="clip", background="none")
+    wanted = served_engine.segment(pixels, "dog; grass", method="clip", background="none")
     shares = {entry["names"][0]: entry["area_share"] for entry in report["classes"] if entry["id"]}
     assert shares == {
         found.names[0]: pytest.approx(found.area_share) for found in wanted.classes if found.label
@@ -194,9 +182,9 @@ def test_browsers_and_strangers_are_refused(web: httpx.Client) -> None:
     assert web.post("/mcp", content=iter([bytes(1 << 20)] * 81)).status_code == 413
 
 
-def test_it_is_off_unless_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_off_unless_asked_for(served_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_MCP_SERVER", "True")  # gradio's own way to ask for its own
-    with served(build_ui(engine), engine=engine) as address:
+    with served(build_ui(served_engine), engine=served_engine) as address:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         for path in ("/mcp", "/gradio_api/mcp", "/gradio_api/mcp/", "/gradio_api/mcp/http"):
             assert httpx.post(f"{address}{path}", json=body).status_code in (404, 405), path

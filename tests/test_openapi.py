@@ -1,6 +1,5 @@
 """/openapi.json and /docs: what they say of plain HTTP is so, and all of it."""
 
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -11,8 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from fake_engine import FakeEngine
-from PIL import Image
-from serving import served
+from serving import png, served
 
 from ovs_core.methods import METHODS
 from ovs_core.refine import REFINERS
@@ -59,9 +57,7 @@ def form(schema: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((20, 30, 3), 90, np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return png(np.full((20, 30, 3), 90, np.uint8))
 
 
 def ask(web: httpx.Client, photo: bytes, **fields: Any) -> httpx.Response:

@@ -1,7 +1,6 @@
 """POST /v1/segment and GET /health: a form in, JSON out, no gradio in between."""
 
 import base64
-import io
 import itertools
 import json
 import socket
@@ -14,11 +13,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
-from serving import served
+from serving import png, served
 
 from ovs_core import Engine as PublicEngine
-from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Cancelled, Engine, Progress, Request
 from ovs_core.image import read_photo
 from ovs_core.ui.app import build_ui, launch
@@ -31,14 +28,9 @@ Form = Mapping[str, Any]
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_encoders: Mapping[str, EncoderSpec], tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return Engine("cpu", offline=True, text_dir=tmp_path_factory.mktemp("text"), encoders=tiny_encoders)
-
-
-@pytest.fixture(scope="module")
-def web(engine: Engine) -> Iterator[httpx.Client]:
+def web(served_engine: Engine) -> Iterator[httpx.Client]:
     with (
-        served(build_ui(engine), auth=AUTH, engine=engine) as address,
+        served(build_ui(served_engine), auth=AUTH, engine=served_engine) as address,
         httpx.Client(base_url=address, timeout=60) as client,
     ):
         yield client
@@ -51,7 +43,7 @@ def pixels() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def photo(pixels: np.ndarray) -> bytes:
-    return picture(pixels)
+    return png(pixels)
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +80,11 @@ def decoded(segmentation: Mapping[str, Any]) -> np.ndarray:
 
 
 def test_the_masks_are_those_of_python(
-    web: httpx.Client, engine: Engine, photo: bytes, pixels: np.ndarray
+    web: httpx.Client, served_engine: Engine, photo: bytes, pixels: np.ndarray
 ) -> None:
     answer = ask(web, photo, method="clip", background="none").json()
-    wanted = engine.segment(pixels, "dog; grass", method="clip", background="none")
-    assert isinstance(engine, PublicEngine)
+    wanted = served_engine.segment(pixels, "dog; grass", method="clip", background="none")
+    assert isinstance(served_engine, PublicEngine)
     assert (answer["image"]["width"], answer["image"]["height"]) == (SIZE[1], SIZE[0])
     assert answer["source"] == "street.png"
     labels = np.zeros(SIZE, int)
@@ -115,14 +107,8 @@ def test_options_are_taken(web: httpx.Client, photo: bytes) -> None:
     assert answer["masks"] == []
 
 
-def picture(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_boxes_are_those_of_python(
-    web: httpx.Client, engine: Engine, photo: bytes, pixels: np.ndarray, other: np.ndarray
+    web: httpx.Client, served_engine: Engine, photo: bytes, pixels: np.ndarray, other: np.ndarray
 ) -> None:
     boxes = [
         {"box": [5, 4, 30, 28], "name": "mug"},
@@ -131,11 +117,11 @@ def test_boxes_are_those_of_python(
     ]
     answer = web.post(
         "/v1/segment",
-        files=[("image", ("street.png", photo)), ("photos", ("kitchen.png", picture(other)))],
+        files=[("image", ("street.png", photo)), ("photos", ("kitchen.png", png(other)))],
         data={"classes": "dog", "background": "none", "exemplars": json.dumps(boxes)},
         auth=AUTH,
     ).json()
-    wanted = engine.segment(
+    wanted = served_engine.segment(
         pixels,
         "dog",
         background="none",
@@ -319,8 +305,8 @@ class Endless:
         raise Cancelled
 
 
-def test_who_goes_away_is_not_worked_for(engine: Engine, photo: bytes) -> None:
-    endless, page = Endless(engine), build_ui(engine)
+def test_who_goes_away_is_not_worked_for(served_engine: Engine, photo: bytes) -> None:
+    endless, page = Endless(served_engine), build_ui(served_engine)
     address = launch(page, host="127.0.0.1", port=None, browser=False, engine=endless)
     with httpx.Client(base_url=address, timeout=1) as visitor, pytest.raises(httpx.ReadTimeout):
         ask(visitor, photo)

@@ -1,8 +1,12 @@
-"""Pages served to a browser."""
+"""Pages served to a browser, and photos as they are sent."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from ovs_core.ui.app import launch
 
@@ -16,3 +20,10 @@ def served(page: Any, **settings: Any) -> Iterator[str]:
         yield launch(page, host="127.0.0.1", port=None, browser=False, **settings).rstrip("/")
     finally:
         page.close(verbose=False)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A picture (H, W, 3) or (H, W) as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
