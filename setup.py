@@ -12,7 +12,7 @@ setup(
     package_data={
         "": ["*.css", "*.js", "*.html", "*.json", "py.typed"],
         # Named one by one: weights that were fetched into a clone lie in the same folder.
-        CHECKPOINTS: ["catalogue.json", "mini/*"],
+        CHECKPOINTS: ["catalogue.json", "mini/*", "mini/pictures/*"],
         ASSETS: ["*/*"],
     },
 )

@@ -16,6 +16,7 @@ from ovs_core.checkpoints.reading import CheckpointError, file_head, read_state,
 from ovs_core.devices import stop_if_cancelled
 from ovs_core.folders import folder_for_new_weights
 
+MODEL_CARD = "MODEL_CARD.md"
 _LOCK_POLL_SECONDS = 0.2
 
 
@@ -72,6 +73,11 @@ class WeightStore:
                 if path.is_file():
                     return path
         return None
+
+    def card(self, name: str) -> Path | None:
+        """Path of the model card that came with the program beside the files of `name`, None without one."""
+        path = self.folders[-1] / PurePosixPath(self.entry(name).files[0]).with_name(MODEL_CARD)
+        return path if path.is_file() else None
 
     def verify(self, name: str) -> Check:
         """Compare the file on disk with the checksum that is known for it.

@@ -16,6 +16,7 @@ from ovs_core.checkpoints import WeightFile, WeightStore
 from ovs_core.devices import Cancelled
 from ovs_core.engine import Engine
 from ovs_core.methods.heads import add_head, describe_head, own_heads
+from ovs_core.ui.model_card import model_cards
 from ovs_core.ui.places import shown_place, without_places
 from ovs_core.ui.runs import RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.words import Status, note_html
@@ -192,6 +193,7 @@ def models_tab(
         ),
         padding=False,
     )
+    model_cards(store)
     cards: dict[str, tuple[gr.HTML, gr.Column]] = {}
     with gr.Row(elem_classes="ovs-models", equal_height=False):
         for name, entry in store.catalogue.items():

@@ -63,6 +63,9 @@ def test_axe_finds_nothing_on_any_tab(
     for tab in ("Video", "Models"):
         open_tab(page, tab)
         expect(page.locator({"Video": "#video-start", "Models": ".ovs-card"}[tab]).first).to_be_visible()
+        if tab == "Models":
+            page.get_by_role("button", name="Model card").click()
+            expect(page.locator(".ovs-model-card table").first).to_be_visible()
         assert complaints(page) == [], tab
 
 
