@@ -3,6 +3,7 @@ window.ovs = (() => {
   const KEPT = "ovs-lens"; // name in the browser's storage
   const PICTURES = /\.(avif|bmp|dib|gif|hei[cf]s?|hif|ico|jfif|jpe?g?|jp2|j2k|p[bgnp]m|pcx|png|qoi|tga|tiff?|webp)$/i;
   const ANSWERS = { segment: "#summary [role=status]", compare: "#compare-table .ovs-table", inspect: "#inspect-status .line" };
+  const SPOKEN = { segment: ANSWERS.segment, compare: "#compare-status .line", inspect: ANSWERS.inspect };
   const SAID_MS = 12000;
   const asked = {}, running = {}, standing = {}; // by tab: question of the answer shown, of the work, in the fields
   let kept = null; // what is to be remembered; null until the last visit's was read
@@ -21,6 +22,7 @@ window.ovs = (() => {
   function ask(tab, places, ids, ...values) {
     running[tab] = standing[tab] = text(places.map((place) => values[place]));
     mark(tab);
+    readOut("");
     return clamped(ids, ...values);
   }
 
@@ -30,14 +32,34 @@ window.ovs = (() => {
     asked[tab] = running[tab];
     mark(tab);
     if (!html.includes("data-answer-last")) return;
-    setTimeout(() => {
-      const focus = document.activeElement;
-      const answer = shown(ANSWERS[tab]);
-      if (!answer || !(focus === document.body || focus.closest(`#${tab}-start, #${tab}-stop`))) return;
-      answer.tabIndex = Math.max(answer.tabIndex, -1);
-      answer.focus({ preventScroll: true });
-      answer.scrollIntoView({ block: "nearest" });
-    }, 150);
+    setTimeout(() => present(tab), 150);
+  }
+
+  // The focus goes from what started the work to the answer. Who is elsewhere by now, above all typing the next
+  // word, stays there: the answer is read out.
+  function present(tab) {
+    const answer = shown(ANSWERS[tab]);
+    if (!answer) return;
+    const focus = document.activeElement;
+    if (focus !== document.body && !focus.closest(`#${tab}-start, #${tab}-stop, .ovs-examples`)) {
+      readOut(shown(SPOKEN[tab])?.innerText ?? "");
+      return;
+    }
+    answer.tabIndex = Math.max(answer.tabIndex, -1);
+    answer.focus({ preventScroll: true });
+    answer.scrollIntoView({ block: "nearest" });
+  }
+
+  // Screen readers read out what comes into a live region that was there before, not one that comes with its words.
+  function readOut(sentence) {
+    let line = document.getElementById("ovs-read-out");
+    if (!line) {
+      line = document.createElement("div");
+      line.id = "ovs-read-out";
+      line.setAttribute("aria-live", "polite");
+      document.body.append(line);
+    }
+    line.textContent = sentence;
   }
 
   function changed(tab, ...values) {

@@ -25,6 +25,7 @@ _OUTER_STYLE = f"""
 .ovs-stale-segment #segment-status::after, .ovs-stale-compare #compare-status::after,
 .ovs-stale-inspect #inspect-status::after {{ content: "{STALE}"; display: block; font-size: .875rem;
   margin-top: .35rem; padding: .4rem .75rem; border-left: 4px solid #b45309; }}
+#ovs-read-out {{ position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }}
 #ovs-say {{ position: fixed; left: 50%; top: 1rem; transform: translateX(-50%); max-width: min(36rem, 92vw);
   z-index: 1000; padding: .7rem 1rem; border-radius: 6px; background: #1e293b; color: #fff;
   font: .95rem/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }}
