@@ -386,10 +386,16 @@ def test_a_file_where_the_folder_should_be_is_a_clear_error(tmp_path):
         save_result(make_result([[1]]), tmp_path / "taken")
 
 
-def test_zip_holds_the_same_files(tmp_path):
+def test_zip_holds_the_same_files_and_the_settings(tmp_path):
     result = make_result(np.ones((4, 6)))
     path = zip_result(result, tmp_path / "sub" / "all.zip", "cat", {"coco", "masks"})
     with zipfile.ZipFile(path) as archive:
         packed = {name: archive.read(name) for name in archive.namelist()}
+    settings = json.loads(packed.pop("settings.json"))
     assert packed == dict(result_files(result, "cat", {"coco", "masks"}))
     assert len(packed) == 6
+    full = json.loads(packed["cat.naclip.json"])
+    assert settings.pop("schema") == "ovs-lens/settings/1"
+    assert settings == {name: full[name] for name in settings}
+    assert {"method", "encoder", "refine", "options", "vocabulary", "excluded", "edits"} < settings.keys()
+    assert not {"classes", "seconds", "weights", "source"} & settings.keys()

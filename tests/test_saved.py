@@ -1,6 +1,7 @@
 """A report read back: the same question, refinement and edits give the same bits."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from towers import random_photo
 from ovs_core.cli.segment import main
 from ovs_core.edit.record import Brush, DropIslands, Merge, Reassign, Recolour, Rename, Threshold
 from ovs_core.engine.saved import read_saved
-from ovs_core.export.files import save_result
+from ovs_core.export.files import save_result, zip_result
 
 EDITS = (
     Brush(((2.0, 3.0), (30.5, 20.25)), 4.0, 2),
@@ -57,6 +58,21 @@ def test_the_command_line_does_it_all_again(make_engine, photo_file, tmp_path, a
     for key in ("vocabulary", "options", "edits", "classes", "refine", "weights"):
         assert before[key] == after[key]
     assert before["classes"][1]["names"][0] == "meadow"
+
+
+def test_the_settings_of_a_zip_do_the_same(make_engine, photo_file, tmp_path):
+    engine = make_engine()
+    asked = engine.segment(photo_file, "dog; grass | lawn; sky", refiner="guided")
+    shown = engine.relabel(asked, {"threshold": 0.2}, without=["sky"]).edited(EDITS)
+    with zipfile.ZipFile(zip_result(shown, tmp_path / "photo.zip")) as archive:
+        archive.extractall(tmp_path / "first")
+    arguments = [str(photo_file), "--settings", str(tmp_path / "first" / "settings.json")]
+    assert main([*arguments, "--out", str(tmp_path / "again")], make_engine()) == 0
+    first, again = (tmp_path / folder / "photo.naclip.labels.png" for folder in ("first", "again"))
+    assert first.read_bytes() == again.read_bytes()
+    labels = np.array(Image.open(again))
+    assert np.array_equal(labels, shown.labels)
+    assert labels[3, 2] == 2  # where the brush began
 
 
 def test_one_word_alone_keeps_its_guards(make_engine, photo_file, tmp_path):

@@ -114,8 +114,8 @@ def _parser(engine: Engine | None) -> argparse.ArgumentParser:
         "--settings",
         type=Path,
         metavar="FILE",
-        help="a <stem>.<method>.json of an earlier answer: its question, refinement and edits by hand are "
-        "done again; flags of single options go before it",
+        help="settings.json of a ZIP, or a <stem>.<method>.json, of an earlier answer: its question, "
+        "refinement and edits by hand are done again; flags of single options go before it",
     )
     add_exemplar_option(parser)
     add("--out", required=True, type=Path, metavar="DIR", help="folder to write into")

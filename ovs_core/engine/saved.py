@@ -1,4 +1,4 @@
-"""A report beside a label map, read back: the question, the refinement and the edits, to be done again."""
+"""A report or the settings of a ZIP, read back: question, refinement and edits, to be done again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ovs_core.edit.record import Edit, edits_from_json
-from ovs_core.export.report import SCHEMA
+from ovs_core.export.report import SCHEMA, SETTINGS_SCHEMA
 from ovs_core.options import Options
 from ovs_core.types import Vocabulary
 
@@ -41,7 +41,7 @@ class SavedRequest:
 
 
 def read_saved(path: Path) -> SavedRequest:
-    """Read a `<stem>.<method>.json`.
+    """Read a `<stem>.<method>.json`, or the `settings.json` of a ZIP.
 
     Raises:
         ValueError: for a file that cannot be read or is none; one sentence.
@@ -56,8 +56,8 @@ def read_saved(path: Path) -> SavedRequest:
         raise ValueError(f"The settings {path} cannot be read: {error.strerror or error}.") from error
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"The settings {path} are no JSON: {error}.") from error
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise ValueError(f"{path} is no report of this program ({SCHEMA}).")
+    if not isinstance(content, dict) or content.get("schema") not in (SCHEMA, SETTINGS_SCHEMA):
+        raise ValueError(f"{path} is no report of this program ({SCHEMA} or {SETTINGS_SCHEMA}).")
     try:
         return _saved(content)
     except (KeyError, TypeError, AttributeError) as error:

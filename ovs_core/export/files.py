@@ -19,7 +19,7 @@ from ovs_core.export.names import photo_stem
 from ovs_core.export.numbers import number_map
 from ovs_core.export.outlines import TOLERANCE, check_tolerance
 from ovs_core.export.pictures import label_png, mask_pngs, png
-from ovs_core.export.report import pixels_sha256, report
+from ovs_core.export.report import pixels_sha256, report, settings
 from ovs_core.export.segments import instance_document, panoptic_document, segment_ids
 from ovs_core.export.yolo import yolo_lines, yolo_names
 from ovs_core.render.legend import figure
@@ -31,6 +31,9 @@ MASK_FORMATS = ("panoptic", "instances")
 
 FORMATS = ("coco", "coco-polygons", "yolo", "npz", "masks", "ids", *MASK_FORMATS)
 """What can be written beside the label map, the overlay and the report, which are always there."""
+
+SETTINGS = "settings.json"
+"""Name of the file in a ZIP that asks for the same again (`segment --settings`)."""
 
 OVERLAY_SIDE = 2048
 """Longest side of the photo in an overlay file, in pixels."""
@@ -82,7 +85,7 @@ def zip_result(
     stuff: str = "default",
     tolerance: float = TOLERANCE,
 ) -> Path:
-    """Write the files that `save_result` would write into one ZIP file at `path`; returns `path`.
+    """Write the files that `save_result` would write, and `SETTINGS`, into a ZIP file; returns its `path`.
 
     Other arguments and errors as for `save_result`.
     """
@@ -93,6 +96,7 @@ def zip_result(
             # PNG and NPZ are compressed already.
             method = zipfile.ZIP_STORED if name.endswith((".png", ".npz")) else zipfile.ZIP_DEFLATED
             archive.writestr(_place(name, result, stem), content, method)
+        archive.writestr(SETTINGS, _json(settings(result), indent=2), zipfile.ZIP_DEFLATED)
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

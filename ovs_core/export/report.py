@@ -1,4 +1,4 @@
-"""The JSON report that stands beside every label map."""
+"""The JSON report that stands beside every label map, and the part of it that asks for the same again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ SCHEMA = "ovs-lens/result/1"
 """Changes whenever a field is renamed, removed or changes its meaning; new fields may come without notice."""
 
 
+SETTINGS_SCHEMA = "ovs-lens/settings/1"
+"""The same of a report's question alone."""
+
+
+def settings(result: Answered) -> dict[str, Any]:
+    """What `segment --settings` does again: question, refinement and edits, as they stand in the report."""
+    return {"schema": SETTINGS_SCHEMA, **_question(result)}
+
+
 def report(result: Answered, source: str = "") -> dict[str, Any]:
     """A result in words and numbers, ready for JSON; every field is explained in docs/formats.md.
 
@@ -27,12 +36,31 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
         "schema": SCHEMA,
         "source": source or result.source,
         "image": {"width": width, "height": height, "sha256": pixels_sha256(result)},
-        "method": result.method,
-        "encoder": result.encoder,
+        **_question(result),
         "weights": {name: {"sha256": digest} for name, digest in result.weights.items()},
         "preset": asdict(result.preset),
-        "refine": result.refiner,
         "switches": list(result.switches),
+        "classes": [
+            {
+                "id": summary.label,
+                "names": list(summary.names),
+                "color": list(summary.color),
+                "area_share": summary.area_share,
+                "mean_score": summary.mean_score,
+            }
+            for summary in result.classes
+        ],
+        "seconds": dict(result.seconds),
+        "notes": [*result.vocabulary.notes, *result.notes],
+    }
+
+
+def _question(result: Answered) -> dict[str, Any]:
+    """What was asked, and what was done to the answer by hand."""
+    return {
+        "method": result.method,
+        "encoder": result.encoder,
+        "refine": result.refiner,
         "options": dict(result.options),
         "vocabulary": {
             "classes": [list(names) for names in result.vocabulary.classes],
@@ -46,18 +74,6 @@ def report(result: Answered, source: str = "") -> dict[str, Any]:
         "exemplars": [{"name": name, "photo_sha256": digest} for name, digest in result.exemplars],
         "excluded": sorted(result.evidence.excluded),
         "edits": edits_to_json(result.edits),
-        "classes": [
-            {
-                "id": summary.label,
-                "names": list(summary.names),
-                "color": list(summary.color),
-                "area_share": summary.area_share,
-                "mean_score": summary.mean_score,
-            }
-            for summary in result.classes
-        ],
-        "seconds": dict(result.seconds),
-        "notes": [*result.vocabulary.notes, *result.notes],
     }
 
 

@@ -1,13 +1,17 @@
 """Putting an answer right in a real browser, on an engine without a model."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_engine import FakeEngine
 from PIL import Image
 from playwright.sync_api import Page, expect
+
+from ovs_core.cli.segment import main
 
 PHONE = (390, 844)
 DESKTOP = (1280, 900)
@@ -103,6 +107,15 @@ def at(page: Page, x: float, y: float) -> tuple[float, float]:
     return frame["x"] + x * frame["width"], frame["y"] + y * frame["height"]
 
 
+def from_settings(packed: Path, photo: Path, engine: FakeEngine) -> np.ndarray:
+    """Labels that the command line makes of the settings in a ZIP."""
+    with zipfile.ZipFile(packed) as archive:
+        settings = Path(archive.extract("settings.json", packed.parent))
+    out = packed.parent / "again"
+    assert main([str(photo), "--settings", str(settings), "--out", str(out)], engine) == 0
+    return np.array(Image.open(out / f"{photo.stem}.naclip.labels.png"))
+
+
 def finger_stroke(page: Page, *places: tuple[float, float]) -> None:
     """A finger that goes over the picture, as the browser itself sees it."""
     session = page.context.new_cdp_session(page)
@@ -123,7 +136,12 @@ def mouse_stroke(page: Page, *places: tuple[float, float]) -> None:
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["mouse", "finger"])
 def test_strokes_paint_and_rub_out_at_the_size_of_the_photo(
-    open_page: OpenPage, address: str, photo_file: Path, tmp_path: Path, size: tuple[int, int]
+    open_page: OpenPage,
+    address: str,
+    engine: FakeEngine,
+    photo_file: Path,
+    tmp_path: Path,
+    size: tuple[int, int],
 ) -> None:
     page = open_page(address, size, touch=size == PHONE)
     stroke = finger_stroke if size == PHONE else mouse_stroke
@@ -148,6 +166,7 @@ def test_strokes_paint_and_rub_out_at_the_size_of_the_photo(
     stroke(page, (0.5, 0.05), (0.5, 0.15))
     said(page, "3 edits by hand")
     rubbed = np.array(Image.open(saved(page, "labels", tmp_path)))
+    assert np.array_equal(from_settings(saved(page, "zip", tmp_path), photo_file, engine), rubbed)
     assert not rubbed[6, 44:47].any()
     assert (rubbed[6, 10:40] == 1).all()
     page.click("#edit-undo")
