@@ -6,7 +6,8 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -394,6 +395,12 @@ def test_an_upload_that_is_too_large_is_refused(web: httpx.Client) -> None:
     assert answer.status_code == 413
 
 
+def run(visit: Coroutine[Any, Any, None]) -> None:
+    """Run a visit in a thread of its own: once a browser is open, this thread has a loop already."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, visit).result()
+
+
 @pytest.mark.parametrize("path", [f"{API}/run/segment", f"{API}/upload", "/v1/segment", "/mcp"])
 def test_who_falls_silent_while_sending_has_gone_away(path: str) -> None:
     """A body of which nothing more comes; once it is there, its answer may take as long as it needs."""
@@ -416,8 +423,8 @@ def test_who_falls_silent_while_sending_has_gone_away(path: str) -> None:
         scope = {"type": "http", "method": "POST", "path": path, "headers": []}
         await Guard(app, Uploads(), most_silent=0.05)(scope, receive, send)
 
-    asyncio.run(visit([{"body": b"{", "more_body": True}]))
+    run(visit([{"body": b"{", "more_body": True}]))
     assert seen[-1] in ("http.disconnect", "refused")
     seen.clear()
-    asyncio.run(visit([{"body": b"{", "more_body": True}, {"body": b"}", "more_body": False}]))
+    run(visit([{"body": b"{", "more_body": True}, {"body": b"}", "more_body": False}]))
     assert seen[-1] == "the visitor is still there"
