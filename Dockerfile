@@ -9,4 +9,4 @@ USER lens
 ENV XDG_CACHE_HOME=/data/cache XDG_DATA_HOME=/data/share
 VOLUME /data
 EXPOSE 7860
-CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "7860", "--no-browser"]
+CMD ["python", "app.py", "--host", "0.0.0.0", "--port", "7860", "--no-browser", "--weights-dir", "/data/weights"]
