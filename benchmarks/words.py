@@ -21,7 +21,7 @@ from benchmarks.setting import make_engine, median_seconds, photo
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS
 from ovs_core.engine import Engine
 from ovs_core.methods import DEFAULT_METHOD, METHODS
-from ovs_core.vocabulary import parse_vocabulary
+from ovs_core.vocabulary import read_vocabulary
 
 COUNTS = (1, 5, 20, 80, 847)
 SIZE = (640, 480)
@@ -38,7 +38,7 @@ class Seconds:
 
 def measure(encoder: str, method: str, counts: Sequence[int], repeats: int) -> tuple[list[Seconds], str]:
     """Time every number of words; returns the rows and a line that says which weights were used."""
-    names = [names[0] for names in parse_vocabulary("@ade847").classes]
+    names = [names[0] for names in read_vocabulary("@ade847").classes]
     rows = []
     for count in counts:
         words = "; ".join(names[:count])
