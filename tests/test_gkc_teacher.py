@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hand_made import make_result
 from mask_toys import random_pyramid
 
@@ -109,6 +110,26 @@ def test_synonyms_by_both_rules():
     assert view.maps[:-1, 0, 1].tolist() == pytest.approx([own / sum(likely) for own in likely])
     assert view.maps[-1, 0].tolist() == [1, 1]  # a word that the table does not know is called nothing else
     assert view.columns == ("paper", "code")
+
+
+def test_a_typed_synonym_shows_the_words_of_its_row():
+    """Typed "Sofas." is asked as "Sofas", and the table knows sofa as another word for couch."""
+    plain = lesson().trace
+    vocabulary = replace(
+        plain.proposals.vocabulary, classes=(("Sofas.",), ("zebu",)), queries=(("Sofas",), ("zebu",))
+    )
+    trace = replace(plain, proposals=replace(plain.proposals, vocabulary=vocabulary))
+    asked = []
+
+    def say(words):
+        asked.extend(words)
+        return F.normalize(torch.ones(len(words), 2), dim=1)
+
+    taught = Lesson(trace, Teacher(lesson().teacher.see, say, torch.tensor(0.0)), Looked(DENSE))
+    [view] = teacher_views(taught, {"synonym_chances"})
+    assert asked == ["Sofas", "couch", "sofa", "lounge", "settee", "zebu"]
+    assert view.labels == (*(f"Sofas.: {word}" for word in asked[:-1]), "zebu: zebu")
+    assert view.maps[:, 0, 0].tolist() == pytest.approx([0.2] * 5 + [1])
 
 
 def test_where_no_mask_holds_a_pixel_the_teacher_is_not_asked():

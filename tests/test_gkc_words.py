@@ -11,9 +11,10 @@ from ovs_core.methods.gkc.synonyms import (
     read_synonyms,
     synonym_probabilities,
     synonyms_of,
+    typed_synonyms,
 )
 from ovs_core.training.gkc_words import choose_synonym, class_list, pooled_logits, stacked_lists
-from ovs_core.vocabulary import read_vocabulary
+from ovs_core.vocabulary import parse_vocabulary, read_vocabulary
 
 
 def test_table_knows_every_name_of_coco_panoptic():
@@ -31,6 +32,43 @@ def test_words_of_a_class():
     assert synonyms_of("wall-brick_old", table) == ("wall brick old",)
     assert clean_name("tree-merged") == "tree"
     assert clean_name("door-stuff") == "door stuff"
+
+
+@pytest.mark.parametrize(
+    ("typed", "others"),
+    [
+        ("couch", {"sofa", "lounge", "settee"}),
+        ("sofa", {"couch", "lounge", "settee"}),
+        ("Sofas", {"couch", "sofa", "lounge", "settee"}),
+        ("shelves", {"shelf", "ledge", "bookshelf"}),
+        ("hot-dog", {"hotdog", "frank", "frankfurter", "wiener"}),
+        ("bike", {"bicycle", "cycle", "pushbike"}),  # a motorcycle is one too, but stands further down
+        ("table", {"tabletop"}),  # a row's own name goes before dining tables, which are called so too
+        ("giraffes", {"giraffe", "camelopard"}),
+        ("zebu", set()),
+    ],
+)
+def test_typed_words_find_their_row(typed, others):
+    first, *more = typed_synonyms(typed, read_synonyms())
+    assert first == typed
+    assert len(more) == len(others)
+    assert set(more) == others
+
+
+def test_typed_spellings_find_the_row_that_their_clean_form_names():
+    table = read_synonyms()
+    [[asked], [camel]] = parse_vocabulary("The sofas.; TrafficLight").asked
+    assert set(typed_synonyms(asked, table)) == {"sofas", "couch", "sofa", "lounge", "settee"}
+    assert set(typed_synonyms(camel, table)) == {camel, "traffic signal", "stoplight"}
+
+
+def test_training_draws_from_rows_of_names_alone():
+    """What a typed word may be called is no business of training: "sofa" as a data set's name stays alone."""
+    table = read_synonyms()
+    for name in read_vocabulary("@cocopanoptic133").names:
+        assert synonyms_of(name, table) == table[clean_name(name)]
+        assert typed_synonyms(name, table) == synonyms_of(name, table)  # a row's name finds its row
+    assert synonyms_of("sofa", table) == ("sofa",)
 
 
 def test_a_broken_table_is_told(tmp_path):

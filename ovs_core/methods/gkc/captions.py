@@ -49,7 +49,9 @@ GKC_VIEWS = (
         "What training would call it",
         "Text diversification says a class in other words that suit the photo: how often each synonym would "
         "be drawn for the best mask of its class. Paper: as likely as the teacher finds it; code: evenly "
-        "among those above 0.1. A word that is no name of COCO has no synonyms. At most 20 classes.",
+        "among those above 0.1. The words are those of a table of COCO's names, where a typed word is found "
+        'as a name, as a synonym ("sofa" of couch) or in the plural; other words have no synonyms. At most '
+        "20 classes.",
         source=Source("section 3.2: p_i = softmax_i(s cos(R(mask), T(synonym_i)))"),
     ),
     _KNOWN["void_shares"],

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.folders import shipped_folder
+from ovs_core.vocabulary import singulars
 
 SYNONYM_FILE = shipped_folder("assets") / "synonyms" / "coco.tsv"
 LEAST_PROBABILITY = 0.1  # of a synonym that the code draws
@@ -63,6 +64,20 @@ def synonyms_of(name: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, .
     """Words for a class, its cleaned name first; that alone where the table does not know it."""
     cleaned = clean_name(name)
     return table.get(cleaned, (cleaned,))
+
+
+def typed_synonyms(word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What a typed word may also be called: the word as it is, then the other words of its row.
+
+    Its row is the one that it names, else the first that lists it: "bike" is a bicycle, though motorcycles
+    are called so too. A plural that stands nowhere is looked for in the singular. A word without a row stays
+    alone. Training goes by names of rows (`synonyms_of`).
+    """
+    plain = clean_name(word).casefold()
+    for form in (plain, *sorted(singulars(plain))):
+        if row := table.get(form) or next((row for row in table.values() if form in row), None):
+            return (word, *(other for other in row if other != plain))
+    return (word,)
 
 
 def synonym_probabilities(region: Tensor, rows: Tensor, log_scale: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovs_core.methods.gkc.synonyms import draw_chances, read_synonyms, synonym_probabilities, synonyms_of
+from ovs_core.methods.gkc.synonyms import draw_chances, read_synonyms, synonym_probabilities, typed_synonyms
 from ovs_core.methods.gkc.teacher import Looked, Teacher
 from ovs_core.methods.gkc.views import GkcTrace
 from ovs_core.types import View, ViewKind
@@ -86,8 +86,8 @@ def _synonym_chances(lesson: Lesson) -> View:
     """For each synonym of a typed class how often each rule would draw it for the class's best mask."""
     table = read_synonyms()
     lists = [
-        tuple(dict.fromkeys(word for name in names for word in (name, *synonyms_of(name.lower(), table))))
-        for names in lesson.classes[:SHOWN]
+        tuple(dict.fromkeys(word for name in names for word in typed_synonyms(name, table)))
+        for names in lesson.trace.proposals.vocabulary.asked[:SHOWN]
     ]
     rows = torch.split(
         lesson.teacher.say([word for words in lists for word in words]), [len(words) for words in lists]
