@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from instance_toys import make_instances, toy_tower
-from open_clip.model import CLIP
-from tiny_clip import randomise
+from instance_toys import SMALL_GKC_PHOTOS, make_instances, toy_resnet, toy_tower
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.cli import train
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_resnet import attention_pool, pyramid
-from ovs_core.encoders.text import TextEncoder
 from ovs_core.methods.gkc.head_file import load_gkc_head
 from ovs_core.methods.gkc.student import GkcHead, GkcHeadConfig, class_logits
 from ovs_core.methods.gkc.teacher import pooled_regions, teach_resnet
@@ -45,12 +42,13 @@ from ovs_core.training.gkc_lessons import (
     make_lesson,
     read_captions,
     some_nouns,
+    with_shared_length,
 )
 from ovs_core.training.gkc_model import GkcLossPlan, QueryOutputs, batch_losses, own_mask_distillation
 from ovs_core.training.gkc_photos import (
     GkcPhotoPlan,
-    ResNetTower,
     gkc_photo_plan,
+    share_statistics,
     target_of,
     train_gkc_photos,
 )
@@ -58,6 +56,7 @@ from ovs_core.training.loop import Schedule, _rate, fit
 from ovs_core.training.losses import Target, draw_from
 from ovs_core.training.mask_plans import FcClipPlan
 from ovs_core.training.plans import plan_from_json
+from ovs_core.training.processes import SINGLE_PROCESS, Processes
 from ovs_core.types import IGNORE, UNLISTED
 from ovs_core.vocabulary import TEMPLATES
 
@@ -85,11 +84,45 @@ def targets(*classes):
     return [Target(torch.tensor(own), torch.zeros(len(own), 4, 6)) for own in classes]
 
 
+def draws(pictures):
+    return np.random.default_rng(0).spawn(pictures)
+
+
+def test_a_pictures_words_do_not_depend_on_which_others_are_here(words):
+    """Two processes that share four pictures draw what one draws for them."""
+    suits = unit(0, 1.0, 0.5, 0.5)  # puppy and hound alike
+    found, regions = targets([1, 1], [1], [], [1, 1, 1]), [suits.expand(n, 4) for n in (2, 1, 0, 3)]
+    whole = make_lesson(words, found, regions, "weighted", draws(4))
+    for rank in range(2):
+        part = make_lesson(words, found[rank::2], regions[rank::2], "weighted", draws(4)[rank::2])
+        for mine, all_of_it in zip(part.words, whole.words[rank::2], strict=True):
+            assert torch.equal(mine, all_of_it)
+    said = torch.cat(list(whole.words))
+    assert len(said.unique(dim=0)) > 1  # both words are said
+
+
+def test_class_lists_are_as_long_as_the_longest_of_all_processes(words):
+    lesson = make_lesson(words, targets([1], [0]), [torch.ones(1, 4)] * 2, "plain", draws(2))
+    longer = with_shared_length(lesson, Processes(0, 2, lambda lengths: lengths + torch.tensor([0.0, 5.0])))
+    assert torch.equal(longer.lists[:, :2], lesson.lists)
+    assert longer.lists[:, 2:].shape == (2, 3, 4)
+    assert not longer.lists[:, 2:].any()
+    assert torch.equal(with_shared_length(lesson, SINGLE_PROCESS).lists, lesson.lists)
+
+
+def test_running_statistics_are_the_mean_over_processes():
+    tower = torch.nn.BatchNorm2d(2)
+    tower.running_mean += torch.tensor([2.0, 4.0])
+    share_statistics(tower, Processes(0, 2, lambda mine: mine + 6))
+    assert tower.running_mean.tolist() == [4, 5]
+    assert tower.running_var.tolist() == [3.5, 3.5]
+    assert tower.num_batches_tracked == 0
+
+
 def test_lesson_says_what_suits_each_region(words):
     """Regions that look like a puppy and like a hound; the second photo's list is the shorter one."""
     regions = [torch.stack([unit(0, 1.0, 1.1, 0), unit(0, 1.0, 0, 1.1)]), unit(1.0, 0, 0, 0)[None]]
-    rng = np.random.default_rng(0)
-    lesson = make_lesson(words, targets([1, 1], [0]), regions, "thresholded", rng)
+    lesson = make_lesson(words, targets([1, 1], [0]), regions, "thresholded", draws(2))
     assert [own.tolist() for own in lesson.labels] == [[1, 2], [0]]
     torch.testing.assert_close(
         lesson.lists[0], torch.stack([words.rows[w] for w in ("cat", "puppy", "hound")])
@@ -102,25 +135,21 @@ def test_lesson_says_what_suits_each_region(words):
 
 
 def test_without_diversification_lists_are_plain(words):
-    lesson = make_lesson(
-        words, targets([1, 0]), [torch.ones(2, 4)], "plain", np.random.default_rng(0), every_name=True
-    )
+    lesson = make_lesson(words, targets([1, 0]), [torch.ones(2, 4)], "plain", draws(1), every_name=True)
     torch.testing.assert_close(lesson.lists[0], torch.stack([words.rows["cat"], words.rows["dog"]]))
     assert lesson.counts == (1, 3)
     assert lesson.plain.shape == (4, 4)
 
 
 def test_masks_that_nobody_names_have_no_word(words):
-    lesson = make_lesson(words, targets([UNLISTED, 1]), [torch.ones(2, 4)], "plain", np.random.default_rng(0))
+    lesson = make_lesson(words, targets([UNLISTED, 1]), [torch.ones(2, 4)], "plain", draws(1))
     assert lesson.labels[0].tolist() == [UNLISTED, 1]
     assert lesson.words[0][0].abs().sum() == 0
 
 
 def test_captions_give_rows_of_their_nouns(words):
     regions = [torch.zeros(0, 4), torch.zeros(0, 4)]
-    lesson = make_lesson(
-        words, targets([], []), regions, "plain", np.random.default_rng(0), captions=[("dog", "cat"), ()]
-    )
+    lesson = make_lesson(words, targets([], []), regions, "plain", draws(2), captions=[("dog", "cat"), ()])
     assert [len(rows) for rows in lesson.captions] == [2, 0]
     torch.testing.assert_close(lesson.captions[0][0], words.rows["dog"])
 
@@ -174,10 +203,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def coco(tmp_path_factory):
-    root = make_instances(tmp_path_factory.mktemp("coco"))
-    captions = [{"image_id": 7, "caption": "A dog and a person."}, {"image_id": 9, "caption": "Nothing"}]
-    (root / "captions.json").write_text(json.dumps({"annotations": captions}), encoding="utf-8")
-    return root
+    return make_instances(tmp_path_factory.mktemp("coco"))
 
 
 def test_embedded_recipe_ends_in_a_file_for_its_tower(coco, tmp_path):
@@ -291,32 +317,13 @@ def test_summed_by_kind():
 
 @pytest.fixture(scope="module")
 def resnet():
-    vision = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-    model = randomise(CLIP(32, vision, text), 0)
-    return ResNetTower(model.visual, TextEncoder(model, "toy", CPU), torch.tensor(3.0), "d" * 64)
-
-
-PHOTOS = {
-    "side": 64,
-    "width": 64,
-    "queries": 8,
-    "pixel_layers": 1,
-    "mask_layers": 2,
-    "pixel_feedforward": 16,
-    "mask_feedforward": 16,
-    "steps": 2,
-    "batch": 2,
-    "warmup": 0,
-    "hold_out": ["zebra"],
-    "losses": {"points": 16, "plain": 1.0},
-}
+    return toy_resnet()
 
 
 @pytest.mark.parametrize("regions", ["crops", "places"])
 def test_official_recipe_tunes_a_copy_of_the_tower(resnet, coco, tmp_path, regions):
     before = {name: value.clone() for name, value in resnet.visual.state_dict().items()}
-    plan = gkc_photo_plan({**PHOTOS, "regions": regions})
+    plan = gkc_photo_plan({**SMALL_GKC_PHOTOS, "regions": regions})
     path = train_gkc_photos(resnet, coco, plan, tmp_path / "run")
     found = load_gkc_head(path, "d" * 64)
     for name, value in resnet.visual.state_dict().items():
@@ -404,7 +411,7 @@ def synonym_accuracy(sampling, tmp_path):
         maps, found = colour_world(4, rng)
         # A region suits both words of its class equally.
         regions = [torch.stack([sum(rows[w] for w in names[k]) for k in one.classes]) for one in found]
-        lesson = make_lesson(words, found, regions, sampling, rng)
+        lesson = make_lesson(words, found, regions, sampling, rng.spawn(len(found)))
         losses = batch_losses(model.head, model.projections, maps, lesson, plan, draw_from(None, CPU))
         return {name: loss.value for name, loss in losses.items()}
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from ovs_core.checkpoints import read_state, read_training_state
 from ovs_core.cli import train
+from ovs_core.methods.gkc.head_file import load_gkc_head
 from ovs_core.training.losses import BatchPart, draw_points
 from ovs_core.training.processes import SINGLE_PROCESS, Mean, Processes, all_reduce, parts_of, started
 
@@ -162,6 +163,9 @@ def test_two_processes_learn_what_one_learns(tmp_path):
         mine, shared = read_state(path), read_state(two / path.relative_to(one))
         for name, value in shared.items():
             torch.testing.assert_close(value, mine[name], atol=1e-4, rtol=1e-3)
-    for name, close in (("line", 1e-4), ("fc/fc_clip", 1e-3), ("maft/maft_plus", 1e-3)):
+    assert load_gkc_head(
+        two / "photos" / "gkc.safetensors", None
+    ).tuned  # both checked that they learnt alike
+    for name, close in (("line", 1e-4), ("fc/fc_clip", 1e-3), ("maft/maft_plus", 1e-3), ("gkc/gkc", 1e-3)):
         for mine, shared in zip(*(log_of(root / name) for root in (one, two)), strict=True):
             assert {**shared, "seconds": 0} == pytest.approx({**mine, "seconds": 0}, rel=close, abs=2e-4)

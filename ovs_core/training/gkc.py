@@ -39,7 +39,7 @@ from ovs_core.training.fc_clip import (
     seen_names,
     start_head,
 )
-from ovs_core.training.gkc_lessons import Words, learn_words, make_lesson
+from ovs_core.training.gkc_lessons import Words, learn_words, make_lesson, with_shared_length
 from ovs_core.training.gkc_model import GkcLossPlan, GkcProjections, batch_losses
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.losses import BatchPart, Target, draw_from
@@ -145,12 +145,18 @@ def train_gkc(
         dense = dense_of_crops(tower.visual, maps[2])
         regions = region_embeddings(tower.visual, dense, targets)
         every = plan.losses.pooling is not None
-        lesson = make_lesson(words, targets, regions, plan.losses.sampling, rng, every_name=every)
+        rngs = processes.shard(rng.spawn(plan.batch))
+        lesson = make_lesson(words, targets, regions, plan.losses.sampling, rngs, every_name=every)
+        lesson = with_shared_length(lesson, processes)
         if plan.losses.own_masks:
             lesson = dataclasses.replace(lesson, dense=unit_cells(tower.visual, dense))
         part = BatchPart(crops.mask_counts(rows), processes.shard(range(len(rows))))
         maps = with_dense(maps, dense)
-        losses = batch_losses(model.head, model.projections, maps, lesson, plan.losses, draw, part=part)
+        # What is left out differs in number from process to process, all else must go on equal.
+        own_draws = torch.Generator().manual_seed(int(rng.integers(1 << 32)) + processes.rank)
+        losses = batch_losses(
+            model.head, model.projections, maps, lesson, plan.losses, draw, part=part, generator=own_draws
+        )
         return summed_by_kind(parts_of(losses, processes))
 
     schedule = Schedule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ovs_core.encoders.text import TextEncoder
@@ -23,6 +25,7 @@ from ovs_core.training.gkc_losses import GROUNDED_WORDS
 from ovs_core.training.gkc_model import Lesson
 from ovs_core.training.gkc_words import choose_synonym, class_list, stacked_lists
 from ovs_core.training.losses import Target
+from ovs_core.training.processes import Processes
 from ovs_core.types import UNLISTED, Vocabulary
 from ovs_core.vocabulary import singulars
 
@@ -92,7 +95,7 @@ def make_lesson(
     targets: Sequence[Target],
     regions: Sequence[Tensor],
     sampling: Sampling,
-    rng: np.random.Generator,
+    rngs: Sequence[np.random.Generator],
     *,
     every_name: bool = False,
     captions: Sequence[Sequence[str]] | None = None,
@@ -107,13 +110,13 @@ def make_lesson(
         targets: masks and classes, one per picture.
         regions: frozen CLIP's embedding of each true mask's region, (n, D) each.
         sampling: how a region's word is drawn.
-        rng: draws.
+        rngs: draws, one per picture: what it is taught does not depend on which others are here.
         every_name: compare with all synonyms in the plain class loss, not with plain names alone.
         captions: nouns of each picture's caption; None leaves grounding out.
     """
     plain_names = tuple(names[0] for names in words.synonyms)
     lists, labels, rows = [], [], []
-    for target, seen in zip(targets, regions, strict=True):
+    for target, seen, rng in zip(targets, regions, rngs, strict=True):
         known = (target.classes != UNLISTED).nonzero()[:, 0].tolist()
         segments = []
         for place in known:
@@ -133,6 +136,20 @@ def make_lesson(
         nouns = [torch.stack([words.rows[w] for w in own]) if own else plain[:0] for own in captions]
     padding = lists[0].new_zeros(lists[0].shape[1])
     return Lesson(targets, plain, counts, stacked_lists(lists, padding), labels, rows, list(regions), nouns)
+
+
+def with_shared_length(lesson: Lesson, processes: Processes) -> Lesson:
+    """A lesson whose class lists are filled up to the longest one of all processes.
+
+    Rows of zeros are negatives, so each process needs as many of them as one that has the whole batch.
+    """
+    if lesson.lists is None:
+        return lesson
+    lengths = lesson.lists.new_zeros(processes.count)
+    lengths[processes.rank] = lesson.lists.shape[1]
+    longest = int(processes.add(lengths).max())
+    lists = F.pad(lesson.lists, (0, 0, 0, longest - lesson.lists.shape[1]))
+    return dataclasses.replace(lesson, lists=lists)
 
 
 def _word(words: Words, label: int, region: Tensor, sampling: Sampling, rng: np.random.Generator) -> str:

@@ -6,7 +6,8 @@ ImageNet's mean and deviation; the teacher sees each region alone on grey with C
 
 Deviations: the teacher is in evaluation mode (the released code leaves its batch normalisation in training
 mode, so that regions of one batch change each other); one data set of annotated objects is read, not COCO's
-panoptic PNGs; grounding compares the photos of one process; colours are shifted a little.
+panoptic PNGs; colours are shifted a little. With several processes grounding compares, batch normalisation
+measures and distillation chooses its 200 regions among the photos of each; all else is that of one process.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from ovs_core.training.gkc_lessons import (
     make_lesson,
     read_captions,
     some_nouns,
+    with_shared_length,
 )
 from ovs_core.training.gkc_model import GkcLossPlan, batch_losses
 from ovs_core.training.loop import Schedule, fit
@@ -181,6 +183,7 @@ def train_gkc_photos(
         samples = [_crop(photos.read(n), plan, s) for n, s in zip(numbers, seeds, strict=True)]
         targets = [target_of(sample, place).to(device) for sample in samples]
         shard = processes.shard(range(plan.batch))
+        rngs = processes.shard(rng.spawn(plan.batch))
         maps = pyramid(learning.tower, _pixels([samples[i].pixels for i in shard], device))
         mine = [targets[i] for i in shard]
         regions = [
@@ -188,14 +191,28 @@ def train_gkc_photos(
         ]
         nouns = None
         if extra:
-            nouns = [_nouns(captions, photos.photos[numbers[i]], known, rng) for i in shard]
+            nouns = [
+                _nouns(captions, photos.photos[numbers[i]], known, own)
+                for i, own in zip(shard, rngs, strict=True)
+            ]
         every = plan.losses.pooling is not None
         lesson = make_lesson(
-            words, mine, regions, plan.losses.sampling, rng, every_name=every, captions=nouns
+            words, mine, regions, plan.losses.sampling, rngs, every_name=every, captions=nouns
         )
+        lesson = with_shared_length(lesson, processes)
         part = BatchPart([len(target.masks) for target in targets], shard)
         student = learning.student
-        losses = batch_losses(student.head, student.projections, maps, lesson, plan.losses, draw, part=part)
+        own_draws = torch.Generator().manual_seed(int(rng.integers(1 << 32)) + processes.rank)
+        losses = batch_losses(
+            student.head,
+            student.projections,
+            maps,
+            lesson,
+            plan.losses,
+            draw,
+            part=part,
+            generator=own_draws,
+        )
         return summed_by_kind(parts_of(losses, processes))
 
     schedule = Schedule(
@@ -209,6 +226,7 @@ def train_gkc_photos(
     groups = optimiser_groups(learning.student, [learning.tower], rates)
     fit(learning, [], step_loss, schedule, out / "gkc", groups=groups, processes=processes)
     learning.eval()
+    share_statistics(learning.tower, processes)
     tuned = {n: v for n, v in learning.tower.state_dict().items() if not n.startswith("attnpool.")}
     training: Mapping[str, Any] = {"plan": dataclasses.asdict(plan), "photos": len(photos.photos)}
     trained = TrainedGkc(learning.student.head, tower.sha256, said_names(words, plan.losses), tuned, training)
@@ -224,6 +242,14 @@ def _learning(tower: ResNetTower, plan: GkcPhotoPlan, joint: int) -> _Learning:
     student = copy.deepcopy(tower.visual).requires_grad_(True)
     student.attnpool.requires_grad_(False)
     return _Learning(student, StudentModel(GkcHeadConfig(pixels, masks)))
+
+
+@torch.no_grad()
+def share_statistics(tower: nn.Module, processes: Processes) -> None:
+    """Make running means and variances, in place, the means over processes: each saw its own photos."""
+    for statistics in tower.buffers():
+        if statistics.is_floating_point():
+            statistics.copy_(processes.add(statistics) / processes.count)
 
 
 def _crop(sample: Sample, plan: GkcPhotoPlan, seed: int) -> Sample:

@@ -1,14 +1,17 @@
-"""A toy COCO with annotated objects, and the embedded tower of the toy world as a mask tower."""
+"""A toy COCO with annotated objects and captions, and two towers to train on it."""
 
 import json
 from pathlib import Path
 
 import torch
+from open_clip.model import CLIP
+from tiny_clip import randomise
 from training_toys import CONFIG, save_photo
 
 from ovs_core.encoders.mini import build_mini
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.training.fc_clip import MaskTower
+from ovs_core.training.gkc_photos import ResNetTower
 
 SIZE = (64, 96)  # of every photo
 SHA = "a" * 64
@@ -47,6 +50,8 @@ def make_instances(root: Path, part="train2017") -> Path:
         ],
     }
     (root / "instances.json").write_text(json.dumps(content), encoding="utf-8")
+    captions = [{"image_id": 7, "caption": "A dog and a person."}, {"image_id": 9, "caption": "Nothing"}]
+    (root / "captions.json").write_text(json.dumps({"annotations": captions}), encoding="utf-8")
     return root
 
 
@@ -67,3 +72,29 @@ def toy_tower(seed=0) -> MaskTower:
     model = build_mini(CONFIG).eval().requires_grad_(False)
     text = TextEncoder(model, f"toy {seed}", torch.device("cpu"))
     return MaskTower(model.visual, text, torch.tensor(3.0), SHA)
+
+
+SMALL_GKC_PHOTOS = {
+    "side": 64,
+    "width": 64,
+    "queries": 8,
+    "pixel_layers": 1,
+    "mask_layers": 2,
+    "pixel_feedforward": 16,
+    "mask_feedforward": 16,
+    "steps": 2,
+    "batch": 2,
+    "warmup": 0,
+    "hold_out": ["zebra"],
+    "losses": {"points": 16, "plain": 1.0},
+}
+
+
+def toy_resnet() -> ResNetTower:
+    """A tiny random CLIP ResNet."""
+    vision = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    model = randomise(CLIP(32, vision, text), 0)
+    return ResNetTower(
+        model.visual, TextEncoder(model, "toy", torch.device("cpu")), torch.tensor(3.0), "d" * 64
+    )

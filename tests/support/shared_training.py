@@ -8,16 +8,19 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from instance_toys import SMALL_HEAD, make_instances, toy_tower
+from instance_toys import SMALL_GKC_PHOTOS, SMALL_HEAD, make_instances, toy_resnet, toy_tower
 from torch import nn
 from training_toys import make_camvid, make_pets
 
-from ovs_core.training import mask_tuning
+from ovs_core.training import gkc_photos, mask_tuning
 from ovs_core.training.fc_clip import MaskSources, train_fc_clip
+from ovs_core.training.gkc import gkc_plan, train_gkc
+from ovs_core.training.gkc_photos import gkc_photo_plan, train_gkc_photos
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.training.mask_plans import FcClipPlan, TuningPlan
 from ovs_core.training.plans import plan_from_json
@@ -27,6 +30,8 @@ STEPS, SAVED = 9, 4
 CROPS = {"count": 8, "side": 64, "short_side": [64, 72], "pastes": 2}
 FC_CLIP = {**SMALL_HEAD, "crops": CROPS, "steps": 4, "batch": 5}
 TUNING = {"count": 8, "steps": 3, "batch": 3}
+GKC = {**SMALL_HEAD, "class_width": 40, "crops": CROPS, "steps": 4, "batch": 5}
+GKC["losses"] = {"points": GKC.pop("points"), "grounding": 0.0}
 
 
 class PowerCutError(Exception):
@@ -71,8 +76,8 @@ def make_start(sources: MaskSources, out: Path) -> Path:
 
 def heads(
     sources: MaskSources, start: Path, out: Path, processes: Processes = SINGLE_PROCESS
-) -> tuple[Path, Path]:
-    """A head for FC-CLIP, and the toy tower tuned for the head `start`.
+) -> tuple[Path, ...]:
+    """A head for FC-CLIP, the toy tower tuned for the head `start`, and a head for GKC.
 
     In single precision and with a large eps: where a gradient is no more than rounding, AdamW goes by its
     sign, and a batch and its parts round differently, by how much depends on the processor.
@@ -88,7 +93,27 @@ def heads(
             mask_tuning.train_maft_plus(
                 toy_tower(), sources, start, tuning, out / "maft", processes=processes
             ),
+            train_gkc(toy_tower(), sources, gkc_plan(GKC), out / "gkc", processes=processes),
         )
+
+
+def photos(sources: MaskSources, out: Path, processes: Processes) -> Path:
+    """GKC's official recipe on a toy ResNet; all processes must end with equal weights and statistics.
+
+    Batch normalisation goes by the photos of each process, so this is not what one process learns.
+    """
+    learnt = []
+
+    def watched(model: nn.Module, *arguments: Any, **settings: Any) -> None:
+        fit(model, *arguments, **settings)
+        learnt.append(model)
+
+    plan = gkc_photo_plan({**SMALL_GKC_PHOTOS, "batch": 4})
+    with patch.object(gkc_photos, "fit", watched):
+        path = train_gkc_photos(toy_resnet(), sources.coco, plan, out / "photos", processes=processes)
+    for name, value in learnt[0].state_dict().items():
+        assert torch.equal(processes.add(value.clone()), value * processes.count), name
+    return path
 
 
 def work(root: Path) -> None:
@@ -100,6 +125,7 @@ def work(root: Path) -> None:
             model = line(root / "line", processes)
         sources = MaskSources(root / "coco", root / "pets", root / "camvid")
         heads(sources, root / "start" / "fc_clip.safetensors", root, processes)
+        photos(sources, root, processes)
         if processes.first:
             torch.save(model.state_dict(), root / "line.pt")
 
