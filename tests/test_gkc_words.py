@@ -45,6 +45,7 @@ def test_words_of_a_class():
         ("bike", {"bicycle", "cycle", "pushbike"}),  # a motorcycle is one too, but stands further down
         ("table", {"tabletop"}),  # a row's own name goes before dining tables, which are called so too
         ("giraffes", {"giraffe", "camelopard"}),
+        ("people", {"person", "individual", "somebody", "human", "pedestrian", "man", "woman"}),
         ("zebu", set()),
     ],
 )

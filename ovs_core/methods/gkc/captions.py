@@ -25,10 +25,11 @@ GKC_VIEWS = (
         TEACHER_CROPS,
         "crops",
         "What the teacher is asked about",
-        "The masks that show this class best, each alone on grey, with the probability of the class. What "
-        "frozen CLIP, the teacher of distillation, sees there is compared with the best name of the class "
-        "and with the student's query, which learnt to say the same. The embedded model's teacher looks at "
-        "the whole photo and averages inside the mask, a ResNet's at the picture as it is here.",
+        "The masks that show this class best, those that hold the point above first, each alone on grey, "
+        "with the probability of the class. What frozen CLIP, the teacher of distillation, sees there is "
+        "compared with the best name of the class and with the student's query, which learnt to say the "
+        "same. The embedded model's teacher looks at the whole photo and averages inside the mask, a "
+        "ResNet's at the picture as it is here.",
         per_class=True,
         peaks=False,
         about_point="Click a place to see first the masks that hold it.",
@@ -52,7 +53,7 @@ GKC_VIEWS = (
         "among those above 0.1. The words are those of a table of COCO's names, where a typed word is found "
         'as a name, as a synonym ("sofa" of couch) or in the plural; other words have no synonyms. At most '
         "20 classes.",
-        source=Source("section 3.2: p_i = softmax_i(s cos(R(mask), T(synonym_i)))"),
+        source=Source("section 3.2: p_i = softmax over i of s cos(R(mask), t_i), t_i the synonyms"),
     ),
     _KNOWN["void_shares"],
     _KNOWN["winning_names"],

@@ -27,6 +27,7 @@ from ovs_core.vocabulary import singulars
 SYNONYM_FILE = shipped_folder("assets") / "synonyms" / "coco.tsv"
 LEAST_PROBABILITY = 0.1  # of a synonym that the code draws
 REGION_PROMPT = "a photo of {}"
+_IRREGULAR = MappingProxyType({"people": "person", "men": "man", "women": "woman", "mice": "mouse"})
 
 Sampling = Literal["thresholded", "weighted", "plain"]
 """Code: evenly among those above `LEAST_PROBABILITY`; paper: by probability; no diversification."""
@@ -74,7 +75,7 @@ def typed_synonyms(word: str, table: Mapping[str, tuple[str, ...]]) -> tuple[str
     alone. Training goes by names of rows (`synonyms_of`).
     """
     plain = clean_name(word).casefold()
-    for form in (plain, *sorted(singulars(plain))):
+    for form in (plain, _IRREGULAR.get(plain, plain), *sorted(singulars(plain))):
         if row := table.get(form) or next((row for row in table.values() if form in row), None):
             return (word, *(other for other in row if other != plain))
     return (word,)

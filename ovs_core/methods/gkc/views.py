@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ovs_core.decoders.mask_decoder import Decoded
 from ovs_core.evidence.proposals import MaskProposals
+from ovs_core.methods.mask_classification.views import attention_view
 from ovs_core.types import View, ViewKind
 
 TOP = 5  # classes in the ranking of a query
@@ -138,17 +139,9 @@ def _winning_names(trace: GkcTrace) -> View:
 
 
 def _query_attention(trace: GkcTrace) -> View:
-    """Layer by layer where the query looks that shows a class best, on the grid of the middle level."""
-    layers = [trace.cut(layer[0]) for layer in trace.decoded.cross_attention]  # (N, h, w) each
     names = trace.proposals.vocabulary.names
     queries = trace.proposals.scores[:, : len(names)].argmax(dim=0)  # (K,)
-    grid = (layers[min(1, len(layers) - 1)].shape[1], layers[min(1, len(layers) - 1)].shape[2])
-    maps = torch.stack(
-        [F.interpolate(layer[queries][None].cpu(), size=grid, mode="area")[0] for layer in layers], dim=1
-    )  # (K, layers, h, w)
-    labels = tuple(f"{name}, layer {layer}" for name in names for layer in range(1, len(layers) + 1))
-    title = "Where the query of each class's best mask looks, layer by layer"
-    return View("query_attention", title, maps.flatten(0, 1), labels)
+    return attention_view(trace.decoded.cross_attention, queries, names, trace.cut)
 
 
 _MAKERS: Mapping[ViewKind, Callable[[GkcTrace], View]] = MappingProxyType(

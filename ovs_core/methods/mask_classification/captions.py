@@ -13,7 +13,7 @@ MAFT_PLUS_VIEWS = (
         "heat",
         "Where the query of this class looks",
         "Cross-attention of the query whose mask shows this class best, layer by layer, mean of all "
-        "heads. Bright: it takes more from there.",
+        "heads; 1 is what an even look would take from each place. Bright: it takes more from there.",
         per_class=True,
         source=Source("section 3.2: masked cross-attention, softmax(M + q k^T)", MASK2FORMER),
     ),
@@ -72,7 +72,7 @@ MAFT_PLUS_VIEWS = (
         "bars",
         "Which synonym wins",
         "For each name the part of its class that it won, over all masks weighed by their probability of the "
-        "class. A class with one name has 1.",
+        'class. A class with one name has 1: type others behind it ("sofa | couch").',
         ranked=True,
         source=Source("argmax over the names of a class, weighed by p_n"),
     ),

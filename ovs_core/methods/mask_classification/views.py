@@ -6,7 +6,7 @@ hold it come first. A class with synonyms is shown by its best name, as in the a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -185,18 +185,32 @@ def _mask_proposals(trace: MaskTrace) -> View:
 
 
 def _query_attention(trace: MaskTrace) -> View:
-    """Layer by layer where the query looks that shows a class best, on the grid of the middle level."""
-    attention = trace.classified.proposed.decoded.cross_attention
-    layers = [trace.cut(layer[0]) for layer in attention]  # (N, h, w) each
     queries = trace.probabilities[:, : len(trace.names)].argmax(dim=0)  # (K,)
+    attention = trace.classified.proposed.decoded.cross_attention
+    return attention_view(attention, queries, trace.names, trace.cut)
+
+
+def attention_view(
+    attention: Sequence[Tensor], queries: Tensor, names: Sequence[str], cut: Callable[[Tensor], Tensor]
+) -> View:
+    """Layer by layer how much queries take from each place, on the grid of the middle level; 1: an even look.
+
+    Layers look at grids of different sizes, and what a query takes sums to 1 over each: in units of an even
+    look all can be seen on one scale.
+
+    Args:
+        attention: of each layer, (1, N, h, w) over the padded frame.
+        queries: one per name, (K,).
+        names: shown names, (K,).
+        cut: leaves cells out that hold padding alone.
+    """
+    layers = [cut(layer[0, queries] * layer[0, 0].numel()) for layer in attention]  # (K, h, w) each
     grid = layers[min(1, len(layers) - 1)].shape[1:]
     # On the CPU, where views go in any case: Apple's GPUs may lack means over parts of cells.
-    maps = torch.stack(
-        [F.interpolate(layer[queries][None].cpu(), size=grid, mode="area")[0] for layer in layers], dim=1
-    )  # (K, layers, h, w)
-    labels = tuple(f"{name}, layer {layer}" for name in trace.names for layer in range(1, len(layers) + 1))
-    title = "Where the query of each class's best mask looks, layer by layer"
-    return View("query_attention", title, maps.flatten(0, 1), labels)
+    maps = [F.interpolate(layer[None].cpu(), size=grid, mode="area")[0] for layer in layers]
+    labels = tuple(f"{name}, layer {layer}" for name in names for layer in range(1, len(layers) + 1))
+    title = "Where the query of each class's best mask looks, layer by layer; 1 is an even look"
+    return View("query_attention", title, torch.stack(maps, dim=1).flatten(0, 1), labels)
 
 
 def _void_shares(trace: MaskTrace) -> View:

@@ -159,10 +159,14 @@ def rescored_view(without: _Timed, rescored: _Timed) -> View:
         maps.append(torch.from_numpy(labels.astype(np.float32)))
     changed = float((maps[0] != maps[1]).float().mean())
     title = (
-        f"Naming took {without.seconds:.3g} s without CLIP's second look, {rescored.seconds:.3g} s with it, "
-        f"which changes {changed:.0%} of the photo"
+        f"Naming took {_spoken(without.seconds)} without CLIP's second look, {_spoken(rescored.seconds)} "
+        f"with it, which changes {changed:.0%} of the photo"
     )
     return View(RESCORED, title, torch.stack(maps), ("trained head alone", "and CLIP on each mask"))
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 0.01 else "less than 0.01 s"
 
 
 def mask_crops(masks: Tensor, features: PhotoPyramid) -> tuple[Tensor, Tensor]:
