@@ -73,7 +73,7 @@ def remember(
         smoothing: how quiet.
     """
     small = thumbnail(pixels, LONGEST_GRID)
-    grey = torch.from_numpy(small.astype(np.float32).mean(axis=2) / 255)  # (h, w)
+    grey = torch.from_numpy(small @ np.full(3, 1 / (3 * 255), np.float32))  # (h, w), mean of channels
     now = class_probabilities(evidence, scale, (grey.shape[0], grey.shape[1])).cpu()
     if before is None or before.grey.shape != grey.shape or is_cut(before.grey, grey):
         return Remembered(now, grey)
