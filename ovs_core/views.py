@@ -44,6 +44,8 @@ class ViewSpec:
         titled: the view's own title is shown too: it says what differs from answer to answer.
         about_point: what a clicked place of the photo is good for; "" where it is good for nothing.
         special: shown in a place of its own on the page (cosines of every class, affinity of a point).
+        beside: registry name of a method whose view of this kind is shown beside, on the same colour scale,
+            where it can be asked; "" for none.
         source: the paper and its equation; what is left out of it is the method's own.
     """
 
@@ -59,4 +61,5 @@ class ViewSpec:
     titled: bool = False
     about_point: str = ""
     special: bool = False
+    beside: str = ""
     source: Source = Source()

@@ -21,11 +21,13 @@ from safetensors.torch import load_file
 from zegclip_files import official_file, official_state
 from zegclip_tensors import DATA, close
 
-from ovs_core import Engine
+from ovs_core import Engine, Request, parse_vocabulary
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders.towers import Tower
+from ovs_core.engine.paired import run_paired
 from ovs_core.evidence.decide import class_probabilities, decide
 from ovs_core.evidence.score_map import ScoreMap
+from ovs_core.image import Photo
 from ovs_core.methods import METHODS
 from ovs_core.methods.head_format import HeadFile
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, save_prompted_head
@@ -37,8 +39,7 @@ from ovs_core.methods.ldvc.method import (
 )
 from ovs_core.methods.ldvc.model import gamma_offsets
 from ovs_core.methods.ldvc.official import load_zegclip
-from ovs_core.methods.ldvc.views import on_one_scale
-from ovs_core.types import TextBank, View, Vocabulary
+from ovs_core.types import TextBank, Vocabulary
 
 WORDS = Vocabulary((("cat", "kitten"), ("sky",), ("zebra",)), ("wall", "grass"))
 KINDS = {name: {view.kind for view in METHODS[name].views} for name in ("zegclip", "ldvc")}
@@ -403,16 +404,37 @@ def test_drift_and_contraction_in_numbers():
             close(near.maps[step, 0, 0], cosines.amax(dim=1).mean())
 
 
-def test_two_methods_share_a_colour_scale():
-    ldvc, zegclip = views_of()["class_attention"], views_of("zegclip")["class_attention"]
-    shared = on_one_scale([ldvc, zegclip])
-    assert shared[0].limits == shared[1].limits
-    assert shared[0].limits == (
-        min(float(ldvc.maps.min()), float(zegclip.maps.min())),
-        max(float(ldvc.maps.max()), float(zegclip.maps.max())),
+def test_ldvc_stands_beside_zegclip_on_one_colour_scale():
+    """Figure 1: class by class the blocks of the one, then those of the other."""
+    engine = Engine("cpu", offline=True)
+    photo = Photo(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8), "noise.png")
+    kinds = frozenset({"class_attention"})
+    words = parse_vocabulary("cat; grass")
+    (of_ldvc,), (of_zegclip,) = (
+        [*engine.run(Request(photo, words, name, views=kinds))][-1].views for name in ("ldvc", "zegclip")
     )
-    assert on_one_scale([]) == ()
-    assert isinstance(shared[0], View)
+    request = Request(photo, words, "ldvc", views=kinds | {"class_drift"})
+    *_, result = run_paired(engine, request)
+    both, drift = result.views
+    assert [label.split(", ")[0] for label in both.labels] == [
+        *(f"{title}: {name}" for name in ("cat", "grass") for title in ("LDVC",) * 3 + ("ZegCLIP",) * 3),
+    ]
+    assert both.limits == (
+        min(of_ldvc.limits[0], of_zegclip.limits[0]),
+        max(of_ldvc.limits[1], of_zegclip.limits[1]),
+    )
+    torch.testing.assert_close(both.maps[[0, 1, 2, 6, 7, 8]], of_ldvc.maps)
+    torch.testing.assert_close(both.maps[[3, 4, 5, 9, 10, 11]], of_zegclip.maps)
+    assert drift.kind == "class_drift"
+    assert result.method == "ldvc"
+
+
+def test_a_view_stays_alone_where_the_other_method_cannot_be_asked():
+    engine = Engine("cpu", offline=True, methods={"ldvc": METHODS["ldvc"]})
+    photo = Photo(np.zeros((32, 48, 3), np.uint8), "black.png")
+    asked = Request(photo, parse_vocabulary("cat"), "ldvc", views=frozenset({"class_attention"}))
+    *_, result = run_paired(engine, asked)
+    assert result.views[0].labels == ("cat, block 1", "cat, block 2", "cat, block 3")
 
 
 def test_the_embedded_model_has_both_heads():

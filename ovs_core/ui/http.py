@@ -13,6 +13,7 @@ from gradio.data_classes import FileData
 
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine, Progress, Result
+from ovs_core.engine.paired import run_paired
 from ovs_core.export.files import check_formats, result_files
 from ovs_core.export.report import report as report_of
 from ovs_core.methods import DEFAULT_METHOD
@@ -128,7 +129,7 @@ def api_inspect(
     usual = {view.kind for view in specs if view.special and view.kind != AFFINITY.kind}
     asked = None if "all" in views else usual | set(views)
     request = inspect_request(engine, question, method, point, asked)
-    result = results_of(engine, lambda: engine.run(request))[0]
+    result = results_of(engine, lambda: run_paired(engine, request))[0]
     inside = insight(result, specs, point)
     shown = sections(inside.seen, label or inside.seen.first)
     figures = [(section.kind, section.figure) for section in shown if section.figure is not None]

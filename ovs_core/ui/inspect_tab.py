@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.engine import Engine, Progress, Request, Result
+from ovs_core.engine.paired import run_paired
 from ovs_core.image import display_copy, read_photo
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import AFFINITY, SIMILARITY
@@ -111,7 +112,7 @@ def inspect_steps(
     def ask() -> Iterator[Progress | Result]:
         kinds = lookup("method", engine.method_specs, method).view_kinds - NOT_HOVERED
         asked = inspect_request(engine, question, method, point, kinds)
-        return engine.run(replace(asked, side=DISPLAY_SIDE), token)
+        return run_paired(engine, replace(asked, side=DISPLAY_SIDE), token)
 
     for event in answers(engine, ask):
         if isinstance(event, Status):

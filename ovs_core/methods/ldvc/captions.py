@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ovs_core.methods.ldvc import views
 from ovs_core.methods.papers import BIFORMER, LDVC, ZEGCLIP
 from ovs_core.views import Source, ViewSpec
@@ -57,7 +59,12 @@ ZEGCLIP_VIEWS = (
     ),
 )
 LDVC_VIEWS = (
-    *ZEGCLIP_VIEWS,
+    replace(
+        ZEGCLIP_VIEWS[0],
+        sentence=f"{ZEGCLIP_VIEWS[0].sentence} ZegCLIP's blocks stand beside where its head is here.",
+        beside="zegclip",
+    ),
+    *ZEGCLIP_VIEWS[1:],
     ViewSpec(
         views.ROUTING_OFF,
         "heat",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -98,13 +98,6 @@ def prompted_views(
     if ROUTING_WINDOWS in kinds:
         views.append(_routing_windows(trace, point or (0.5, 0.5)))
     return tuple(view for view in views if view is not None)
-
-
-def on_one_scale(views: Sequence[View]) -> tuple[View, ...]:
-    """Views of one kind from several methods with one colour scale for all (figure 1)."""
-    ends = [view.limits or _limits(view.maps) for view in views]
-    limits = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
-    return tuple(replace(view, limits=limits) for view in views)
 
 
 def _limits(maps: Tensor) -> Limits:
