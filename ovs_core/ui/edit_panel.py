@@ -135,6 +135,11 @@ def edit_panel(
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=280):
                 picture = drawing_surface("edit-picture")
+                note = gr.HTML("", padding=False, elem_id="edit-note")  # in sight of who taps on a phone
+                with gr.Row():
+                    fresh = gr.Button("Next object", size="sm", min_width=80, elem_id="edit-next")
+                    back = gr.Button("Undo", size="sm", min_width=80, elem_id="edit-undo")
+                    forth = gr.Button("Redo", size="sm", min_width=80, elem_id="edit-redo")
             with gr.Column(scale=5, min_width=280):
                 label = gr.Dropdown([], label="Class", elem_id="edit-class")
                 action = gr.Radio(
@@ -152,11 +157,6 @@ def edit_panel(
                     label="Brush radius, in pixels of the photo",
                     elem_id="edit-radius",
                 )
-                with gr.Row():
-                    fresh = gr.Button("Next object", size="sm", min_width=80, elem_id="edit-next")
-                    back = gr.Button("Undo", size="sm", min_width=80, elem_id="edit-undo")
-                    forth = gr.Button("Redo", size="sm", min_width=80, elem_id="edit-redo")
-                note = gr.HTML("", padding=False, elem_id="edit-note")
         with gr.Row(equal_height=False):
             with gr.Column(min_width=200):
                 into = gr.Dropdown([], label="Merge the class into", elem_id="edit-into")

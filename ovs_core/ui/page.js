@@ -47,7 +47,9 @@ window.ovs = (() => {
     }
     answer.tabIndex = Math.max(answer.tabIndex, -1);
     answer.focus({ preventScroll: true });
-    answer.scrollIntoView({ block: "nearest" });
+    // On a phone there is no room beside the words, and what Inspect shows stands below its line.
+    const below = tab === "inspect" && window.matchMedia("(max-width: 640px)").matches;
+    answer.scrollIntoView({ block: below ? "start" : "nearest" });
   }
 
   // Screen readers read out what comes into a live region that was there before, not one that comes with its words.

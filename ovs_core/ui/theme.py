@@ -18,6 +18,9 @@ _OUTER_STYLE = f"""
   body {{ padding-bottom: 4.5rem; }}
   #segment-start, #compare-start, #inspect-start, #video-start {{ position: fixed; left: .75rem;
     right: .75rem; bottom: .75rem; width: auto; z-index: 60; box-shadow: 0 2px 14px rgba(0, 0, 0, .35); }}
+  :is(#segment-start, #compare-start, #inspect-start, #video-start):disabled {{ opacity: 1;
+    filter: grayscale(.7); }}
+  #summary [role=status], #compare-table .ovs-table, #inspect-status .line {{ scroll-margin: .75rem 0 5rem; }}
 }}
 .ovs-stale-segment #result img, .ovs-stale-compare .ovs-panels img,
 .ovs-stale-inspect #hover [data-answer], .ovs-stale-inspect .ovs-view img

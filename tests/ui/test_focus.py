@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fake_engine import FakeEngine
-from pages import choose, finished, open_tab
+from pages import PHONE, choose, finished, open_tab
 from playwright.sync_api import Page, expect
 
 OpenPage = Callable[..., Page]
@@ -38,6 +38,18 @@ def test_a_key_on_the_button_leads_to_the_answer(
     assert page.evaluate(
         "answer.compareDocumentPosition(document.activeElement) & Node.DOCUMENT_POSITION_FOLLOWING"
     )
+
+
+def test_on_a_phone_what_inspect_shows_is_in_sight(
+    open_page: OpenPage, address: str, photo_file: Path
+) -> None:
+    page = open_page(address, PHONE)
+    choose(page, photo_file, "dog; grass")
+    open_tab(page, "Inspect")
+    page.click("#inspect-start")
+    finished(page, "inspect")
+    expect(page.locator("#inspect-status .line")).to_be_focused()
+    expect(page.locator("#hover .stage img").first).to_be_in_viewport(ratio=0.5)
 
 
 def test_an_example_leads_to_the_answer(open_page: OpenPage, address: str) -> None:
