@@ -241,7 +241,9 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
             return "", CENTRE  # Inspect says why
 
     # A path that comes back from a browser is not looked at.
-    inputs.photo.change(photo_to_click, [inputs.photo], [hover, point], api_name="photo_to_click", **quiet)
+    inputs.photo.change(
+        photo_to_click, [inputs.photo], [hover, point], api_name="photo_to_click", **quiet
+    ).success(None, [hover], None, js="(html) => ovs.showCopy(html)")
     clicked = hover.select(clicked_place, None, [point], **quiet)
     wire(
         RunBar(start, stop, status, token),

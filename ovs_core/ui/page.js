@@ -64,6 +64,23 @@ window.ovs = (() => {
     line.textContent = sentence;
   }
 
+  // The picture's own text; gradio says that it is a file. Masks lie over it and say nothing more.
+  function describe() {
+    const said = shown(ANSWERS.segment)?.innerText ?? "";
+    for (const picture of document.querySelectorAll("#overlay img"))
+      picture.alt = picture.matches(".mask") ? "" : `The labelled photo: ${said}`;
+  }
+
+  // A photo that browsers cannot draw, a TIFF or HEIC, is shown by the copy that stands in this piece of the page.
+  function showCopy(html) {
+    const photo = document.querySelector("#photo img");
+    const copy = html?.match(/<img[^>]* src="([^"]+)"/)?.[1];
+    if (!photo || !copy) return;
+    const draw = () => (photo.src = copy);
+    if (!photo.complete) photo.addEventListener("error", draw, { once: true });
+    else if (!photo.naturalWidth) draw();
+  }
+
   function changed(tab, ...values) {
     standing[tab] = text(values);
     mark(tab);
@@ -190,5 +207,5 @@ window.ovs = (() => {
   document.addEventListener("paste", paste, true);
   for (const name of ["dragover", "drop"]) document.addEventListener(name, drop, true);
   for (const name of ["keydown", "keypress"]) document.addEventListener(name, key, true);
-  return { ask, status, changed, clamped, settled, run, recall, remember, keep, link };
+  return { ask, status, describe, showCopy, changed, clamped, settled, run, recall, remember, keep, link };
 })();

@@ -237,6 +237,7 @@ def segment_tab(engine: Engine, inputs: InputPanel) -> gr.Dropdown:
         trigger_mode="always_last",
         **quick,
     )
+    panel.summary.change(None, None, None, js="() => setTimeout(ovs.describe, 150)")
     method.change(described, [inputs.encoder, method], [about], **quick)
     gr.on(inputs.offer_changes, follow, [inputs.encoder, method], [method, missing], **quick)
     return method

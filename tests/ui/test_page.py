@@ -1,6 +1,8 @@
 """The page in a real browser, on an engine without a model."""
 
+import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,6 +59,12 @@ def test_segment_shows_picture_summary_and_table(open_page: OpenPage, address: s
     expect(page.locator("#summary")).to_contain_text("of the photo")
     expect(page.locator("#classes-table tbody tr")).to_have_count(4)
     expect(page.locator("#classes-table")).to_contain_text("| clouds")
+    said = page.locator("#summary").inner_text().strip()
+    picture = page.locator("#overlay .base-image")
+    expect(picture).to_have_attribute("alt", f"The labelled photo: {said}")
+    page.fill("#threshold input[type=number]", "1")
+    page.keyboard.press("Tab")
+    expect(picture).to_have_attribute("alt", re.compile("Nothing you typed won a pixel"))
     expect(page.locator("#ovs-header")).to_contain_text("Weights in use")
 
 
@@ -140,6 +148,18 @@ def test_downloads_have_the_size_of_the_photo(
     page.get_by_label("yolo").check()
     with zipfile.ZipFile(download(page, "zip", tmp_path)) as archive:
         assert "naclip.yolo/meadow.txt" in archive.namelist()
+
+
+def test_a_photo_that_browsers_cannot_draw_is_shown_and_asked_as_it_is(
+    open_page: OpenPage, address: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "meadow.tiff"
+    Image.new("RGB", PHOTO_SIZE[::-1], (10, 200, 30)).save(path)
+    page = open_page(address)
+    segment(page, path)
+    page.wait_for_function("document.querySelector('#photo img').naturalWidth > 0")
+    report = json.loads(download(page, "json", tmp_path).read_text())
+    assert report["image"]["sha256"] == hashlib.sha256(bytes((10, 200, 30)) * np.prod(PHOTO_SIZE)).hexdigest()
 
 
 def test_a_missing_photo_keeps_the_words(open_page: OpenPage, address: str) -> None:
