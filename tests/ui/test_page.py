@@ -150,6 +150,16 @@ def test_downloads_have_the_size_of_the_photo(
         assert "naclip.yolo/meadow.txt" in archive.namelist()
 
 
+def test_a_long_name_wraps_in_its_sentence(open_page: OpenPage, address: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{'letter' * 20}.png"
+    path.write_text("This is not a picture.", encoding="utf-8")
+    page = open_page(address, PHONE)
+    choose(page, path, "dog")
+    page.click("#segment-start")
+    expect(finished(page, kind="error")).to_contain_text("letterletter")
+    assert page.locator("#segment-status .line").evaluate("(line) => line.scrollWidth <= line.clientWidth")
+
+
 def test_a_photo_that_browsers_cannot_draw_is_shown_and_asked_as_it_is(
     open_page: OpenPage, address: str, tmp_path: Path
 ) -> None:
