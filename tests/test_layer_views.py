@@ -15,7 +15,7 @@ from ovs_core.methods import METHODS
 from ovs_core.methods.training_free.attention_rules import RULES
 from ovs_core.methods.training_free.calibrated import CALIBRATIONS
 from ovs_core.methods.training_free.cross_correlation import RESCLIP
-from ovs_core.methods.training_free.layer_views import HEADS, LAYERS, NORMS
+from ovs_core.methods.training_free.layer_views import HEADS, LAYERS, NORMS, WORD_COSINES
 from ovs_core.methods.training_free.model import TrainingFree
 from ovs_core.types import Features, Vocabulary, Window
 
@@ -103,6 +103,18 @@ def test_a_token_ten_times_as_long_sticks_out():
     expected[1, 2] = 10
     torch.testing.assert_close(view.maps[1], expected, atol=1e-5, rtol=0)
     assert view.limits[0] == 0
+
+
+def test_words_are_compared_class_by_class_by_their_first_names():
+    text = some_text(4, other=1)
+    joined = type(text)(Vocabulary((("a", "b"), ("c",), ("d",)), ("o",)), text.embeddings)
+    view = view_of(WORD_COSINES, whole(), text=joined)
+    rows = text.embeddings[[0, 2, 3]]
+    torch.testing.assert_close(view.maps, (rows @ rows.T)[None])
+    assert view.columns == ("a", "c", "d")
+    assert view.limits == (-1.0, 1.0)
+    many = view_of(WORD_COSINES, whole(), text=some_text(23))
+    assert many.maps.shape == (1, 20, 20)
 
 
 def test_they_need_a_deeper_look_and_heads_do_not():

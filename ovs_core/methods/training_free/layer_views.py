@@ -2,7 +2,7 @@
 
 Reading the tokens of an earlier block with the last layer norm and the projection is a "logit lens": it shows
 where in the tower a word finds its place. What leaves the last block is shown as the tower was trained, and
-beside it what the rule makes of it.
+beside it what the rule makes of it. How alike the words are is a property of the text tower alone.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from ovs_core.windows import accumulate
 if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
     from open_clip.transformer import VisionTransformer
 
-LAYERS, HEADS, NORMS = "layers", "heads", "norms"
+LAYERS, HEADS, NORMS, WORD_COSINES = "layers", "heads", "norms", "word_cosines"
 _MIDDLE = (0.5, 0.5)
+_MOST_WORDS = 20  # of the matrix of cosines
 
 
 def layer_specs(attention: str) -> tuple[ViewSpec, ...]:
@@ -62,6 +63,14 @@ def layer_specs(attention: str) -> tuple[ViewSpec, ...]:
             "above 1 no longer tell of their place.",
             most=40,
             source=Source("|x_b| / median of |x_b|"),
+        ),
+        ViewSpec(
+            WORD_COSINES,
+            "matrix",
+            "How alike the words are",
+            "Cosine between the words of each two classes, whatever the photo. Near 1 no method can tell "
+            "their pixels apart: join such words as one class with |. At most 20 classes.",
+            source=Source("cos(t_i, t_j)"),
         ),
     )
 
@@ -104,6 +113,8 @@ def layer_views(asked: Asked, kinds: Kinds) -> Iterator[View]:
         yield _heads(asked)
     if NORMS in kinds:
         yield _norms(asked)
+    if WORD_COSINES in kinds:
+        yield _word_cosines(asked)
 
 
 def every_block(visual: VisionTransformer, window: Window) -> Iterator[Tensor]:
@@ -163,6 +174,15 @@ def _norms(asked: Asked) -> View:
     blocks = enumerate(medians.tolist(), start=1)
     labels = tuple(f"block {block} of {len(maps)}, median {median:.3g}" for block, median in blocks)
     return View(NORMS, "Norm of each token over the block's median", maps, labels, (0.0, float(maps.max())))
+
+
+def _word_cosines(asked: Asked) -> View:
+    """Cosine of the first name of each class with that of every other, (1, K, K)."""
+    counts = class_counts(asked.vocabulary)
+    names = asked.vocabulary.names[:_MOST_WORDS]
+    first = asked.rows[[sum(counts[:k]) for k in range(len(names))]].float()  # (K, D)
+    title = "Cosine between words"
+    return View(WORD_COSINES, title, (first @ first.T)[None], ("words",), (-1.0, 1.0), columns=names)
 
 
 def _ends(maps: Tensor) -> tuple[float, float]:
