@@ -60,7 +60,8 @@ def test_clicks_and_buttons_put_it_right_and_files_are_as_shown(
     page.get_by_label("Paint", exact=True).check()
     page.click("#edit-picture img", position={"x": 5, "y": 5})
     said(page, "Choose a class first")
-    expect(page.locator("#edit-note")).to_be_in_viewport()
+    if size == PHONE:
+        expect(page.locator("#edit-note")).to_be_in_viewport()
     choose_class(page, "grass")
     page.fill("#edit-radius input[type=number]", "3")
     page.click("#edit-picture img", position={"x": 5, "y": 5})
