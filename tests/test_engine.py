@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,14 @@ class TestProgressAndCancel:
         with pytest.raises(Cancelled):
             next(engine.run(request(), cancel))
         assert engine.cache.nbytes == 0
+
+    def test_one_method_takes_what_several_take_cancel_too(self, engine):
+        one, several = (signature(ask).parameters for ask in (Engine.segment, Engine.compare))
+        assert set(one) - {"method"} == set(several) - {"methods"}
+        cancel = threading.Event()
+        cancel.set()
+        with pytest.raises(Cancelled):
+            engine.segment(random_photo(48, 64), WORDS, cancel=cancel)
 
     @pytest.mark.parametrize("stage", ["load", "text", "encode", "method"])
     def test_cancel_in_the_middle_then_run_again(self, engine, make_engine, stage):

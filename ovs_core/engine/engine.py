@@ -108,6 +108,7 @@ class Engine:
         options: Options | None = None,
         exemplars: Sequence[Exemplar] = (),
         side: int | None = None,
+        cancel: threading.Event | None = None,
     ) -> Result:
         """Label every pixel of a photo with one of the classes, or 0.
 
@@ -123,12 +124,14 @@ class Engine:
                 encoder.
             exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
             side: as in `Request`.
+            cancel: as in `run`.
 
         Raises:
             ValueError: in one sentence: bad photo, vocabulary, name, option or weights, too little memory.
+            Cancelled: as `run`.
         """
         request = make_request(image, classes, method, encoder, background, refiner, options, exemplars)
-        return self._answer(replace(request, side=side), self.check(request), Job(lambda _: None, None))
+        return self._answer(replace(request, side=side), self.check(request), Job(lambda _: None, cancel))
 
     def run(
         self, request: Request, cancel: threading.Event | None = None
@@ -163,11 +166,7 @@ class Engine:
         Answers that the refiner cannot take are given as they are, with a note.
 
         Args:
-            image: as in `segment`.
-            classes: as in `segment`.
-            encoder: as in `segment`.
-            background: as in `segment`.
-            refiner: as in `segment`.
+            image, classes, encoder, background, refiner: as in `segment`.
             methods: registry names, answered in this order; None takes all that are available on the encoder
                 and go with the refiner.
             options: for all of them; each method takes those that it declares.
