@@ -120,8 +120,7 @@ class Engine:
             background: hidden names that mean "none of these": "default", "none" or a list; unused if
                 `classes` is a Vocabulary.
             refiner: registry name.
-            options: values by name (`options` lists what there is); what is left out suits method and
-                encoder.
+            options: values by name (`options` lists them); what is left out suits method and encoder.
             exemplars: boxes on this or other photos to be found too; `classes` may then be empty.
             side: as in `Request`.
             cancel: as in `run`.
@@ -166,9 +165,12 @@ class Engine:
         Answers that the refiner cannot take are given as they are, with a note.
 
         Args:
-            image, classes, encoder, background, refiner: as in `segment`.
-            methods: registry names, answered in this order; None takes all that are available on the encoder
-                and go with the refiner.
+            image: as in `segment`.
+            classes: as in `segment`.
+            methods: registry names, in this order; None takes all that can be asked and go with the refiner.
+            encoder: as in `segment`.
+            background: as in `segment`.
+            refiner: as in `segment`.
             options: for all of them; each method takes those that it declares.
             exemplars: as in `segment`; without `methods`, those that cannot be asked by boxes are left out.
             side: as in `Request`.
@@ -211,8 +213,7 @@ class Engine:
         Args:
             result: from this or any other engine.
             options: values by name; what is left out stays as it was.
-            size: (H, W) of the labels, e.g. a display copy's; `image` then has that size too. None keeps the
-                size of the result; `result.photo_size` is the photo's own.
+            size: (H, W) of the labels, e.g. a display copy's; `image` then has that size too. None keeps it.
             without: names or labels of classes that leave their area to the others; an empty one brings all
                 back, None leaves that as it is.
 
