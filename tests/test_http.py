@@ -142,7 +142,7 @@ def test_methods_lists_methods_and_models(client: Client) -> None:
     assert about["naclip"]["available"]
     assert not about["fc_clip"]["available"]
     assert "FC-CLIP does not run on Tiny random towers 0" in about["fc_clip"]["reason"]
-    own = ["affinity", "attention", "heads", "layers", "norms", "similarity"]
+    own = ["affinity", "attention", "heads", "layers", "norms", "similarity", "word_cosines"]
     assert about["naclip"]["views"] == own
     assert [entry["name"] for entry in found["encoders"]] == ["mini", "second"]
     assert found["default"] == "naclip"

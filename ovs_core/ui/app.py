@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -189,6 +190,8 @@ def launch(
     if engine is not None:
         line = Line(engine, auth)
         routes = [*plain_routes(line), *([mcp_route(line)] if mcp else [])]
+    # Gradio sums up its last 10,000 events for a page that we do not serve, after every one of them.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
     launched = partial(
         page.queue(max_size=MOST_WAITING).launch,
         server_name=f"[{host}]" if ":" in host and not host.startswith("[") else host,
