@@ -30,6 +30,7 @@ from typing import Any
 from ovs_core.batch.local import answerers, label_here
 from ovs_core.batch.plan import CACHE_BYTES, BatchPlan
 from ovs_core.batch.sources import Source
+from ovs_core.cli.loading import yield_soon
 from ovs_core.cli.photos import collect_photos
 from ovs_core.cli.segment import main as segment
 from ovs_core.engine import Engine
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS[1:], default=WAYS[1:], help="beside files")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    yield_soon()  # for the processes below, as the command does for itself
     photos = collect_photos([options.folder], recursive=True).sources[: options.photos]
     sources = tuple(Source(photo.title, str(photo.path)) for photo in photos)
     if options.way:

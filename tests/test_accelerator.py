@@ -6,6 +6,8 @@ half precision, rounds alike or is fast, and the lines that ask for `device.type
 """
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,9 +31,10 @@ from ovs_core.checkpoints import WeightStore, read_state
 from ovs_core.cli import train
 from ovs_core.devices import Compute
 from ovs_core.encoders.clip_resnet import ResNetEncoder
+from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.towers import ENCODERS, build_tower
-from ovs_core.engine import Request
+from ovs_core.engine import Progress, Request
 from ovs_core.evidence.decide import class_probabilities, decide, margin
 from ovs_core.evidence.proposals import MaskProposals
 from ovs_core.evidence.score_map import ScoreMap
@@ -314,6 +317,73 @@ class TestAnswers:
             found = method.ask(encoder.encode(random_photo(64, 96).pixels, WHOLE), bank, {})
             evidence.append(found.to_cpu().evidence.rows / 100)
         torch.testing.assert_close(*evidence, atol=1e-5, rtol=0)
+
+
+class TestLooksTogether:
+    """Photos whose requests wait for the device in the same moment."""
+
+    @pytest.fixture
+    def looks(self, monkeypatch):
+        """How many photos each batch had, in the order they were looked at."""
+        sizes = []
+        encode = VisionEncoder.encode_many
+
+        def counted(self, photos, *arguments, **settings):
+            sizes.append(len(photos))
+            return encode(self, photos, *arguments, **settings)
+
+        monkeypatch.setattr(VisionEncoder, "encode_many", counted)
+        return sizes
+
+    def asked_at_once(self, engine, requests):
+        """Answers of requests that all come while the device is taken."""
+        list(engine.run(everything("naclip", photo=random_photo(40, 40, seed=9))))  # all is loaded
+        waits = [threading.Event() for _ in requests]
+
+        def ask(request, waiting):
+            for told in engine.run(request):
+                if isinstance(told, Progress) and told.stage == "encode" and "Waiting" in told.note:
+                    waiting.set()
+            return told
+
+        with ThreadPoolExecutor(len(requests)) as pool:
+            with engine.compute.hold():
+                running = [pool.submit(ask, *pair) for pair in zip(requests, waits, strict=True)]
+                assert all(wait.wait(60) for wait in waits)
+            return [future.result() for future in running]
+
+    def test_equal_frames_are_one_batch_and_answered_as_if_alone(self, engine_on, looks):
+        photos = [
+            *(random_photo(48, 80, seed) for seed in range(3)),
+            random_photo(96, 60),
+            random_photo(96, 160),
+        ]
+        requests = [everything("naclip", photo=photo, preset=WINDOWS, views=frozenset()) for photo in photos]
+        there = self.asked_at_once(engine_on(DEVICE), requests)
+        assert sorted(looks[1:]) == [1, 4]  # 96 x 160 is seen in the same frame as 48 x 80
+        here = engine_on(CPU)
+        for request, result in zip(requests, there, strict=True):
+            expect_equal(list(here.run(request))[-1], result)
+
+    def test_what_does_not_fit_together_is_looked_at_alone(self, engine_on, looks, monkeypatch):
+        encode = VisionEncoder.encode_many
+
+        def short_of_memory(self, photos, *arguments, **settings):
+            made = encode(self, photos, *arguments, **settings)
+            if len(photos) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return made
+
+        monkeypatch.setattr(VisionEncoder, "encode_many", short_of_memory)
+        requests = [everything("naclip", photo=random_photo(48, 80, seed)) for seed in range(3)]
+        results = self.asked_at_once(engine_on(DEVICE), requests)
+        assert looks[1:] == [3, 1, 2, 1, 1]
+        assert not any(result.notes for result in results)
+
+    def test_a_cpu_looks_at_each_alone(self, engine_on, looks):
+        requests = [everything("naclip", photo=random_photo(48, 80, seed)) for seed in range(3)]
+        self.asked_at_once(engine_on(CPU), requests)
+        assert looks == [1, 1, 1, 1]
 
 
 def test_words_and_their_caches(tmp_path):

@@ -24,6 +24,8 @@ from ovs_core.vocabulary.exemplars import Exemplar
 
 AT_ONCE = 2
 """Photos under way: each keeps busy what the other cannot, and a third would take memory and give little."""
+GPU_AT_ONCE = 8
+"""The same beside a GPU: while a batch is looked at, the next one's photos are read others labelled."""
 
 _PIXELS = 40_000_000  # labelled in one moment; each takes some 25 bytes while it is
 _CLASSES_SHOWN = 5
@@ -79,17 +81,25 @@ def answer_all(
     task: Task,
     engine: Engine,
     finish: Callable[[Outcome], None],
-    threads: int = AT_ONCE,
+    threads: int | None = None,
 ) -> None:
     """Answer and write photos, several at once; `finish` is told each, in order, in the caller's thread.
 
     Photos go one by one until the first is answered: models are then loaded, and words known to all.
+
+    Args:
+        sources: photos.
+        task: what is asked of each.
+        engine: who is asked.
+        finish: told what came of each.
+        threads: photos under way; None takes `AT_ONCE`, or `GPU_AT_ONCE` beside a GPU.
 
     Raises:
         ValueError: as `Engine.segment`, or where the folder cannot be written; what was under way by then is
             finished.
         KeyboardInterrupt: the same.
     """
+    threads = threads or (AT_ONCE if engine.compute.device.type == "cpu" else GPU_AT_ONCE)
     left = deque(sources)
     budget = PixelBudget(_PIXELS)
     answered = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -47,6 +48,26 @@ class ImageEncoder(Protocol[Features_co]):
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal answers agree on; the cache key."""
+        ...
+
+
+@runtime_checkable
+class EncodesMany(ImageEncoder[Features_co], Protocol[Features_co]):
+    """An image encoder that looks at several photos in one batch."""
+
+    def frame(self, size: tuple[int, int], preset: Preset) -> tuple[int, int]:
+        """Frame (Hf, Wf) in pixels at which a photo of size (H, W) is looked at."""
+        ...
+
+    def encode_many(
+        self,
+        photos: Sequence[NDArray[np.uint8]],
+        preset: Preset,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> Sequence[Features_co]:
+        """As `encode`, of photos whose frames have one size; numbers may differ from it by rounding."""
         ...
 
 

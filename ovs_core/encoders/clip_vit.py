@@ -88,22 +88,49 @@ class VisionEncoder:
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Features:
         """Tokens of every window, as `ovs_core.encoders.base.ImageEncoder` says; windows go in batches."""
-        height, width = pixels.shape[:2]
-        frame_height, frame_width = frame_size((height, width), preset.short_side, self.patch)
-        frame = to_frame(pixels, (frame_height, frame_width)).to(self.device)  # (3, Hf, Wf)
-        frame = normalised(frame, self.mean, self.std).to(self.dtype)
-        grid = (frame_height // self.patch, frame_width // self.patch)
+        return self.encode_many([pixels], preset, progress=progress, cancel=cancel)[0]
+
+    def encode_many(
+        self,
+        photos: Sequence[NDArray[np.uint8]],
+        preset: Preset,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> list[Features]:
+        """The same of photos (H, W, 3) whose frames have one size, so many times as much in a batch.
+
+        Raises:
+            ValueError: if frames differ in size.
+        """
+        frames = [self._framed(pixels, preset) for pixels in photos]  # (3, Hf, Wf) each
+        if len({frame.shape for frame in frames}) > 1:
+            raise ValueError("photos that are looked at together must have frames of one size")
+        grid = (frames[0].shape[1] // self.patch, frames[0].shape[2] // self.patch)
         boxes = self.boxes(grid, preset)
+        crops = [(frame, box) for frame in frames for box in boxes]
         windows: list[Window] = []
         weights: list[Tensor] = []
-        advance(0, len(boxes), progress, cancel)
-        for batch in _batches(boxes):
-            batch_windows, batch_weights = self._encode_windows(frame, batch)
+        advance(0, len(crops), progress, cancel)
+        for batch in _batches(crops, BATCH_TOKENS * len(photos)):
+            batch_windows, batch_weights = self._encode_windows(batch)
             windows += batch_windows
             weights += batch_weights
-            advance(len(windows), len(boxes), progress, cancel)
-        whole = _whole_weights(windows, weights, grid) if weights else None
-        return Features(self.features_identity(preset), (height, width), grid, tuple(windows), whole)
+            advance(len(windows), len(crops), progress, cancel)
+        made = []
+        for start, pixels in zip(range(0, len(crops), len(boxes)), photos, strict=True):
+            own = windows[start : start + len(boxes)]
+            whole = _whole_weights(own, weights[start : start + len(boxes)], grid) if weights else None
+            made.append(Features(self.features_identity(preset), pixels.shape[:2], grid, tuple(own), whole))
+        return made
+
+    def frame(self, size: tuple[int, int], preset: Preset) -> tuple[int, int]:
+        """Frame (Hf, Wf) in pixels at which a photo of size (H, W) is looked at."""
+        return frame_size(size, preset.short_side, self.patch)
+
+    def _framed(self, pixels: NDArray[np.uint8], preset: Preset) -> Tensor:
+        frame = to_frame(pixels, self.frame(pixels.shape[:2], preset)).to(self.device)  # (3, Hf, Wf)
+        return normalised(frame, self.mean, self.std).to(self.dtype)
 
     def boxes(self, grid: tuple[int, int], preset: Preset) -> tuple[Box, ...]:
         """Windows (top, left, height, width), in tokens, that cover a frame of `grid` tokens."""
@@ -128,10 +155,10 @@ class VisionEncoder:
         return "|".join(parts)
 
     @torch.no_grad()
-    def _encode_windows(self, frame: Tensor, boxes: Sequence[Box]) -> tuple[list[Window], list[Tensor]]:
-        """Windows, and the weights (9, 4h, 4w) of each where the stem gives them."""
-        crops = torch.stack([self._crop(frame, box) for box in boxes])  # (B, 3, Hw, Ww)
-        patches, weights = patches_and_upsampling(self.visual, crops)
+    def _encode_windows(self, crops: Sequence[tuple[Tensor, Box]]) -> tuple[list[Window], list[Tensor]]:
+        """Windows of frames, and the weights (9, 4h, 4w) of each where the stem gives them."""
+        pixels = torch.stack([self._crop(frame, box) for frame, box in crops])  # (B, 3, Hw, Ww)
+        patches, weights = patches_and_upsampling(self.visual, pixels)
         tokens, tapped = tokens_and_taps(
             self.visual,
             patches,
@@ -141,8 +168,8 @@ class VisionEncoder:
             double_class_token=self.double_class_token,
         )  # (B, 1 + h*w, C)
         windows = [  # a view would keep its whole batch alive
-            Window(*boxes[i][:2], boxes[i][2:], tokens[i].clone(), tuple(tap[i].clone() for tap in tapped))
-            for i in range(len(boxes))
+            Window(*box[:2], box[2:], tokens[i].clone(), tuple(tap[i].clone() for tap in tapped))
+            for i, (_, box) in enumerate(crops)
         ]
         return windows, [] if weights is None else [part.clone() for part in weights]
 
@@ -340,9 +367,9 @@ def _whole_weights(windows: Sequence[Window], weights: Sequence[Tensor], grid: t
     return accumulate(parts, (FINER * grid[0], FINER * grid[1]))
 
 
-def _batches(boxes: Sequence[Box]) -> Iterator[Sequence[Box]]:
-    """Up to `BATCH_TOKENS` tokens of windows at a time, at least one window; those of a plan share a size."""
-    height, width = boxes[0][2:]
-    step = max(1, BATCH_TOKENS // (1 + height * width))
-    for start in range(0, len(boxes), step):
-        yield boxes[start : start + step]
+def _batches(crops: Sequence[tuple[Tensor, Box]], most: int) -> Iterator[Sequence[tuple[Tensor, Box]]]:
+    """Up to `most` tokens of windows at a time, at least one window; those of a plan share a size."""
+    height, width = crops[0][1][2:]
+    step = max(1, most // (1 + height * width))
+    for start in range(0, len(crops), step):
+        yield crops[start : start + step]

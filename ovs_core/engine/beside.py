@@ -74,7 +74,9 @@ def patch_cosines(
     with too_large_in_one_sentence():
         _, bound = engine.loaded.bound(spec, encoder, engine.store, job)
         refiner = engine.refiner_specs[NO_REFINER]
-        pipeline = Pipeline(request, settings, bound, refiner, engine.cache, engine.compute, job)
+        pipeline = Pipeline(
+            request, settings, bound, refiner, engine.cache, engine.compute, engine.looks, job
+        )
         photos = zip((request.photo, second), most, strict=True)
         first, there = (_patches(pipeline.tokens(photo), count) for photo, count in photos)
     cosines = (first.flatten(1).T @ there.flatten(1)).clamp(-1, 1)

@@ -6,7 +6,6 @@ while it works. The steps are in `ovs_core.engine.pipeline`; a slider starts beh
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +18,11 @@ from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.comparing import compared_requests, told_what_is_unrefined
 from ovs_core.engine.exemplars import takes_exemplars
+from ovs_core.engine.heap import Heap
 from ovs_core.engine.kept import refined, relabelled, with_objects
 from ovs_core.engine.labelling import label, resized
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
+from ovs_core.engine.looks import Looks
 from ovs_core.engine.memory import memory_notes, too_large_in_one_sentence
 from ovs_core.engine.menus import (
     EncoderInfo,
@@ -48,8 +49,6 @@ from ovs_core.refine.sam.prompts import ObjectPrompt
 from ovs_core.refine.spec import RefinerSpec
 from ovs_core.types import Vocabulary
 from ovs_core.vocabulary.exemplars import Exemplar
-
-logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 1 << 30
 
@@ -90,6 +89,7 @@ class Engine:
         self.compute = choose_compute(device, precision, at_once)
         self.store = WeightStore(None if weights_dir is None else Path(weights_dir), offline)
         self.cache = ByteCache(cache_bytes)
+        self.looks, self.heap = Looks(self.compute), Heap()
         self.encoder_specs = encoders
         self.method_specs = methods
         self.refiner_specs = refiners
@@ -351,9 +351,8 @@ class Engine:
             request = replace(request, vocabulary=vocabulary)
             refiner = self.loaded.refiner(spec, self.store, job)
             alike = encoder.alike_from if method.head is None else None  # heads were not measured
-            asked = Pipeline(
-                request, settings, bound, refiner, self.cache, self.compute, job, by_class=method.masks
-            )
+            parts = (request, settings, bound, refiner, self.cache, self.compute, self.looks, job)
+            asked = Pipeline(*parts, by_class=method.masks)
             pipeline, given = answered(asked, method, encoder)
             answer, used = pipeline.refine(given), pipeline.settings
             photo = request.photo.pixels
@@ -361,6 +360,7 @@ class Engine:
             with job.stage("decide"):
                 evidence = method.calibrate(answer.evidence, used.options)
                 label_map, confidence, classes = label(evidence, used.preset, image.shape[:2], job.cancel)
+        self.heap.tidy()
         return Result(
             image=image,
             label_map=label_map,

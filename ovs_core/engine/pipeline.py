@@ -21,6 +21,7 @@ from ovs_core.encoders.lone_word import lowered
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.cache import ByteCache
 from ovs_core.engine.exemplars import joint_tokens
+from ovs_core.engine.looks import Looks
 from ovs_core.engine.memory import TOO_LARGE, smaller_preset
 from ovs_core.engine.refining import Refining
 from ovs_core.engine.request import Job, NotEnoughMemory, Progress, Request
@@ -52,6 +53,7 @@ class Pipeline:
         refiner: what makes it finer.
         cache: what is remembered.
         compute: where it is computed.
+        looks: what other requests want to look at in this moment.
         job: whom to tell.
         by_class: whether evidence depends on how names make classes; rows of names do not.
     """
@@ -62,6 +64,7 @@ class Pipeline:
     refiner: RefinerSpec
     cache: ByteCache
     compute: Compute
+    looks: Looks
     job: Job
     by_class: bool = False
 
@@ -113,14 +116,12 @@ class Pipeline:
         return self.bound.image_for(request.views, self.settings.options)
 
     def _look(self, image: ImageEncoder[Any], preset: Preset, photo: Photo) -> Any:
-        return self._cached(
-            "features",
-            (photo.key, image.features_identity(preset)),
-            "encode",
-            lambda: image.encode(
-                photo.pixels, preset, progress=self.job.steps("encode"), cancel=self.job.cancel
-            ),
-        )
+        key = (photo.key, image.features_identity(preset))
+        kept = self.cache.get("features", key)
+        if kept is None:
+            kept = self.looks.features(image, preset, photo, self.job)
+            self.cache.put("features", key, kept, kept.nbytes)
+        return kept
 
     def _embed(self, preset: Preset) -> TextBank:
         text, vocabulary = self.bound.text, self.request.vocabulary

@@ -53,15 +53,18 @@ window.ovs = (() => {
   }
 
   // Screen readers read out what comes into a live region that was there before, not one that comes with its words.
+  function lineOf(id, attribute, value) {
+    const found = document.getElementById(id);
+    if (found) return found;
+    const line = document.createElement("div");
+    line.id = id;
+    line.setAttribute(attribute, value);
+    document.body.append(line);
+    return line;
+  }
+
   function readOut(sentence) {
-    let line = document.getElementById("ovs-read-out");
-    if (!line) {
-      line = document.createElement("div");
-      line.id = "ovs-read-out";
-      line.setAttribute("aria-live", "polite");
-      document.body.append(line);
-    }
-    line.textContent = sentence;
+    lineOf("ovs-read-out", "aria-live", "polite").textContent = sentence;
   }
 
   // The picture's own text; gradio says that it is a file. Masks lie over it and say nothing more.
@@ -114,13 +117,7 @@ window.ovs = (() => {
   }
 
   function say(sentence) {
-    let line = document.getElementById("ovs-say");
-    if (!line) {
-      line = document.createElement("div");
-      line.id = "ovs-say";
-      line.setAttribute("role", "alert");
-      document.body.append(line);
-    }
+    const line = lineOf("ovs-say", "role", "alert");
     line.textContent = sentence;
     line.hidden = false;
     clearTimeout(line.timer);
