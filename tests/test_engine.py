@@ -25,6 +25,7 @@ from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel, build_op
 from ovs_core.encoders.towers import ENCODERS, build_tower
 from ovs_core.engine import Engine, NotEnoughMemory, Progress, Request, Result
 from ovs_core.engine.memory import SMALLEST_WINDOW
+from ovs_core.evidence.decide import decide
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods import METHODS
 from ovs_core.options import MULTI_SCALE, Preset
@@ -261,6 +262,39 @@ class TestRelabel:
         assert moved.preset == preset
         assert moved.labels.shape == moved.image.shape[:2] == (size or (96, 160))
         assert np.array_equal(moved.image, fresh.image)
+
+    @pytest.mark.parametrize("method", ["naclip", "clearclip"])
+    def test_a_step_of_the_threshold_decides_nothing_anew(self, engine, make_engine, monkeypatch, method):
+        *_, result = engine.run(request(method=method))
+        decided = []
+        monkeypatch.setattr(
+            "ovs_core.engine.labelling.decide",
+            lambda *question: decided.append(question) or decide(*question),
+        )
+        small = engine.relabel(result, size=(24, 40))
+        assert len(decided) == 1
+        for threshold in (0.0, 0.2, 0.35, 1.0, 0.2):
+            stepped = engine.relabel(small, {"threshold": threshold}, without=())
+            anew = engine.relabel(replace(small, winners=None), {"threshold": threshold})
+            assert same(stepped, anew)
+            assert stepped.classes == anew.classes
+        assert len(decided) == 6  # those of `anew` alone
+        engine.relabel(small, {"scale": 7})
+        engine.relabel(small, without=["dog"])
+        engine.relabel(small, size=(12, 20))
+        assert len(decided) == 9
+
+    def test_what_won_is_that_of_its_own_evidence(self, engine):
+        *_, first = engine.run(request())
+        *_, other = engine.run(request(vocabulary=Vocabulary((("sky",), ("car",)), ("wall",))))
+        mixed = replace(other, winners=first.winners)
+        assert same(engine.relabel(mixed, {"threshold": 0.3}), engine.relabel(other, {"threshold": 0.3}))
+
+    def test_a_large_answer_keeps_no_second_map(self, engine, monkeypatch):
+        monkeypatch.setattr("ovs_core.engine.labelling.MOST_KEPT", 96 * 160 - 1)
+        *_, result = engine.run(request())
+        assert result.winners is None
+        assert engine.relabel(result, size=(24, 40)).winners is not None
 
     def test_a_higher_threshold_takes_pixels_away(self, engine):
         *_, result = engine.run(request())

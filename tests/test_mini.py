@@ -7,11 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.model import CLIP
+from torch import nn
 from training_toys import CONFIG
 
 from ovs_core.encoders.clip_vit import check_visual, tokens_before_last_block
 from ovs_core.encoders.mini import ConvStem, InvertedResidual, MobileNetV2, build_mini
-from ovs_core.encoders.padding import pad_same
+from ovs_core.encoders.padding import conv_same, depthwise_same
 from ovs_core.encoders.text import text_tower
 from ovs_core.methods.training_free.attention_rules import RULES
 from recipes.mini.image import dense_embeddings
@@ -37,18 +38,36 @@ def model():
     ],
 )
 def test_same_padding_by_hand(size, kernel, stride, dilation, before, after):
-    wide, tall = torch.ones(1, 1, 3, size), torch.ones(1, 1, size, 3)
-    padded = pad_same(wide, kernel, stride, dilation)
-    assert padded[0, 0].sum(dim=0).tolist() == [0] * before + [3] * size + [0] * after
-    padded = pad_same(tall, kernel, stride, dilation)
-    assert padded[0, 0].sum(dim=1).tolist() == [0] * before + [3] * size + [0] * after
+    x = torch.randn(1, 2, size, size)
+    for groups in (1, 2):  # a plain convolution and a depth-wise one go two ways
+        convolution = nn.Conv2d(2, 2, kernel, stride, dilation=dilation, groups=groups)
+        padded = F.pad(x, [before, after, before, after])
+        expected = F.conv2d(padded, convolution.weight, convolution.bias, stride, 0, dilation, groups)
+        torch.testing.assert_close(conv_same(convolution, x), expected)
 
 
 def test_same_padding_where_nothing_is_odd_is_torchs_own():
-    x, weight = torch.randn(2, 3, 7, 9), torch.randn(5, 3, 3, 3)
-    torch.testing.assert_close(
-        F.conv2d(pad_same(x, 3, 1, 2), weight, dilation=2), F.conv2d(x, weight, padding=2, dilation=2)
-    )
+    x, convolution = torch.randn(2, 3, 7, 9), nn.Conv2d(3, 5, 3, dilation=2)
+    own = F.conv2d(x, convolution.weight, convolution.bias, padding=2, dilation=2)
+    torch.testing.assert_close(conv_same(convolution, x), own)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (2, 1), (1, 2), (3, 1)])
+@pytest.mark.parametrize("size", [(23, 12), (24, 13), (9, 5)])
+def test_strips_give_what_the_whole_map_gives(kernel, stride, dilation, size):
+    convolution = nn.Conv2d(6, 6, kernel, stride, dilation=dilation, groups=6)
+    expand, project = nn.Conv2d(2, 6, 1), nn.Conv2d(6, 3, 1)
+    x = torch.randn(2, 2, *size)
+
+    def before(rows):
+        return F.relu6(expand(rows) + 0.5)  # zeros are padded behind this: in front they would be 0.5
+
+    whole = project(conv_same(convolution, before(x)))
+    row = 2 * 6 * 4 * size[1] * stride
+    for rows in (1, 2, 3, 100):
+        parts = depthwise_same(convolution, x, before, project, most=rows * row)
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=1e-5)
 
 
 def test_block_adds_its_input_only_where_shapes_allow():
@@ -66,9 +85,13 @@ def test_block_adds_its_input_only_where_shapes_allow():
 def test_trunk_is_dilated_behind_stride_16():
     blocks = MobileNetV2().blocks
     assert len(blocks) == 17
-    assert [block.stride for block in blocks if block.stride > 1] == [2, 2, 2]  # with the stem's: 16
+    assert [stride for block in blocks if (stride := block.depthwise.stride[0]) > 1] == [
+        2,
+        2,
+        2,
+    ]  # with the stem's: 16
     # The first block of the stage that would have been strided still sees single steps.
-    assert [block.dilation for block in blocks] == [1] * 14 + [2] * 3
+    assert [block.depthwise.dilation[0] for block in blocks] == [1] * 14 + [2] * 3
 
 
 def test_trunk_maps_are_of_a_quarter_an_eighth_and_a_sixteenth():

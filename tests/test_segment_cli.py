@@ -12,6 +12,7 @@ from PIL import Image
 
 from ovs_core.checkpoints import CheckpointError
 from ovs_core.cli.segment import main
+from ovs_core.devices import choose_compute
 from ovs_core.encoders.towers import ENCODERS
 from ovs_core.engine import NotEnoughMemory
 from ovs_core.methods import METHODS
@@ -27,6 +28,10 @@ class StandIn:
     after: int = 0
     mask_method: str = ""  # gives two masks side by side of the first class, and no labels
     absent: str = ""  # a method whose head is not on this machine
+
+    @property
+    def compute(self):
+        return choose_compute("cpu")
 
     @property
     def method_specs(self):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ovs_core.encoders.clip_model import PlainClip
 from ovs_core.encoders.detector import STRIDES, WIDTH, Detector, at_sixteenth
 from ovs_core.encoders.mosaic import CONTEXT, Mosaic
-from ovs_core.encoders.padding import pad_same
+from ovs_core.encoders.padding import conv_same, depthwise_same
 from ovs_core.encoders.upsampling import NeighbourWeights
 
 STRIDE = 16  # frame pixels per token
@@ -70,14 +70,18 @@ class InvertedResidual(nn.Module):
         self.expand = nn.Conv2d(inputs, hidden, 1) if expansion > 1 else None
         self.depthwise = nn.Conv2d(hidden, hidden, 3, stride, dilation=dilation, groups=hidden)
         self.project = nn.Conv2d(hidden, outputs, 1)
-        self.stride, self.dilation = stride, dilation
         self.residual = inputs == outputs and stride == 1 and expansion > 1
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
-        y = F.relu6(self.depthwise(pad_same(y, 3, self.stride, self.dilation)), inplace=True)
-        y = self.project(y)
+        y = depthwise_same(self.depthwise, x, self._expanded, self._projected)
         return x + y if self.residual else y
+
+    def _expanded(self, x: Tensor) -> Tensor:
+        return x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+
+    def _projected(self, y: Tensor) -> Tensor:
+        projected: Tensor = self.project(F.relu6(y, inplace=True))
+        return projected
 
 
 class MobileNetV2(nn.Module):
@@ -104,7 +108,7 @@ class MobileNetV2(nn.Module):
 
     def maps(self, x: Tensor) -> Maps:
         """(B, 3, H, W) in [-1, 1] to the last maps of 1/4, 1/8 and 1/16 of its sides, rounded up."""
-        x = F.relu6(self.stem(pad_same(x, 3, 2, 1)), inplace=True)
+        x = F.relu6(conv_same(self.stem, x), inplace=True)
         for block in self.blocks[:QUARTER_BLOCKS]:
             x = block(x)
         quarter = x

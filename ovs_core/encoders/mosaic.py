@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ovs_core.encoders.padding import pad_same
+from ovs_core.encoders.padding import conv_same, depthwise_same
 
 # (hidden channels, kernel, stride, dilation, channels that leave) of each inverted residual.
 BLOCKS = (
@@ -72,7 +72,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The map that leaves, and the hidden one after the depth-wise convolution."""
-        hidden = F.relu(_same(self.depthwise, F.relu(self.expand(x))))
+        hidden = depthwise_same(self.depthwise, x, lambda rows: F.relu(self.expand(rows)), F.relu)
         leaving = self.project(hidden)
         return (x + leaving if self.short_cut else leaving), hidden
 
@@ -104,7 +104,7 @@ class Mosaic(nn.Module):
 
     def forward(self, x: Tensor) -> Materials:
         """What is seen in (B, 3, H, W), RGB in [-1, 1]."""
-        x = F.relu(_same(self.stem, x))
+        x = F.relu(conv_same(self.stem, x))
         quarter = eighth = x
         for index, block in enumerate(self.blocks):
             x, hidden = block(x)
@@ -132,13 +132,6 @@ class Mosaic(nn.Module):
                 convolved.append(F.relu(pointwise(F.relu(depthwise(half)))))
             parts.append(stretched(torch.cat(convolved, dim=1), window, x))
         return torch.cat([*parts, x], dim=1)
-
-
-def _same(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A convolution after TensorFlow's SAME padding."""
-    padded = pad_same(x, convolution.kernel_size[0], convolution.stride[0], convolution.dilation[0])
-    out: Tensor = convolution(padded)
-    return out
 
 
 def stretched(x: Tensor, factor: int, like: Tensor) -> Tensor:

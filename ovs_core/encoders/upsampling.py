@@ -51,10 +51,14 @@ class NeighbourWeights(nn.Module):
         fine = F.gelu(self.local(F.gelu(self.quarter(quarter) + wide)))  # (B, E, 4h, 4w)
         key = self.key(F.avg_pool2d(fine, FINER)) + self.token_key(tokens)  # (B, E, h, w)
         batch, width, h, w = key.shape
+        # One small product for each token, as in `sharpen`; einsum would copy each of them by itself.
         query = self.query(fine).float().reshape(batch, width, h, FINER, w, FINER)
+        query = query.permute(0, 2, 4, 1, 3, 5).reshape(batch * h * w, width, FINER * FINER)
         near = neighbours(key.float().flatten(0, 1)).reshape(batch, width, NEIGHBOURS, h, w)
-        alike = torch.einsum("behrwc,benhw->bnhrwc", query, near) / math.sqrt(width)
-        weights = (alike + self.place[None, :, None, :, None, :]).softmax(dim=1)
+        near = near.permute(0, 3, 4, 2, 1).reshape(batch * h * w, NEIGHBOURS, width).contiguous()
+        alike = torch.bmm(near, query) / math.sqrt(width)  # (B h w, 9, 16)
+        weights = (alike + self.place.flatten(1)).softmax(dim=1)
+        weights = weights.reshape(batch, h, w, NEIGHBOURS, FINER, FINER).permute(0, 3, 1, 4, 2, 5)
         return weights.reshape(batch, NEIGHBOURS, h * FINER, w * FINER)
 
 

@@ -90,9 +90,7 @@ class Engine:
         self.store = WeightStore(None if weights_dir is None else Path(weights_dir), offline)
         self.cache = ByteCache(cache_bytes)
         self.looks, self.heap = Looks(self.compute), Heap()
-        self.encoder_specs = encoders
-        self.method_specs = methods
-        self.refiner_specs = refiners
+        self.encoder_specs, self.method_specs, self.refiner_specs = encoders, methods, refiners
         cache = cache_folder()
         self.loaded = Loaded(methods, self.compute, text_dir or (cache and cache / "text"), self.cache)
 
@@ -359,14 +357,15 @@ class Engine:
             image = photo if request.side is None else resized(photo, fitted(photo.shape[:2], request.side))
             with job.stage("decide"):
                 evidence = method.calibrate(answer.evidence, used.options)
-                label_map, confidence, classes = label(evidence, used.preset, image.shape[:2], job.cancel)
+                labelled = label(evidence, used.preset, image.shape[:2], job.cancel)
         self.heap.tidy()
         return Result(
             image=image,
-            label_map=label_map,
-            confidence=confidence,
+            label_map=labelled.label_map,
+            confidence=labelled.confidence,
             vocabulary=request.vocabulary,
-            classes=classes,
+            classes=labelled.classes,
+            winners=labelled.winners,
             method=request.method,
             encoder=request.encoder,
             weights={

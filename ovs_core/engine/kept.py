@@ -36,26 +36,29 @@ def relabelled(
     values = {**result.options, **changed}
     evidence = result.evidence
     if without is not None:
-        evidence = evidence.without([_label_of(result, name) for name in without])
+        gone = frozenset(_label_of(result, name) for name in without)
+        evidence = evidence if gone == evidence.excluded else evidence.without(gone)
     preset = result.preset.with_overrides(changed)
     whole = result.image if result.photo is None else result.photo
     image = result.image if size is None else resized(whole, size)
     started = time.perf_counter()
-    label_map, confidence, classes = label_again(
+    labelled = label_again(
         method.calibrate(evidence, values),
         preset,
         result.photo_size,
         image.shape[:2],
         result.edits,
+        result.winners,
     )
     return replace(
         result,
         image=image,
         photo=None if image.shape == whole.shape else whole,
         evidence=evidence,
-        label_map=label_map,
-        confidence=confidence,
-        classes=classes,
+        label_map=labelled.label_map,
+        confidence=labelled.confidence,
+        classes=labelled.classes,
+        winners=labelled.winners,
         preset=preset,
         options=values,
         seconds={"decide": time.perf_counter() - started},

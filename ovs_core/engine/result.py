@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovs_core.edit.record import Edit, apply_edits
+from ovs_core.engine.labelling import Winners
 from ovs_core.evidence.decide import summarise
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.export.detections import to_detections
@@ -49,6 +50,7 @@ class Result:
         exemplars: name, and SHA-256 of its photo's pixels, of every box that was asked for besides words.
         unrefined: evidence as the method gave it, where another refiner starts; None without a refiner.
         photo: the photo at its own size, where `image` is a smaller copy of it; None where it is not.
+        winners: where a step of the threshold starts; None for many pixels.
     """
 
     image: NDArray[np.uint8]
@@ -71,6 +73,7 @@ class Result:
     exemplars: tuple[tuple[str, str], ...] = ()
     unrefined: Evidence | None = None
     photo: NDArray[np.uint8] | None = None
+    winners: Winners | None = None
 
     def __post_init__(self) -> None:
         height, width = self.image.shape[:2]

@@ -32,7 +32,7 @@ from ovs_core.evidence.base import (
 from ovs_core.evidence.sampling import bilinear, tile_bytes
 from ovs_core.types import Vocabulary
 
-_TILE_WIDTH = 128  # pixels; a wider tile is made of more samples, most with a weight of zero
+_TILE_WIDTH = 64  # pixels; a wider tile is made of more samples, most with a weight of zero
 
 
 @dataclass(frozen=True, eq=False)

@@ -232,8 +232,8 @@ def _quiet(
     run.remembered = remember(run.remembered, evidence, scale, frame.pixels, settings.smoothing)
     smooth = as_evidence(run.remembered, result.vocabulary, evidence.image_size)
     calibrated = engine.method_specs[result.method].calibrate(smooth, result.options)
-    label_map, _, summaries = label(calibrated, result.preset, evidence.image_size)
-    return label_map.labels, summaries
+    labelled = label(calibrated, result.preset, evidence.image_size)
+    return labelled.label_map.labels, labelled.classes
 
 
 def _left(run: _Run) -> float | None:
