@@ -9,11 +9,9 @@ matplotlib below 3.11 does not join Arabic letters or order Hebrew ones. Names m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -21,6 +19,10 @@ from ovs_core.render.heatmap import ColorMap, heatmap
 from ovs_core.render.lettering import FAINT, INK, MUTED, PAPER, font_for, latin, shorten, wrap, write
 from ovs_core.render.palette import PALETTE, text_color
 from ovs_core.types import Color
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Picture = NDArray[np.uint8]
 
@@ -123,7 +125,7 @@ def curve(
         mark: place of a dashed line; None draws none.
         size: of the picture.
     """
-    figure = Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout="constrained")
+    figure = _blank(size, layout="constrained")
     axes = figure.add_subplot()
     low, middle, high = (np.array(part) for part in zip(*values, strict=True))
     axes.fill_between(places, low, high, color=_unit(PALETTE[0]), alpha=0.2, linewidth=0)
@@ -190,14 +192,18 @@ def _sheet(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return page, ImageDraw.Draw(page)
 
 
-def _axes(size: tuple[int, int], inside: tuple[int, int, int, int]) -> tuple[Figure, Axes]:
-    """A figure of (width, height) pixels and axes without frame in (left, top, right, bottom) of it.
+def _blank(size: tuple[int, int], layout: Literal["constrained"] | None = None) -> Figure:
+    """A figure of (width, height) pixels, made without pyplot, which would keep it for ever."""
+    from matplotlib.figure import Figure  # takes half a second to load: only for those who see a chart
 
-    Made without pyplot, which would keep it for ever.
-    """
+    return Figure(figsize=(size[0] / 100, size[1] / 100), dpi=100, layout=layout)
+
+
+def _axes(size: tuple[int, int], inside: tuple[int, int, int, int]) -> tuple[Figure, Axes]:
+    """A figure of (width, height) pixels and axes without frame in (left, top, right, bottom) of it."""
     width, height = size
     left, top, right, bottom = inside
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
+    figure = _blank(size)
     box = (left / width, 1 - bottom / height, (right - left) / width, (bottom - top) / height)
     axes = figure.add_axes(box, frameon=False)
     axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
@@ -206,6 +212,8 @@ def _axes(size: tuple[int, int], inside: tuple[int, int, int, int]) -> tuple[Fig
 
 def _drawn(figure: Figure) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     """The figure as a picture that can be written on."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
