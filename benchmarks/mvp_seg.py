@@ -24,7 +24,7 @@ from ovs_core.checkpoints import CheckpointError, WeightStore
 from ovs_core.devices import choose_compute
 from ovs_core.encoders.loading import CLIP_MEAN, CLIP_STD, LoadedModel, build_open_clip
 from ovs_core.encoders.prompts import clip_tokenizer, context_prompts
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, Tower, build_tower
 from ovs_core.methods.mvp_seg.contexts import Contexts
 from ovs_core.methods.mvp_seg.model import ContextText, build_mvp_seg

@@ -9,7 +9,7 @@ from training_toys import CONFIG
 from ovs_core.encoders.clip_model import PlainClip
 from ovs_core.encoders.clip_vit import to_joint_space, tokens_before_last_block
 from ovs_core.encoders.prompts import clip_tokenizer
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.vocabulary import TEMPLATES
 
 PARTS = (CONFIG["embed_dim"], CONFIG["vision_cfg"], CONFIG["text_cfg"])

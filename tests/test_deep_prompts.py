@@ -18,7 +18,8 @@ from ovs_core.encoders.clip_vit import (
     tokens_of_patches,
 )
 from ovs_core.encoders.deep_prompts import LanguagePrompts, VisualPrompts
-from ovs_core.encoders.text import TextEncoder, TextTower, text_tower
+from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.text_tower import TextTower, text_tower
 from ovs_core.types import Vocabulary
 
 TEMPLATE = "a photo of a {}"

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from ovs_core.decoders.mask_decoder import MaskDecoderConfig
 from ovs_core.decoders.pixel_decoder import PixelDecoderConfig
 from ovs_core.encoders.clip_resnet import attention_pool, pyramid
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.methods.gkc.official import (
     head_state,
     projection_state,

@@ -20,7 +20,7 @@ from ovs_core.decoders.semantic_decoder import (
     start_at_text,
 )
 from ovs_core.encoders.clip_vit import tokens_and_taps
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, load_prompted_head
 from ovs_core.methods.ldvc.method import PromptedSegmenter, PromptedText, prompted_encoder
 from ovs_core.methods.ldvc.official import decoder_state

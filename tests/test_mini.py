@@ -13,7 +13,7 @@ from training_toys import CONFIG
 from ovs_core.encoders.clip_vit import check_visual, tokens_before_last_block
 from ovs_core.encoders.mini import ConvStem, InvertedResidual, MobileNetV2, build_mini
 from ovs_core.encoders.padding import conv_same, depthwise_same
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.methods.training_free.attention_rules import RULES
 from recipes.mini.image import dense_embeddings
 

@@ -15,7 +15,8 @@ from torch import nn
 from ovs_core.checkpoints import CheckpointError, read_metadata
 from ovs_core.devices import Cancelled
 from ovs_core.encoders.prompts import clip_tokenizer, context_prompts, insert_context, whole_words
-from ovs_core.encoders.text import TextEncoder, TextTower
+from ovs_core.encoders.text import TextEncoder
+from ovs_core.encoders.text_tower import TextTower
 from ovs_core.methods.mvp_seg.contexts import Contexts, load_contexts, save_contexts
 
 DATA = Path(__file__).parent / "data"

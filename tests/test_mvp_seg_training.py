@@ -14,7 +14,7 @@ from ovs_core.checkpoints import CheckpointError
 from ovs_core.encoders import clip_vit
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.prompts import clip_tokenizer, context_prompts
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.methods.mvp_seg.contexts import load_contexts
 from ovs_core.methods.mvp_seg.formulas import orthogonality
 from ovs_core.training import mvp_seg, mvp_seg_data

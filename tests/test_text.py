@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from tiny_clip import make_model
 
+from ovs_core.checkpoints import WeightStore
 from ovs_core.devices import Cancelled
 from ovs_core.encoders.prompts import clip_tokenizer, fill
-from ovs_core.encoders.text import TextEncoder, text_tower
+from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.text_rows import row_key
+from ovs_core.encoders.text_tower import text_tower
+from ovs_core.encoders.towers import ENCODERS
 from ovs_core.engine.cache import ByteCache
 from ovs_core.types import Vocabulary
 
@@ -248,6 +251,57 @@ def test_cancelling_stops_between_names_and_keeps_what_is_done():
     assert tokenizer.calls == 1
     encoder.embed(vocabulary("dog"), TEMPLATES)
     assert tokenizer.calls == 1
+
+
+class TestOnePrompt:
+    """Names of one prompt each, of as many tokens, share batches of a fixed size."""
+
+    WORDS = ("red cat", "red car", "blue hat", "blue bed", "old cat", "old bed", "old car", "old dog")
+    ONE = ("a photo of a {}.",)
+
+    def test_each_row_is_that_of_its_prompt(self):
+        words = (*self.WORDS, "an extraordinarily long name of a thing", "sky")
+        model = make_model()
+        bank = make_encoder(model).embed(vocabulary(*words), self.ONE)
+        ids = TOKENIZE([self.ONE[0].format(word) for word in words])
+        with torch.no_grad():
+            expected = F.normalize(model.encode_text(ids), dim=-1)
+        torch.testing.assert_close(bank.embeddings, expected, atol=1e-5, rtol=0)
+
+    def test_what_is_typed_beside_a_name_changes_no_bit_of_it(self):
+        spec = ENCODERS["mini"]
+        loaded = spec.load(WeightStore(offline=True))
+
+        def rows(*words):
+            text = TextEncoder(loaded.model, "mini", torch.device("cpu"))
+            return dict(zip(words, text.embed(vocabulary(*words), self.ONE).embeddings, strict=True))
+
+        others = (f"{word} house" for word in self.WORDS)
+        together = rows(*self.WORDS, *others, *(f"green {number}" for number in range(20)))
+        backwards = rows(*reversed(self.WORDS))
+        for word in self.WORDS:
+            assert torch.equal(together[word], backwards[word])
+        assert torch.equal(rows("old bed")["old bed"], together["old bed"])
+
+    def test_batches_are_cancelled_between_and_what_is_done_is_kept(self):
+        cancel, told = threading.Event(), []
+        encoder = make_encoder()
+        words = vocabulary("cat", "dog", "a long name of a thing")
+
+        def progress(done, total):
+            told.append((done, total))
+            cancel.set()
+
+        with pytest.raises(Cancelled):
+            encoder.embed(words, self.ONE, progress=progress, cancel=cancel)
+        assert told == [(2, 3)]
+        encoder.embed(words, self.ONE, progress=lambda *step: told.append(step))
+        assert told == [(2, 3), (2, 3), (3, 3)]
+
+    def test_its_rows_on_disk_are_not_those_of_a_name_alone(self, tmp_path):
+        make_encoder(cache_dir=tmp_path).embed(vocabulary("dog"), self.ONE)
+        (path,) = tmp_path.iterdir()
+        assert path.stem != row_key("tiny", self.ONE, "dog")  # as version 0.1 wrote it
 
 
 def test_half_precision_rows_are_unit_float32():

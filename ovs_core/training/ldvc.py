@@ -34,7 +34,7 @@ from ovs_core.decoders.semantic_decoder import Decoded, Readout, SemanticDecoder
 from ovs_core.encoders.clip_vit import VisionEncoder, joint_width, tokens_and_taps
 from ovs_core.encoders.deep_prompts import LanguagePrompts, VisualPrompts
 from ovs_core.encoders.prompts import Tokenizer, clip_tokenizer, fill
-from ovs_core.encoders.text import TextTower, text_tower
+from ovs_core.encoders.text_tower import TextTower, text_tower
 from ovs_core.methods.ldvc.heads import (
     IMAGENET_MEAN,
     IMAGENET_STD,

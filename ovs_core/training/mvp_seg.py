@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from ovs_core.encoders.clip_resnet import ResNetEncoder
 from ovs_core.encoders.clip_vit import VisionEncoder
 from ovs_core.encoders.prompts import ClassPosition, clip_tokenizer, context_prompts
-from ovs_core.encoders.text import TextTower, text_tower
+from ovs_core.encoders.text_tower import TextTower, text_tower
 from ovs_core.methods.mvp_seg.contexts import Contexts, save_contexts
 from ovs_core.methods.mvp_seg.formulas import fused_scores, gate_logits, log_probabilities, orthogonality
 from ovs_core.training.loop import Schedule, fit, seed_torch

@@ -21,7 +21,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from ovs_core.encoders.prompts import SLOT, Tokenizer, clip_tokenizer, fill
-from ovs_core.encoders.text import text_tower
+from ovs_core.encoders.text_tower import text_tower
 from ovs_core.training.loop import Schedule, fit
 from ovs_core.vocabulary import TEMPLATES
 from recipes.mini.text_space import TextSpace, clean_name
