@@ -79,10 +79,11 @@ def label(
         known = None
     if known is None or known.labels.shape != size:
         known = Winners(evidence, preset.scale, *decide(evidence, preset.scale, 0.0, size, cancel))
-    labels = np.where(known.confidence < preset.threshold, known.labels.dtype.type(OTHER), known.labels)
+    kept = known if known.labels.size <= MOST_KEPT else None
+    labels = known.labels if kept is None else known.labels.copy()
+    labels[known.confidence < preset.threshold] = OTHER
     label_map = LabelMap(labels, label_classes(evidence.vocabulary))
     legend = summarise(label_map, known.confidence, evidence.vocabulary)
-    kept = known if labels.size <= MOST_KEPT else None
     return Labelled(label_map, known.confidence.astype(np.float16), legend, kept)
 
 

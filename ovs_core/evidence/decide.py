@@ -12,6 +12,8 @@ from ovs_core.evidence.base import class_labels
 from ovs_core.evidence.protocol import Evidence
 from ovs_core.types import ClassSummary, LabelMap, Vocabulary
 
+_COUNTED = 1 << 21  # pixels at a time: numpy counts in copies of 8 bytes a pixel
+
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 
@@ -92,8 +94,11 @@ def summarise(
         raise ValueError(f"confidence must be {labels.shape}, got {confidence.shape}")
     flat = labels.reshape(-1)
     known = max((entry.id for entry in label_map.classes), default=0)
-    pixels = np.bincount(flat, minlength=known + 1)
-    sums = np.bincount(flat, weights=confidence.reshape(-1), minlength=known + 1)
+    pixels, sums = np.zeros(known + 1, np.int64), np.zeros(known + 1)
+    for start in range(0, flat.size, _COUNTED):
+        some, shares = (part[start : start + _COUNTED] for part in (flat, confidence.reshape(-1)))
+        pixels += np.bincount(some, minlength=known + 1)
+        sums += np.bincount(some, weights=shares, minlength=known + 1)
     entries = [*label_map.classes]
     if vocabulary.other or pixels[0]:
         entries.append(label_map.other)

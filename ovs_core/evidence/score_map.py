@@ -186,7 +186,7 @@ class ScoreMap:
         known = self.vocabulary.row_label
         rows_left = self.rows[[label not in self.excluded for label in known]] if self.excluded else self.rows
         names, h, w = rows_left.shape
-        scaled = rows_left.to(torch.float32) * (1.0 if self.activation == "none" else scale)
+        factor = 1.0 if self.activation == "none" else scale
         room = max(1, tile_bytes(self.device) // (4 * names))  # pixels
         columns = min(width, room, _TILE_WIDTH)
         rows = max(1, room // columns)
@@ -196,6 +196,6 @@ class ScoreMap:
         ]
         for top in range(0, height, rows):
             grid_rows, down = bilinear(top, min(top + rows, height), height, h, self.device)
-            band = down @ scaled[:, grid_rows]  # (S, rows, w)
+            band = down @ (rows_left[:, grid_rows].to(torch.float32) * factor)  # (S, rows, w)
             for left, grid_columns, across in strips:
                 yield top, left, band[:, :, grid_columns] @ across.T  # (S, rows, columns)
