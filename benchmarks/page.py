@@ -2,8 +2,8 @@
 
     python -m benchmarks.page
 
-The app is started as people start it. Bytes are those that come through the connection to the page, as the
-browser counts them, from a click until nothing comes any more. Targets: an answer of Segment sends at most
+The app is started as people start it. Bytes are those of all that comes, as the browser counts them before
+compression, from a click until nothing comes any more. Targets: an answer of Segment sends at most
 1 MB; the first panel of Compare is there within 1 s of an idle machine.
 """
 
@@ -40,7 +40,7 @@ class Wire:
         self._page = page
         session = page.context.new_cdp_session(page)
         session.send("Network.enable")
-        session.on("Network.loadingFinished", lambda event: self._more(event["encodedDataLength"]))
+        session.on("Network.dataReceived", lambda event: self._more(event["dataLength"]))
 
     def _more(self, count: int) -> None:
         self.sent += count

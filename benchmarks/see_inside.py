@@ -109,9 +109,9 @@ def _pages(engine: Engine, result: Result) -> Iterator[tuple[str, str]]:
 
 def _moves(html: str, count: int) -> list[float]:
     """Milliseconds of each move, sorted; the pictures are put into the page, which is no server."""
-    for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.png"):
+    for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*.jpg"):
         data = base64.b64encode(path.read_bytes()).decode("ascii")
-        html = html.replace(file_url(str(path)), f"data:image/png;base64,{data}")
+        html = html.replace(file_url(str(path)), f"data:image/jpeg;base64,{data}")
     style = STYLE_SHEET.read_text(encoding="utf-8")
     scripts = [(UI / name).read_text(encoding="utf-8") for name in ("linked.js", "hover.js")]
     browser_path = next(filter(None, map(shutil.which, CHROMIUM)), None)

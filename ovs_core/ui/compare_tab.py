@@ -31,7 +31,7 @@ from ovs_core.ui.compare_words import (
 from ovs_core.ui.inputs import InputPanel
 from ovs_core.ui.linked import Panel, linked_field, linked_panels
 from ovs_core.ui.offered import method_choices, method_infos, unavailable_html
-from ovs_core.ui.pictures import at_size, store_png
+from ovs_core.ui.pictures import at_size, store_png, store_shown
 from ovs_core.ui.runs import STATE_SECONDS, RunBar, Step, run_bar, status_line, wire
 from ovs_core.ui.truth import (
     MEASURED_SIDE,
@@ -61,7 +61,7 @@ class Comparison:
         share: part of the pixels on which not all agree, in [0, 1].
         photo_name: file name of the photo without the end.
         answers: labels of each result at the size in which they are compared with a truth.
-        pictures: of each result, a file of the app's own cache.
+        pictures: of each result, files of the app's own cache: as it is shown and as it is saved.
     """
 
     results: tuple[Result, ...] = ()
@@ -71,7 +71,7 @@ class Comparison:
     share: float = 0.0
     photo_name: str = ""
     answers: tuple[LabelMap, ...] = ()
-    pictures: tuple[str, ...] = ()
+    pictures: tuple[tuple[str, str], ...] = ()
 
 
 def panel_copy(result: Result) -> Result:
@@ -104,11 +104,12 @@ def compare_steps(
                 return
             continue
         result = panel_copy(event)
+        drawn = overlay(result)
         comparison = Comparison(
             (*comparison.results, result),
             photo_name=Path(event.source).stem,
             answers=(*comparison.answers, measured_copy(event.label_map)),
-            pictures=(*comparison.pictures, store_png(overlay(result), f"{result.method}.png")),
+            pictures=(*comparison.pictures, _stored(drawn, result.method)),
         )
         done = len(comparison.results)
         if done < len(methods):  # the last one comes with the verdict: a page may lose one of two at once
@@ -157,23 +158,33 @@ def compared_panels(
             titles[result.method],
             picture,
             f"{titles[result.method]}: {summary_text(result.classes)}",
+            saved=saved,
         )
-        for result, picture in zip(comparison.results, comparison.pictures, strict=True)
+        for result, (picture, saved) in zip(comparison.results, comparison.pictures, strict=True)
     }
-    panels = [Panel("photo", "Photo", store_png(photo, "photo.png"), "The photo", listed=False)]
+    panels = [Panel("photo", "Photo", store_shown(photo, "photo"), "The photo", listed=False)]
     panels += [by_method[name] for name in titles if name in by_method]
     if truth is not None:
         drawn, unknown = truth_picture(truth, photo, OPACITY)
         alt = "The truth" + (", not known in white" if unknown.any() else "")
-        panels.append(Panel("truth", "Truth", store_png(drawn, "truth.png"), alt))
+        panels.append(_panel("truth", "Truth", drawn, alt))
     if comparison.consensus is not None and comparison.disagreement is not None:
         agree, differ = percent(1 - comparison.share), percent(comparison.share)
         alt = f"The label that most methods give; all agree on {agree} of the photo"
-        panels.append(Panel("consensus", "Consensus", store_png(comparison.consensus, "consensus.png"), alt))
+        panels.append(_panel("consensus", "Consensus", comparison.consensus, alt))
         alt = f"Where the methods disagree: {differ} of the photo"
-        picture = store_png(comparison.disagreement, "disagreement.png")
-        panels.append(Panel("disagreement", "Disagreement", picture, alt))
+        panels.append(_panel("disagreement", "Disagreement", comparison.disagreement, alt))
     return panels
+
+
+def _stored(pixels: NDArray[np.uint8], name: str) -> tuple[str, str]:
+    """Paths of a picture as it is shown and as it is saved."""
+    return store_shown(pixels, name), store_png(pixels, f"{name}.png")
+
+
+def _panel(name: str, title: str, pixels: NDArray[np.uint8], alt: str) -> Panel:
+    shown, saved = _stored(pixels, name)
+    return Panel(name, title, shown, alt, saved=saved)
 
 
 def compare_tab(engine: Engine, inputs: InputPanel) -> None:

@@ -36,6 +36,7 @@ class Panel:
         picture: path of a file of the app's own cache; all panels have pictures of one shape.
         alt: for who cannot see it.
         listed: whether it has a panel; it can be wiped in any case.
+        saved: path of the PNG file that is taken away; "" for `picture`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Panel:
     picture: str
     alt: str
     listed: bool = True
+    saved: str = ""
 
 
 def linked_field(elem_id: str) -> gr.HTML:
@@ -124,5 +126,5 @@ def _picture(panel: Panel) -> str:
 
 
 def _save(panel: Panel) -> str:
-    url, name = escape(file_url(panel.picture)), escape(panel.name)
+    url, name = escape(file_url(panel.saved or panel.picture)), escape(panel.name)
     return f'<a href="{url}" download="{name}.png" aria-label="Save {escape(panel.title)} as PNG">PNG</a>'

@@ -37,6 +37,7 @@ MOST_BYTES = 50_000_000  # of a photo that is sent
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
 SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
 SMALLEST_SIDE = 384  # a smaller photo is enlarged for the page, so that a 1 x 1 image can be seen
+SHOWN_QUALITY = 92  # of pictures that are only looked at: off by 3 of 255 on average, nothing to see
 FILL_ALPHA = 190  # inside a region; its outline is opaque, so borders stay visible at any overlay opacity
 
 
@@ -168,7 +169,17 @@ def shown_copy(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 def base_picture(pixels: NDArray[np.uint8]) -> str:
     """Keep the copy of a photo (H, W, 3) that the page shows and give its path."""
-    return store_png(shown_copy(pixels, DISPLAY_SIDE), "photo.png")
+    return store_shown(shown_copy(pixels, DISPLAY_SIDE), "photo")
+
+
+def store_shown(pixels: NDArray[np.uint8], stem: str) -> str:
+    """Keep a picture (H, W, 3) that is only looked at and give its path: a JPEG file, colours at full size.
+
+    A quarter of a PNG file's bytes in a tenth of the time; what people take away is a PNG (`store_png`).
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=SHOWN_QUALITY, subsampling=0)
+    return store(buffer.getvalue(), f"{stem}.jpg")
 
 
 def store_png(pixels: NDArray[np.uint8], name: str) -> str:

@@ -94,6 +94,7 @@ def wire(
             if new_values is not None and status.answers:
                 answer = name
             yield [*_controls(status, answer), *shown]
+        yield [gr.skip()] * (len(controls) + len(outputs))  # gradio sends the last values twice: nothing
 
     def stop(token: threading.Event | None) -> Any:
         stop_work(token)

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from ovs_core.render.charts import Picture, scale_ends
 from ovs_core.render.palette import text_color
 from ovs_core.types import ClassSummary
-from ovs_core.ui.pictures import store_png
+from ovs_core.ui.pictures import store_png, store_shown
 from ovs_core.ui.view_sections import Scale, Section
 from ovs_core.ui.words import hex_color, legend_html, note_html
 from ovs_core.views import Source
@@ -74,7 +74,7 @@ def _ends(scale: Scale) -> tuple[str, str]:
 def _urls(section: Section) -> list[tuple[str, tuple[Picture, str]]]:
     """Address of each panel, and the panel."""
     return [
-        (file_url(store_png(panel[0], f"{section.kind}-{number}.png")), panel)
+        (file_url(store_shown(panel[0], f"{section.kind}-{number}")), panel)
         for number, panel in enumerate(section.panels, start=1)
     ]
 

@@ -118,6 +118,31 @@ def asked(page: Page, photo: Path, words: str) -> None:
     expect(page.locator("#hover .bar")).to_have_count(words.count(";") + 2, timeout=PATIENCE)
 
 
+def test_an_answer_comes_once(
+    open_page: OpenPage, mvp_address: str, engine: FakeEngine, photo_file: Path
+) -> None:
+    """Gradio sends the last values of a generator twice, megabytes of them, unless the last ones are none."""
+    page = open_page(mvp_address)
+    wire = page.context.new_cdp_session(page)
+    wire.send("Network.enable")
+    streams: dict[str, int] = {}
+
+    def came(event: dict) -> None:
+        if "queue/data" in event["response"]["url"]:
+            streams[event["requestId"]] = 0
+
+    def more(event: dict) -> None:
+        if event["requestId"] in streams:
+            streams[event["requestId"]] += event["dataLength"]
+
+    wire.on("Network.responseReceived", came)
+    wire.on("Network.dataReceived", more)
+    inspect(page, photo_file, "dog; grass | lawn")
+    page.wait_for_timeout(1000)
+    once = len(hover_html(inspected(engine, photo_file), (0.5, 0.5)))
+    assert 0.7 * once < sum(streams.values()) < 1.5 * once
+
+
 def test_moving_shows_scores_and_asks_nothing(
     open_page: OpenPage, address: str, engine: FakeEngine, photo_file: Path
 ) -> None:

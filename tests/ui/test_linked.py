@@ -11,10 +11,13 @@ from playwright.sync_api import Page, expect
 from serving import PHOTO_SIZE
 from test_inspect import inspect, mvp_address
 
+from ovs_core.image import read_photo
 from ovs_core.ui.linked import Panel, linked_panels
+from ovs_core.ui.pictures import store_png, store_shown
 
 __all__ = ["mvp_address"]
 OpenPage = Callable[..., Page]
+CAT = Path(__file__).resolve().parents[2] / "assets" / "photos" / "cat.jpg"
 VIEW = """(name) => { const s = document.querySelector("#compare-panels .ovs-linked").style;
   return ['zoom', 'left', 'top', 'x', 'y'].map(n => Number(s.getPropertyValue('--' + n))); }"""
 CURSORS = """() => [...document.querySelectorAll('#compare-panels .stage')].map(stage => {
@@ -37,6 +40,26 @@ def test_names_and_titles_are_text() -> None:
     assert "<i>&quot;" not in html
     assert "/tmp/x%20y.png" in html
     assert linked_panels([]) == linked_panels([Panel("photo", "Photo", "p.png", "", listed=False)]) == ""
+
+
+def test_a_panel_shows_a_small_file_and_saves_the_exact_one():
+    html = linked_panels([Panel("a", "A", "/tmp/a.jpg", "", saved="/tmp/a.png")])
+    assert '/tmp/a.jpg" alt' in html
+    assert 'a.png" download="a.png"' in html
+
+
+def test_what_is_shown_is_a_quarter_of_a_png_and_looks_the_same():
+    pixels = read_photo(CAT).pixels
+    shown, saved = store_shown(pixels, "cat"), store_png(pixels, "cat.png")
+    assert 4 * Path(shown).stat().st_size < Path(saved).stat().st_size
+    with Image.open(shown) as picture, Image.open(saved) as exact:
+        assert np.array_equal(np.asarray(exact), pixels)
+        off = np.abs(np.asarray(picture).astype(int) - pixels)
+    assert off.mean() < 2
+    edge = np.zeros((32, 32, 3), np.uint8)
+    edge[:, 9:, 0] = 255  # one pixel off an even column: colours at half of the size would be grey there
+    with Image.open(store_shown(edge, "edge")) as picture:
+        assert np.asarray(picture)[:, 9, 0].min() > 200
 
 
 @pytest.mark.parametrize(
@@ -105,7 +128,7 @@ def test_any_two_pictures_are_wiped_and_the_choice_stays(
     expect(left).to_have_value("clip")
     expect(right).to_have_value("naclip")
     left.select_option("photo")
-    assert "photo.png" in str(wipe.locator("img.left").get_attribute("src"))
+    assert "photo.jpg" in str(wipe.locator("img.left").get_attribute("src"))
     seen = "() => getComputedStyle(document.querySelector('.wipe .over')).clipPath"
     wipe.locator("input").fill("20")
     page.wait_for_function(f"({seen})().includes('80%')")
@@ -126,7 +149,7 @@ def test_any_two_pictures_are_wiped_and_the_choice_stays(
     expect(page.locator("#panel-truth img")).to_be_visible()
     expect(left).to_have_value("photo")
     right.select_option("truth")
-    assert "truth.png" in str(wipe.locator("img.right").get_attribute("src"))
+    assert "truth.jpg" in str(wipe.locator("img.right").get_attribute("src"))
     assert float(wipe.locator("input").input_value()) == pytest.approx(70, abs=1)
 
 
