@@ -156,6 +156,15 @@ def hooks(tree: ast.AST) -> list[str]:
     ]
 
 
+def option_declarations(tree: ast.AST) -> list[str]:
+    """Calls of `Option`: settings that are declared here."""
+    return [
+        f"line {node.lineno}: Option"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Option"
+    ]
+
+
 def _parse(source: str) -> ast.Module:
     return ast.parse(textwrap.dedent(source))
 
@@ -221,6 +230,12 @@ def test_only_checkpoints_reads_weights():
 
 def test_no_hooks():
     assert _offenders(hooks) == {}
+
+
+def test_a_method_declares_an_option_in_the_file_that_reads_it():
+    """One file and its test is what a new switch takes: the spec only collects them."""
+    specs = [path for path in SOURCES if path.name == "spec.py" and "methods" in path.parts]
+    assert _offenders(option_declarations, specs) == {}
 
 
 def test_modules_hold_no_state():
@@ -307,6 +322,7 @@ def test_wrong_way_imports_are_found(room, source, wrong):
         (module_state, "def f():\n    a = []\n    return a", 0),
         (hooks, "block.register_forward_hook(keep)", 1),
         (hooks, "self.register_buffer('mean', mean)", 0),
+        (option_declarations, "A = Option('a', 'switch', False, 'A.')\nB = (*OPTIONS, A)", 1),
         (weight_reads, "import torch\ntorch.load('a.pt')", 1),
         (weight_reads, "from torch import load", 1),
         (weight_reads, "from safetensors.torch import load_file", 1),

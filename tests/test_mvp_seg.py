@@ -199,7 +199,7 @@ def test_refining_moves_labels_and_can_be_left_out(model, vision, text, pixels):
         .evidence.rows
         for made, options in (
             (contexts, {}),
-            (contexts, {NO_REFINING: True}),
+            (contexts, {NO_REFINING.name: True}),
             (make_contexts(whole=False, tau1=0.01), {}),
         )
     )

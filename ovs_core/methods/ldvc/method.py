@@ -27,19 +27,39 @@ from ovs_core.evidence.protocol import Evidence
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.methods.base import Answer, Kinds, Point, check_point, check_widths
 from ovs_core.methods.ldvc.heads import PromptedHead
-from ovs_core.methods.ldvc.model import gamma_offsets
+from ovs_core.methods.ldvc.model import GAMMA_RANGE, gamma_offsets
 from ovs_core.methods.ldvc.views import Trace, prompted_views
-from ovs_core.options import Options
+from ovs_core.options import Option, Options
 from ovs_core.types import Features, TextBank, Vocabulary, Window
 from ovs_core.windows import accumulate
 
 if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
     from open_clip.transformer import VisionTransformer
 
-GAMMA_OPTION, ROUTE_OPTION = "gamma", "route_attention"
 ROUTINGS: Mapping[str, Routing] = MappingProxyType(
     {"as trained": "routed", "all windows": "everywhere", "off": "skipped"}
 )
+# ZegCLIP's 0.1 is for closed lists: names of "everything else" are not lowered and would take what is typed.
+GAMMA = Option(
+    "gamma",
+    "number",
+    0.0,
+    "Taken off the probability of every class that training saw; 0.1 in the papers, whose lists are closed.",
+    title="Calibration of seen classes",
+    low=GAMMA_RANGE[0],
+    high=GAMMA_RANGE[1],
+    stage="decide",
+    slider=(*GAMMA_RANGE, 0.01),
+)
+ROUTE_ATTENTION = Option(
+    "route_attention",
+    "choice",
+    "as trained",
+    "Which windows of the photo a patch reads before it meets the words; off is not what the paper retrains.",
+    choices=tuple(ROUTINGS),
+)
+OPTIONS = (GAMMA,)
+LDVC_OPTIONS = (*OPTIONS, ROUTE_ATTENTION)
 _SIGMOID: Activation = "sigmoid"
 
 
@@ -76,7 +96,7 @@ class PromptedSegmenter:
         """
         check_widths(self.visual, features, text)
         check_point(point)
-        routing = ROUTINGS[str(options.get(ROUTE_OPTION, "as trained"))]
+        routing = ROUTINGS[str(options.get(ROUTE_ATTENTION.name, ROUTE_ATTENTION.default))]
         rows = text.embeddings.to(features.windows[0].tokens.device, torch.float32)
         decoded = tuple(self.decode(window, rows, routing) for window in features.windows)
         parts = zip(features.windows, (window.scores[0] for window in decoded), strict=True)
@@ -165,5 +185,5 @@ def prompted_encoder(vision: VisionEncoder, trained: PromptedHead, sha256: str) 
 
 def calibrate_seen(evidence: Evidence, options: Options) -> Evidence:
     """Evidence in which classes that training saw are less probable by option "gamma"."""
-    gamma = float(str(options.get(GAMMA_OPTION, 0.0)))
+    gamma = float(str(options.get(GAMMA.name, GAMMA.default)))
     return evidence.calibrated(gamma_offsets(evidence.vocabulary, evidence.seen, gamma))

@@ -15,15 +15,14 @@ from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.ldvc.captions import LDVC_VIEWS, ZEGCLIP_VIEWS
 from ovs_core.methods.ldvc.heads import KIND, PromptedHead, load_prompted_head
 from ovs_core.methods.ldvc.method import (
-    GAMMA_OPTION,
-    ROUTE_OPTION,
-    ROUTINGS,
+    LDVC_OPTIONS,
+    OPTIONS,
     PromptedSegmenter,
     PromptedText,
     calibrate_seen,
     prompted_encoder,
 )
-from ovs_core.methods.ldvc.model import GAMMA_RANGE, MethodName
+from ovs_core.methods.ldvc.model import MethodName
 from ovs_core.methods.options import SCALE, TEMPLATE_SET, TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Preset
@@ -36,28 +35,12 @@ _FULL = Preset(scale=1, threshold=0.0, short_side=512, window=512, stride=426, t
 _MINI = replace(_FULL, window=None, stride=0)
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": _MINI, "openai": _FULL, "laion": _FULL})
 
-# ZegCLIP's 0.1 is for closed lists: names of "everything else" are not lowered and would take what is typed.
-GAMMA_SETTING = Option(
-    GAMMA_OPTION,
-    "number",
-    0.0,
-    "Taken off the probability of every class that training saw; 0.1 in the papers, whose lists are closed.",
-    title="Calibration of seen classes",
-    low=GAMMA_RANGE[0],
-    high=GAMMA_RANGE[1],
-    stage="decide",
-    slider=(*GAMMA_RANGE, 0.01),
-)
-ROUTE_SETTING = Option(
-    ROUTE_OPTION,
-    "choice",
-    "as trained",
-    "Which windows of the photo a patch reads before it meets the words; off is not what the paper retrains.",
-    choices=tuple(ROUTINGS),
-)
 # Names are embedded in what the head was trained with: there is no template to choose.
-_SHARED = tuple(option for option in TOKEN_OPTIONS if option.name not in (SCALE.name, TEMPLATE_SET.name))
-_OPTIONS = (replace(SCALE, default=1.0, slider=(0.1, 5, 0.1)), *_SHARED, GAMMA_SETTING)
+_NOT_ITS_OWN = (SCALE.name, TEMPLATE_SET.name)
+_SHARED = (
+    replace(SCALE, default=1.0, slider=(0.1, 5, 0.1)),
+    *(option for option in TOKEN_OPTIONS if option.name not in _NOT_ITS_OWN),
+)
 
 
 def _read(name: MethodName, path: Path, tower: str) -> PromptedHead:
@@ -108,7 +91,7 @@ def _spec(
         rule,
         partial(_bind, name),
         PRESETS,
-        options,
+        (*_SHARED, *options),
         views,
         HeadFormat(KIND, partial(_read, name), MappingProxyType({"mini": f"mini-{name}"}), named=True),
         own_frame=True,
@@ -124,7 +107,7 @@ SPECS = (
         "2212.03588",
         "Words look at the photo through a small trained decoder; each word is judged on its own.",
         "sigmoid(A(q = [T V_g, T] W, k = V)), prompts in the image tower learned",
-        _OPTIONS,
+        OPTIONS,
         ZEGCLIP_VIEWS,
     ),
     _spec(
@@ -133,7 +116,7 @@ SPECS = (
         "2403.08426",
         "Patches move towards the words, each reading only related parts of the photo: whole, clean objects.",
         "sigmoid(A(q = V, k = [T V_g, T] W)), prompts in both towers learned, attention routed by windows",
-        (*_OPTIONS, ROUTE_SETTING),
+        LDVC_OPTIONS,
         LDVC_VIEWS,
     ),
 )

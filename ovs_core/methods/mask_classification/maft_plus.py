@@ -27,8 +27,17 @@ from ovs_core.methods.mask_classification.head import (
     log_probabilities,
     name_logits,
 )
-from ovs_core.options import Options
+from ovs_core.options import Option, Options
 from ovs_core.types import Pyramid, TextBank, Vocabulary
+
+PER_PIXEL = Option(
+    "per_pixel",
+    "switch",
+    False,
+    "Words adapt to the photo place by place, not by the mixed tokens that official weights learnt; with the "
+    "embedded model they always do.",
+)
+OPTIONS = (PER_PIXEL,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +79,7 @@ class MaftPlus:
         point: Point = None,
     ) -> Answer:
         """Masks and their classes; views are those of `MAFT_PLUS_VIEWS`."""
-        method = replace(self, image_tokens="per_pixel") if options.get("per_pixel") else self
+        method = replace(self, image_tokens="per_pixel") if options.get(PER_PIXEL.name) else self
         return segment_masks(
             method,
             features,

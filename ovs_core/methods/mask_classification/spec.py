@@ -16,7 +16,7 @@ from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mask_classification import head_file, official
 from ovs_core.methods.mask_classification.captions import FC_CLIP_VIEWS, MAFT_PLUS_VIEWS
-from ovs_core.methods.mask_classification.maft_plus import MaftPlus
+from ovs_core.methods.mask_classification.maft_plus import OPTIONS, MaftPlus
 from ovs_core.methods.options import MASK_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.options import Option, Preset
@@ -32,14 +32,6 @@ Name = Literal["fc_clip", "maft_plus"]
 _MINI = Preset(scale=1, threshold=0.0, short_side=448, window=None, stride=0, templates="single1")
 _CONVNEXT = replace(_MINI, short_side=800, templates="vild14")
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": _MINI, "convnext": _CONVNEXT})
-
-PER_PIXEL = Option(
-    "per_pixel",
-    "switch",
-    False,
-    "Words adapt to the photo place by place, not by the mixed tokens that official weights learnt; with the "
-    "embedded model they always do.",
-)
 
 
 def _bind(name: Name, tower: Tower, head: HeadFile | None) -> BoundMethod[Pyramid]:
@@ -128,6 +120,6 @@ SPECS = (
         "sum_n sigmoid(m_n) p_n, p_n = softmax(s cos(CLIP inside m_n, words after transfer))",
         MAFT_PLUS_VIEWS,
         "mini-maft-plus",
-        (PER_PIXEL,),
+        OPTIONS,
     ),
 )

@@ -42,7 +42,7 @@ from ovs_core.methods.mvp_seg.formulas import log_gate, view_scores
 from ovs_core.methods.mvp_seg.views import MvpSegTrace, Words, mvp_seg_views
 from ovs_core.methods.training_free.attention_rules import RULES, maskclip_value_path
 from ovs_core.methods.training_free.model import TrainingFree
-from ovs_core.options import Options
+from ovs_core.options import Option, Options
 from ovs_core.types import Features, TextBank, View, Vocabulary, Window
 from ovs_core.windows import accumulate
 
@@ -50,7 +50,10 @@ if TYPE_CHECKING:  # types only: who builds the model loads its library, which t
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.transformer import VisionTransformer
 
-NO_REFINING = "no_refining"
+NO_REFINING = Option(
+    "no_refining", "switch", False, "Do not ask the global prompt which classes are in the photo."
+)
+OPTIONS = (NO_REFINING,)
 
 
 def dense_features(visual: VisionTransformer | ModifiedResNet, window: Window) -> Tensor:
@@ -130,7 +133,7 @@ class MvpSeg:
         """
         check_widths(self.visual, features, text)
         prompts = text.embeddings.to(features.windows[0].tokens.device)  # (V, S, D)
-        refine = self.contexts.whole is not None and not options.get(NO_REFINING)
+        refine = self.contexts.whole is not None and not options.get(NO_REFINING.name)
         fused, whole = self._cosines(features, prompts, refine)
         scores = self.contexts.tau1 * fused
         if whole is not None:

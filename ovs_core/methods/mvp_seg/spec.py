@@ -13,14 +13,13 @@ from ovs_core.methods.base import BoundMethod
 from ovs_core.methods.head_format import HeadFile, HeadFormat
 from ovs_core.methods.mvp_seg.captions import MVP_SEG_VIEWS, PLUS_VIEWS
 from ovs_core.methods.mvp_seg.contexts import KIND, load_contexts
-from ovs_core.methods.mvp_seg.model import NO_REFINING, ContextText, build_mvp_seg
+from ovs_core.methods.mvp_seg.model import OPTIONS, ContextText, build_mvp_seg
 from ovs_core.methods.mvp_seg.plus import STUDENT_TEACHER, MvpSegPlus, StudentEncoder, StudentFeatures
 from ovs_core.methods.mvp_seg.student import KIND as STUDENT_KIND
 from ovs_core.methods.mvp_seg.student import load_student
 from ovs_core.methods.options import MULTI_SCALE_OPTION, SCALE, SHORT_SIDE, THRESHOLD, TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.methods.training_free.spec import LAION, MINI, RESNET
-from ovs_core.options import Option
 from ovs_core.types import Features
 
 # With contexts that the user trained: the paper's scale; prompts are learnt, so one template will do. Never
@@ -95,12 +94,7 @@ SPECS = (
             # Its scores are logits already: at scale 1 probabilities are the paper's.
             replace(SCALE, default=1.0, slider=(0.05, 2, 0.05)),
             *(option for option in TOKEN_OPTIONS if option.name != SCALE.name),
-            Option(
-                NO_REFINING,
-                "switch",
-                False,
-                "Do not ask the global prompt which classes are in the photo.",
-            ),
+            *OPTIONS,
         ),
         MVP_SEG_VIEWS,
         HeadFormat(KIND, load_contexts, MappingProxyType({"mini": "mini-mvp-seg"})),

@@ -44,12 +44,22 @@ from ovs_core.methods.training_free.attention_rules import (
 from ovs_core.methods.training_free.blocks import STITCH, stitched
 from ovs_core.methods.training_free.layer_views import Asked, layer_views
 from ovs_core.methods.training_free.places import cell_of, mean_where_seen, token_of
-from ovs_core.options import Options
+from ovs_core.options import Option, Options
 from ovs_core.types import Features, TextBank, View, Window
 from ovs_core.windows import accumulate
 
 if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
     from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+
+PROMPT_DENOISING = Option(
+    "prompt_denoising", "switch", False, "Take out classes that are nowhere convincing."
+)
+KEY_SMOOTHING = Option("key_smoothing", "switch", False, "Unsure patches follow patches that look alike.")
+OPTIONS = (STITCH, DROP_ABSENT)
+"""Of every rule on the last block's own tokens."""
+MASKCLIP_OPTIONS = (PROMPT_DENOISING, KEY_SMOOTHING, *OPTIONS)
+DEEPER_OPTIONS = (DROP_ABSENT,)
+"""Of rules that look at earlier blocks, whose windows are not stitched."""
 
 SOFTMAX: Activation = "softmax"
 PROBABILITIES: Activation = "none"
@@ -113,13 +123,13 @@ class TrainingFree:
         asked = Asked(self.visual, self.rule, features, rows, text.vocabulary, cosines, options, point)
         seen += layer_views(asked, views)
         scores, activation = cosines, SOFTMAX
-        if options.get("prompt_denoising"):
+        if options.get(PROMPT_DENOISING.name):
             scores = prompt_denoising(scores, self.denoise_floor)
         if options.get(DROP_ABSENT.name):
             typed = sum(map(len, text.vocabulary.classes))
             absent = absent_names(self.visual, features, cosines, typed, self.absent_overlap)
             scores = scores.masked_fill(absent[:, None, None], SUPPRESSED)
-        if options.get("key_smoothing"):
+        if options.get(KEY_SMOOTHING.name):
             scores, activation = self._smoothed(scores, features), PROBABILITIES
         if features.upsampling_weights is not None:
             scores = sharpen(scores, features.upsampling_weights)

@@ -22,8 +22,10 @@ from ovs_core.methods.training_free.absent import DROP_ABSENT
 from ovs_core.methods.training_free.attention_rules import key_smoothing, prompt_denoising
 from ovs_core.methods.training_free.blocks import STITCH
 from ovs_core.methods.training_free.model import (
+    KEY_SMOOTHING,
     KEY_SMOOTHING_CEILING,
     PROBABILITIES,
+    PROMPT_DENOISING,
     PROMPT_DENOISING_FLOOR,
     SOFTMAX,
 )
@@ -76,9 +78,9 @@ class ResNetTrainingFree:
             raw = ScoreMap(cosines, text.vocabulary, features.image_size)
             seen = (similarity_view("Cosine to each class", raw),)
         scores, activation = cosines, SOFTMAX
-        if options.get("prompt_denoising"):
+        if options.get(PROMPT_DENOISING.name):
             scores = prompt_denoising(scores, PROMPT_DENOISING_FLOOR)
-        if options.get("key_smoothing"):
+        if options.get(KEY_SMOOTHING.name):
             scores, activation = self._smoothed(scores, features), PROBABILITIES
         return Answer(ScoreMap(scores, text.vocabulary, features.image_size, activation), seen)
 

@@ -14,11 +14,11 @@ from ovs_core.methods.options import TOKEN_OPTIONS
 from ovs_core.methods.spec import MethodSpec
 from ovs_core.methods.training_free.absent import DROP_ABSENT, LEAST_OVERLAP, LEAST_OVERLAP_MINI
 from ovs_core.methods.training_free.attention_rules import RULES, LastBlock
-from ovs_core.methods.training_free.blocks import STITCH, deeper
+from ovs_core.methods.training_free.blocks import deeper
 from ovs_core.methods.training_free.calibrated import CALIBRATIONS
 from ovs_core.methods.training_free.cross_correlation import EARLIER_WEIGHT, RESCLIP
 from ovs_core.methods.training_free.layer_views import LAYERS, NORMS, layer_specs
-from ovs_core.methods.training_free.model import TrainingFree
+from ovs_core.methods.training_free.model import DEEPER_OPTIONS, MASKCLIP_OPTIONS, OPTIONS, TrainingFree
 from ovs_core.methods.training_free.resnet import PoolRule, ResNetTrainingFree
 from ovs_core.options import Option, Preset
 from ovs_core.types import Features
@@ -50,10 +50,6 @@ TRAINED_THROUGH: frozenset[Family] = frozenset({"mini"})
 """The embedded tower saw every training batch through two of the five rules drawn at random."""
 _DEEPER: Mapping[str, LastBlock] = MappingProxyType({**CALIBRATIONS, "resclip": RESCLIP})
 _NEED_DEEPER = frozenset({DROP_ABSENT.name, LAYERS, NORMS})
-_MASKCLIP_OPTIONS = (
-    Option("prompt_denoising", "switch", False, "Take out classes that are nowhere convincing."),
-    Option("key_smoothing", "switch", False, "Unsure patches follow patches that look alike."),
-)
 
 
 def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
@@ -81,7 +77,7 @@ def _spec(
     paper: str,
     description: str,
     rule: str,
-    options: tuple[Option, ...] = (STITCH,),
+    options: tuple[Option, ...] = OPTIONS,
     presets: Mapping[Family, Preset] = PRESETS,
     alike: frozenset[Family] = TRAINED_THROUGH,
     bind: Callable[[str, Tower, HeadFile | None], BoundMethod[Features]] = _bind,
@@ -95,7 +91,7 @@ def _spec(
         rule,
         partial(bind, name),
         presets,
-        (*TOKEN_OPTIONS, *options, DROP_ABSENT),
+        (*TOKEN_OPTIONS, *options),
         (SIMILARITY, ATTENTION, AFFINITY, *layer_specs(rule)),
         ticked=ticked,
         group="last_block",
@@ -118,7 +114,7 @@ SPECS = (
         "2112.01071",
         "Lets every patch speak only for itself: sharp places, noisy areas.",
         "v, no residual, no MLP",
-        (*_MASKCLIP_OPTIONS, STITCH),
+        MASKCLIP_OPTIONS,
         _WITH_RESNETS,
     ),
     _spec(
@@ -150,7 +146,7 @@ SPECS = (
         "2411.15851",
         "NACLIP whose last block also looks where earlier blocks look, which know places better.",
         "2 (0.6 softmax(s k k^T + Gaussian) + 0.4 mean of softmax(s q k^T) of blocks 6 to 9) v, no residual",
-        (EARLIER_WEIGHT,),
+        (EARLIER_WEIGHT, *DEEPER_OPTIONS),
         alike=frozenset(),
         bind=_bind_deeper,
         ticked=False,  # it looks deeper: another pass of the tower
@@ -161,7 +157,7 @@ SPECS = (
         "2411.15869",
         "Repairs abnormal patches, then lets patches share by what earlier blocks find alike.",
         "1/2 (softmax(s k k^T) + softmax(3 (S9 - mean))) v + 0.3 CLS, averaged by S4; x11 and x4 + ... x10",
-        (),
+        DEEPER_OPTIONS,
         _CALIBRATED,
         alike=frozenset(),
         bind=_bind_deeper,
@@ -174,7 +170,7 @@ SPECS = (
         "Repairs patches that the class token dwells on, then shares as SC-CLIP does (ICCV 2025).",
         "1/3 (softmax(s q q^T) + softmax(s k k^T) + softmax(3 (S9 - mean))) v + 0.3 CLS, averaged by S4; "
         "of x4 + ... x10 by S9 alone",
-        (),
+        DEEPER_OPTIONS,
         _CALIBRATED,
         alike=frozenset(),
         bind=_bind_deeper,

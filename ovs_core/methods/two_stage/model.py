@@ -45,11 +45,19 @@ from ovs_core.methods.mask_classification.head import (
 )
 from ovs_core.methods.mask_classification.views import MaskTrace, mask_method_views
 from ovs_core.methods.photo_pyramid import PhotoPyramid, masks_on_photo
-from ovs_core.options import Options
+from ovs_core.options import Option, Options
 from ovs_core.types import TextBank, View, Vocabulary
 
-RESCORING = "rescoring"
-"""Option: how much of its part CLIP's crops get, in [0, 1]; 0 shows CLIP nothing."""
+RESCORING = Option(
+    "rescoring",
+    "number",
+    1.0,
+    "How much CLIP's look at a crop of each mask counts; 0 leaves the second stage out, and its time.",
+    low=0,
+    high=1,
+    slider=(0, 1, 0.05),
+)
+OPTIONS = (RESCORING,)
 RESCORED = "rescored"
 """View: labels and seconds with the second stage and without."""
 CROPS_AT_ONCE = 16
@@ -102,7 +110,7 @@ class TwoStage:
         pyramid, vocabulary = features.pyramid, text.vocabulary
         attention = "query_attention" in views
         proposed = propose(self.head, self.to_joint_space, pyramid, text, attention=attention)
-        weight = float(options.get(RESCORING, 1.0))  # type: ignore[arg-type]
+        weight = float(options.get(RESCORING.name, RESCORING.default))  # type: ignore[arg-type]
         answer = self._answer(proposed, features, vocabulary, weight)
         if not views:
             return Answer(answer.proposals)

@@ -22,22 +22,11 @@ from ovs_core.methods.mask_classification.spec import PRESETS as MASK_PRESETS
 from ovs_core.methods.options import MASK_OPTIONS
 from ovs_core.methods.photo_pyramid import PhotoPyramid, PhotoPyramidEncoder
 from ovs_core.methods.spec import MethodSpec
-from ovs_core.methods.two_stage.model import RESCORED, RESCORING, TwoStage
-from ovs_core.options import Option, Preset
+from ovs_core.methods.two_stage.model import OPTIONS, RESCORED, TwoStage
+from ovs_core.options import Preset
 from ovs_core.views import Source, ViewSpec
 
 PRESETS: Mapping[Family, Preset] = MappingProxyType({"mini": MASK_PRESETS["mini"]})
-RESCORING_OPTION = Option(
-    RESCORING,
-    "number",
-    1.0,
-    "How much CLIP's look at a crop of each mask counts; 0 leaves the second stage out, and its time.",
-    low=0,
-    high=1,
-    slider=(0, 1, 0.05),
-)
-
-
 RESCORED_VIEW = ViewSpec(
     RESCORED,
     "labels",
@@ -89,7 +78,7 @@ SPECS = (
         "sum_n sigmoid(m_n) p_n, p_n = (trained head)^(1 - a) CLIP(crop of m_n)^a",
         bind,
         PRESETS,
-        (*MASK_OPTIONS, RESCORING_OPTION),
+        (*MASK_OPTIONS, *OPTIONS),
         (*FC_CLIP_VIEWS, RESCORED_VIEW),
         HeadFormat(head_file.KIND, _read, MappingProxyType({"mini": "mini-fc-clip"}), named=True),
         reads="pyramid",
