@@ -12,9 +12,11 @@ from ovs_core.encoders.found_words import (
     RARELY,
     FoundWord,
     read_found_words,
+    weights_asked,
     with_rarely_found_noted,
     write_found_words,
 )
+from ovs_core.encoders.tuned_words import TUNED_WORDS
 
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints" / "mini"
 SHA256 = "ab" * 32
@@ -44,6 +46,7 @@ def test_a_table_is_read_as_it_was_written(table):
 
 def test_other_weights_have_no_table(tmp_path, table):
     assert read_found_words(tmp_path / FOUND_WORDS, "cd" * 32) == {}
+    assert read_found_words(tmp_path / FOUND_WORDS, weights_asked(SHA256, "ef" * 32)) == {}
 
 
 @pytest.mark.parametrize("line", ["spoon", "spoon\tlow\t3\t", "spoon\t0.1\tmany\t", "a\t0.1\t3\t\tb"])
@@ -81,7 +84,8 @@ def test_a_few_are_named(table):
 
 
 def test_the_shipped_table_is_that_of_the_shipped_weights():
-    table = read_found_words(SHIPPED / FOUND_WORDS, sha256_of(SHIPPED / "mini.safetensors"))
+    asked = weights_asked(sha256_of(SHIPPED / "mini.safetensors"), sha256_of(SHIPPED / TUNED_WORDS))
+    table = read_found_words(SHIPPED / FOUND_WORDS, asked)
     assert len(table) > 80
     assert all(0 <= found.iou <= 1 and found.photos >= FEWEST_PHOTOS for found in table.values())
     assert table["spoon"].iou < RARELY < table["cat"].iou

@@ -46,18 +46,23 @@ FoundWords = Mapping[str, FoundWord]
 """What was measured, by each word and its further names."""
 
 
-def read_found_words(path: Path, sha256: str) -> FoundWords:
+def weights_asked(tower: str, words: str | None) -> str:
+    """What a table's numbers belong to: SHA-256 of the tower and, where there are any, of its tuned words."""
+    return tower if words is None else f"{tower} {words}"
+
+
+def read_found_words(path: Path, weights: str) -> FoundWords:
     """Read a file of `write_found_words`; nothing if it was measured with other weights.
 
     Args:
         path: the file.
-        sha256: of the weights that are used.
+        weights: that are used, by `weights_asked`.
 
     Raises:
         OSError, ValueError: if it cannot be read or a line is of another form.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
-    if f"{_OF}{sha256}" not in lines:
+    if f"{_OF}{weights}" not in lines:
         return {}
     measured = []
     for line in lines:
@@ -69,16 +74,16 @@ def read_found_words(path: Path, sha256: str) -> FoundWords:
     return {**table, **{found.word: found for found in measured}}
 
 
-def write_found_words(path: Path, sha256: str, found: Sequence[FoundWord]) -> None:
+def write_found_words(path: Path, weights: str, found: Sequence[FoundWord]) -> None:
     """Write what was measured, a word a line.
 
     Args:
         path: the file.
-        sha256: of the weights that were asked.
+        weights: that were asked, by `weights_asked`.
         found: the words.
     """
     lines = (f"{one.word}\t{one.iou:.3f}\t{one.photos}\t{','.join(one.others)}\n" for one in found)
-    path.write_text(f"{_HEAD}{_OF}{sha256}\n{''.join(lines)}", encoding="utf-8")
+    path.write_text(f"{_HEAD}{_OF}{weights}\n{''.join(lines)}", encoding="utf-8")
 
 
 def rarely_found(vocabulary: Vocabulary, table: FoundWords) -> dict[str, FoundWord]:

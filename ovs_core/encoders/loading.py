@@ -23,11 +23,12 @@ from ovs_core.checkpoints import (
 from ovs_core.encoders.base import Channels
 from ovs_core.encoders.clip_conv import PIXEL_MEAN, PIXEL_STD
 from ovs_core.encoders.eight_bits import in_full
-from ovs_core.encoders.found_words import FOUND_WORDS, FoundWords, read_found_words
+from ovs_core.encoders.found_words import FOUND_WORDS, FoundWords, read_found_words, weights_asked
 from ovs_core.encoders.known_words import KnownWords, read_known_words
 from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.near_words import NearWords, read_near_words
 from ovs_core.encoders.official_clip import CLIP_PREFIX, load_clip, official_architecture
+from ovs_core.encoders.tuned_words import TUNED_WORDS, TunedWords, read_tuned_words
 
 if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
     from open_clip.model import CLIP
@@ -49,6 +50,7 @@ class LoadedModel:
         near_words: what its text tower is asked by beside words that it hardly knows.
         known_words: every word its text tower was taught; empty for towers that know whatever people write.
         found_words: how well these very weights find words, as far as that was measured.
+        tuned_words: offsets of words for methods that compare them with tokens; None without any.
     """
 
     model: CLIP
@@ -58,6 +60,7 @@ class LoadedModel:
     near_words: NearWords = field(default_factory=dict)
     known_words: KnownWords = frozenset()
     found_words: FoundWords = field(default_factory=dict)
+    tuned_words: TunedWords | None = None
 
 
 class _Unfilled(TorchFunctionMode):
@@ -88,7 +91,10 @@ def load_mini(store: WeightStore) -> LoadedModel:
         known = path.with_name(KNOWN_WORDS)
         known_words = read_known_words(known) if known.is_file() else frozenset()
         found = path.with_name(FOUND_WORDS)
-        found_words = read_found_words(found, sha256) if found.is_file() else {}
+        tuned = path.with_name(TUNED_WORDS)
+        tuned_words = read_tuned_words(tuned, sha256) if tuned.is_file() else None
+        asked = weights_asked(sha256, None if tuned_words is None else tuned_words.sha256)
+        found_words = read_found_words(found, asked) if found.is_file() else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{config_path} cannot be read as the embedded model's settings: {error}."
@@ -96,7 +102,7 @@ def load_mini(store: WeightStore) -> LoadedModel:
     load_strict(model, state, source=str(path))
     model.visual.conv1.to(memory_format=torch.channels_last)  # its convolutions take a fifth less time so
     weights = {path.name: sha256, **({NEAR_WORDS: sha256_of(words)} if near_words else {})}
-    return LoadedModel(model, mean, std, weights, near_words, known_words, found_words)
+    return LoadedModel(model, mean, std, weights, near_words, known_words, found_words, tuned_words)
 
 
 def load_open_clip(architecture: str, entry: str, store: WeightStore) -> LoadedModel:

@@ -33,6 +33,7 @@ from ovs_core.encoders.near_words import NearWords, with_near_words
 from ovs_core.encoders.pyramids import SIZE_DIVISOR
 from ovs_core.encoders.text import TextEncoder
 from ovs_core.encoders.text_rows import RowMemory
+from ovs_core.encoders.tuned_words import TUNED_WORDS, TunedText, TunedWords
 from ovs_core.options import Option
 from ovs_core.types import Pyramid, Vocabulary
 
@@ -110,7 +111,7 @@ class Tower:
         device: where it lives.
         family: which presets of a method fit its weights.
         vit, resnet, pyramid: what its image tower gives; None for what it does not.
-        near_words, known_words, found_words: see `LoadedModel`.
+        near_words, known_words, found_words, tuned_words: see `LoadedModel`.
     """
 
     text: TextEncoder
@@ -124,6 +125,17 @@ class Tower:
     resnet: ResNetEncoder | None = None
     known_words: KnownWords = frozenset()
     found_words: FoundWords = field(default_factory=dict)
+    tuned_words: TunedWords | None = None
+
+    @property
+    def tuned_text(self) -> TextEncoder | TunedText:
+        """Words for methods without a trained head, which compare them with tokens as they are."""
+        return self.text if self.tuned_words is None else TunedText(self.text, self.tuned_words)
+
+    @property
+    def tuned_files(self) -> Mapping[str, str]:
+        """File name -> SHA-256 of what `tuned_text` reads beside the tower's own file."""
+        return {} if self.tuned_words is None else {TUNED_WORDS: self.tuned_words.sha256}
 
     def asked(self, vocabulary: Vocabulary, *, trained: bool = False) -> Vocabulary:
         """What this tower is asked: near words of rare ones too, with notes on words that may not work.
@@ -351,4 +363,5 @@ def build_tower(
         resnet,
         loaded.known_words,
         loaded.found_words,
+        loaded.tuned_words,
     )

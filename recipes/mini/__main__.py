@@ -14,16 +14,18 @@ from typing import Any
 
 from ovs_core.checkpoints import CHECKPOINTS, sha256_of
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
+from ovs_core.encoders.found_words import weights_asked
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from recipes.mini.card import ROOMS, write_card
 from recipes.mini.card_pictures import PICTURES, write_pictures
 from recipes.mini.chain import train_mini
 from recipes.mini.exam import KEPT_ONLY, Grade, engine_of, exams, grades
 from recipes.mini.found_words import MOST_PHOTOS, measure_words
-from recipes.mini.heads import HeadPlans, collect, train_heads
+from recipes.mini.heads import STAGES, HeadPlans, collect, train_heads
 from recipes.mini.labelled_sets import SETS
 from recipes.mini.plan import plan_from_json
 from recipes.mini.sources import NEEDED, OPTIONAL, sources_of
+from recipes.mini.tower_file import tuned_words_beside
 
 ROOT = Path(__file__).resolve().parents[2]  # of the clone: architecture and class lists lie there
 TOWER, WORDS = "mini.safetensors", ("near_words.tsv", "known_words.txt")
@@ -58,7 +60,10 @@ def _make(arguments: argparse.Namespace) -> None:
         if arguments.what == "tower":
             print(tower)
             return
-    heads = train_heads(out / TOWER, sources, HeadPlans(), out)
+    heads = train_heads(out / TOWER, sources, HeadPlans(), out, arguments.only)
+    if arguments.only:
+        print(heads[arguments.only])
+        return
     print(collect(out / TOWER, [out / name for name in WORDS], heads, out / "ships"))
 
 
@@ -83,7 +88,10 @@ def _measure_words(arguments: argparse.Namespace) -> None:
     if not folders:
         raise ValueError("--data names no set with photos to ask about.")
     weights = arguments.weights or CHECKPOINTS / DEFAULT_ENCODER / TOWER
-    print(measure_words(engine_of(arguments.weights), sha256_of(weights), folders, arguments.out))
+    tower = sha256_of(weights)
+    tuned = tuned_words_beside(weights, tower)
+    asked = weights_asked(tower, None if tuned is None else tuned.sha256)
+    print(measure_words(engine_of(arguments.weights), asked, folders, arguments.out))
 
 
 def _write_card(arguments: argparse.Namespace) -> None:
@@ -128,6 +136,9 @@ def _parser() -> argparse.ArgumentParser:
         _file(part, "--start", "a tower to go on from, instead of all stages but the last one")
         text = "working folder; a stopped run goes on where it was"
         part.add_argument("--out", type=Path, required=True, metavar="DIR", help=text)
+        part.set_defaults(only=None)
+        if name == "heads":
+            part.add_argument("--only", choices=tuple(STAGES), help="this head alone")
     card = parts.add_parser("card", help="measure the shipped weights and write the model card's numbers")
     _data(card, f"all of {', '.join(CARD_DATA)}; others: {', '.join(ROOMS)}")
     text = "folder to write to; a stopped run goes on where it was"

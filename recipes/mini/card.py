@@ -90,7 +90,7 @@ def write_card(
         ValueError: if a folder is laid out otherwise, or the held-out weights are those that ship.
     """
     size = _size()
-    work = out / f"{size['sha256'][:DIGITS]}-{limit or 'all'}"
+    work = out / "-".join((size["sha256"][:DIGITS], size["words"][:DIGITS] or "plain", str(limit or "all")))
     work.mkdir(parents=True, exist_ok=True)
     opened = {name: _open(folders[name], name, limit) for name in KEPT_ONLY}
     asked = Asked(engine_of(None), **opened, work=work)
@@ -132,6 +132,7 @@ def _size() -> Numbers:
         "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "bytes": (CHECKPOINTS / DEFAULT_ENCODER / "mini.safetensors").stat().st_size,
         "sha256": next(iter(loaded.weights.values())),
+        "words": "" if loaded.tuned_words is None else loaded.tuned_words.sha256,
     }
 
 

@@ -27,6 +27,8 @@ def results(numbers: Numbers) -> str:
     lines.append([f"{DEFAULT_METHOD}, three frames", *_row(numbers["several_frames"])])
     best = rules[DEFAULT_METHOD]
     weights = f"{size['parameters'] / 1e6:.1f} M parameters, {size['bytes'] / 1e6:.1f} MB"
+    if size["words"]:
+        weights += f"; tuned words `{size['words'][:12]}`"
     head = (
         f"mIoU %, [95 % interval], {best['coco b']['photos']} COCO val2017 photos and "
         f"{best['camvid']['photos']} CamVid frames; SHA-256 `{size['sha256'][:12]}`, {weights}."

@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 MOST_PHOTOS: Mapping[str, int] = MappingProxyType({"coco": 100, "nyu": 100, "msrc": 50, "camvid": 30})
 
 
-def measure_words(engine: Engine, sha256: str, folders: Mapping[str, Path], out: Path) -> Path:
+def measure_words(engine: Engine, weights: str, folders: Mapping[str, Path], out: Path) -> Path:
     """Ask about every photo and write `found_words.tsv`; returns the file.
 
     Args:
         engine: with the tower that the table is for.
-        sha256: of that tower's file.
+        weights: what is asked, by `ovs_core.encoders.found_words.weights_asked`.
         folders: any of the sets in `MOST_PHOTOS`.
         out: folder to write to; a stopped run goes on there.
 
@@ -54,7 +54,7 @@ def measure_words(engine: Engine, sha256: str, folders: Mapping[str, Path], out:
         log.info("%s, %d photos", name, len(exam.dataset.examples))
         counted.append((exam.dataset, run(exam, subject, out / f"{name}.jsonl")))
     path = out / FOUND_WORDS
-    write_found_words(path, sha256, found_words(counted))
+    write_found_words(path, weights, found_words(counted))
     return path
 
 

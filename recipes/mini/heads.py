@@ -33,8 +33,9 @@ from ovs_core.training.split_photos import open_photos
 from ovs_core.types import IGNORE
 from ovs_core.vocabulary.splits import SPLITS
 from recipes.mini.segments import segment_sources
-from recipes.mini.sources import Sources
+from recipes.mini.sources import Sources, drawn_sources
 from recipes.mini.tower_file import tower_of_file
+from recipes.mini.tuned_words import TunedWordsPlan, tune_words
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ def prompted_plan(method: MethodName) -> PromptedPlan:
 class HeadPlans:
     """Recipes of the heads."""
 
+    tuned_words: TunedWordsPlan = field(default_factory=TunedWordsPlan)
     mvp_seg: MvpSegPlan = CONTEXTS
     mvp_seg_plus: PlusPlan = field(default_factory=PlusPlan)
     fc_clip: FcClipPlan = field(default_factory=lambda: FcClipPlan(crops=CROPS))
@@ -90,7 +92,9 @@ Stage = Callable[
 ]  # tower's file, folders, recipes, folder of all heads
 
 
-def train_heads(weights: Path, sources: Sources, plans: HeadPlans, out: Path) -> dict[str, Path]:
+def train_heads(
+    weights: Path, sources: Sources, plans: HeadPlans, out: Path, only: str | None = None
+) -> dict[str, Path]:
     """Train all heads of a tower, or go on where that was stopped.
 
     Args:
@@ -98,6 +102,7 @@ def train_heads(weights: Path, sources: Sources, plans: HeadPlans, out: Path) ->
         sources: folders.
         plans: recipes.
         out: working folder.
+        only: name of one of `STAGES`, which is trained alone; what it starts from must be there.
 
     Returns:
         Name of each head -> its file.
@@ -108,6 +113,8 @@ def train_heads(weights: Path, sources: Sources, plans: HeadPlans, out: Path) ->
     folder = out / f"heads-{sha256_of(weights)[:DIGITS]}"
     files: dict[str, Path] = {}
     for name, stage in STAGES.items():
+        if only not in (None, name):
+            continue
         log.info("head %s", name)
         files[name] = stage(weights, sources, plans, folder)
     return files
@@ -121,6 +128,14 @@ def collect(weights: Path, words: Sequence[Path], heads: Mapping[str, Path], fol
         shutil.copyfile(path, partial)
         partial.replace(folder / path.name)
     return folder
+
+
+def _tuned_words(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
+    tower, loaded = tower_of_file(weights)
+    out = folder / "tuned_words"
+    log_scale = loaded.model.logit_scale.detach()
+    samplers = drawn_sources(sources, out)
+    return tune_words(tower.vision, tower.text, log_scale, tower.sha256, samplers, plans.tuned_words, out)
 
 
 def _mvp_seg(weights: Path, sources: Sources, plans: HeadPlans, folder: Path) -> Path:
@@ -206,6 +221,7 @@ def _prompted(method: MethodName, weights: Path, sources: Sources, plans: HeadPl
 
 STAGES: Mapping[str, Stage] = MappingProxyType(
     {
+        "tuned_words": _tuned_words,
         "mvp_seg": _mvp_seg,
         "mvp_seg_plus": _mvp_seg_plus,
         "fc_clip": _fc_clip,

@@ -172,3 +172,20 @@ def caltech_photos(sources: Sources, most: int | None = None) -> list[Named]:
         for folder in folders
         for path in sorted(folder.glob("*.jpg"))[:most]
     ]
+
+
+def drawn_sources(sources: Sources, out: Path, rare_chance: float = 0.5) -> dict[str, Sampler]:
+    """Samplers of all sets as people labelled them: no teacher adds anything, nothing is pasted.
+
+    Args:
+        sources: folders.
+        out: nothing is kept there without a teacher.
+        rare_chance: how often a class of COCO is drawn first and a photo of it second.
+    """
+    known = frozenset(photo.stem for photo in (sources.coco / "images" / "train2017").glob("*.jpg"))
+    samplers: dict[str, Sampler] = {"coco": partial(Coco(sources.coco, {}).sample, rare_chance=rare_chance)}
+    if sources.camvid:
+        samplers["camvid"] = CamVid(sources.camvid).sample
+    if sources.pets:
+        samplers["pets"] = Pets(sources.pets).sample
+    return {**samplers, **labelled_samplers(sources.labelled, None, out, known)}

@@ -14,10 +14,14 @@ from ovs_core.encoders.eight_bits import in_full
 from ovs_core.encoders.loading import LoadedModel
 from ovs_core.encoders.mini import build_mini, fitting
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec, Tower, build_tower
+from ovs_core.encoders.tuned_words import TUNED_WORDS, TunedWords, read_tuned_words
 
 
 def spec_of_file(weights: Path) -> EncoderSpec:
-    """The embedded model with the weights of another file of this recipe, whatever its stem holds."""
+    """The embedded model with the weights of another file of this recipe, whatever its stem holds.
+
+    Tuned words are those that lie beside the file, if they are this tower's.
+    """
     spec = ENCODERS[DEFAULT_ENCODER]
 
     def load(store: WeightStore) -> LoadedModel:
@@ -25,9 +29,19 @@ def spec_of_file(weights: Path) -> EncoderSpec:
         config = json.loads((CHECKPOINTS / DEFAULT_ENCODER / "mini.json").read_text(encoding="utf-8"))
         model = build_mini(fitting(config, state))
         load_strict(model, state, source=str(weights), ignore=("attn_mask",))
-        return dataclasses.replace(spec.load(store), model=model, weights={weights.name: sha256_of(weights)})
+        sha256 = sha256_of(weights)
+        tuned = tuned_words_beside(weights, sha256)
+        return dataclasses.replace(
+            spec.load(store), model=model, weights={weights.name: sha256}, tuned_words=tuned
+        )
 
     return dataclasses.replace(spec, entry=None, load=load)
+
+
+def tuned_words_beside(weights: Path, sha256: str) -> TunedWords | None:
+    """Tuned words in the folder of a tower's file; None without any, or if they are another tower's."""
+    path = weights.with_name(TUNED_WORDS)
+    return read_tuned_words(path, sha256) if path.is_file() else None
 
 
 def tower_of_file(weights: Path) -> tuple[Tower, LoadedModel]:

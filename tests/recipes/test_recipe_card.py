@@ -34,7 +34,12 @@ def numbers():
         "camvid": score(45, {"pole": 0.03, "sky": 0.9}, 7),
     }
     return {
-        "size": {"parameters": 25_700_000, "bytes": 51_500_000, "sha256": "0123456789abcdef"},
+        "size": {
+            "parameters": 25_700_000,
+            "bytes": 51_500_000,
+            "sha256": "0123456789abcdef",
+            "words": "fedcba9876543210",
+        },
         "rules": {"naclip": grades},
         "several_frames": {"coco a": score(43, own)},
         "closed_set": {
@@ -56,6 +61,7 @@ def numbers():
 def test_results_hold_every_number(numbers):
     text = results(numbers)
     assert "10 COCO val2017 photos and 7 CamVid frames; SHA-256 `0123456789ab`, 25.7 M parameters" in text
+    assert "51.5 MB; tuned words `fedcba987654`." in text
     row = "| naclip | 40.0 [39.0, 41.0] | - | 20.0 [19.0, 21.0] | - | 45.0 [44.0, 46.0] |"
     assert row in text.splitlines()
     assert "| naclip, three frames | 43.0 [42.0, 44.0] | - | - | - | - |" in text.splitlines()

@@ -42,7 +42,7 @@ def test_heads_are_trained_in_order_and_anew_for_another_tower(asked, tmp_path):
     for content in ("first", "first", "second"):
         weights.write_text(content)
         found = train_heads(weights, None, HeadPlans(), tmp_path / "out")
-    names = ["mvp_seg", "mvp_seg_plus", "fc_clip", "maft_plus", "zegclip", "ldvc", "gkc"]
+    names = ["tuned_words", "mvp_seg", "mvp_seg_plus", "fc_clip", "maft_plus", "zegclip", "ldvc", "gkc"]
     assert asked == [(name, tower) for tower in ("first", "second") for name in names]
     assert list(found) == names
     assert found["fc_clip"].read_text() == "fc_clip of second"
@@ -64,7 +64,7 @@ def test_what_ships_lies_in_one_folder(asked, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         *("mini.safetensors", "near_words.tsv", "mvp_seg.safetensors", "mvp_seg_plus.safetensors"),
         *("fc_clip.safetensors", "maft_plus.safetensors", "zegclip.safetensors", "ldvc.safetensors"),
-        *("gkc.safetensors", "known_words.txt"),
+        *("gkc.safetensors", "known_words.txt", "tuned_words.safetensors"),
     }
     assert (folder / "mini.safetensors").read_text() == "tower"
 

@@ -73,8 +73,9 @@ def test_every_view_of_a_method_has_its_section(
     expect(page.locator("[data-kind=context_words]")).to_contain_text("<b>bold</b>")
     expect(page.locator("#similarity .stage img")).to_have_count(3)
     expect(page.locator("#hover .stage.map canvas")).to_be_visible()
-    loaded = "views => [...document.querySelectorAll(`:is(${views}) img`)].every(o => o.naturalWidth > 300)"
-    page.wait_for_function(loaded, arg=OWN_VIEWS)
+    for picture in page.locator(f":is({OWN_VIEWS}) img").all():  # each is sent when it is scrolled to
+        picture.scroll_into_view_if_needed()
+        page.wait_for_function("(one) => one.naturalWidth > 300", arg=picture.element_handle())
 
 
 def test_one_class_is_shown_at_a_time(open_page: OpenPage, mvp_address: str, photo_file: Path) -> None:

@@ -55,16 +55,25 @@ _NEED_DEEPER = frozenset({DROP_ABSENT.name, LAYERS, NORMS})
 def _bind(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
     if tower.resnet is not None:
         rule: PoolRule = "clip" if name == "clip" else "maskclip"
-        return BoundMethod(ResNetTrainingFree(tower.resnet.visual, rule), tower.resnet, tower.text)
+        return BoundMethod(
+            ResNetTrainingFree(tower.resnet.visual, rule), tower.resnet, tower.tuned_text, tower.tuned_files
+        )
     vision = tower.vision
     method = TrainingFree(vision.visual, RULES[name], absent_overlap=_absent_overlap(tower))
-    return BoundMethod(method, vision, tower.text, deeper=deeper(vision), needs_deeper=_NEED_DEEPER)
+    return BoundMethod(
+        method,
+        vision,
+        tower.tuned_text,
+        tower.tuned_files,
+        deeper=deeper(vision),
+        needs_deeper=_NEED_DEEPER,
+    )
 
 
 def _bind_deeper(name: str, tower: Tower, head: HeadFile | None) -> BoundMethod[Features]:
     vision = deeper(tower.vision)
     method = TrainingFree(vision.visual, _DEEPER[name], absent_overlap=_absent_overlap(tower))
-    return BoundMethod(method, vision, tower.text)
+    return BoundMethod(method, vision, tower.tuned_text, tower.tuned_files)
 
 
 def _absent_overlap(tower: Tower) -> float:
