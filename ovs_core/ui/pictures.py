@@ -37,7 +37,7 @@ MOST_BYTES = 50_000_000  # of a photo that is sent
 DISPLAY_SIDE = 1024  # longer side of every picture sent to the page, in pixels
 SLIDER_SIDE = 640  # longer side of the masks while a slider moves; the browser stretches them
 SMALLEST_SIDE = 384  # a smaller photo is enlarged for the page, so that a 1 x 1 image can be seen
-SHOWN_QUALITY = 92  # of pictures that are only looked at: off by 3 of 255 on average, nothing to see
+SHOWN_QUALITY = 88  # of pictures that are only looked at: off by 1 to 4 of 255 on average, nothing to see
 FILL_ALPHA = 190  # inside a region; its outline is opaque, so borders stay visible at any overlay opacity
 
 
