@@ -1,5 +1,6 @@
 import math
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from hand_made import make_proposals
 
 from ovs_core.devices import Cancelled
-from ovs_core.evidence import sampling
+from ovs_core.evidence import cells, sampling
 from ovs_core.evidence import score_map as score_maps
 from ovs_core.evidence.decide import class_probabilities, decide, margin, summarise
 from ovs_core.evidence.relabelled import Relabelled
@@ -107,13 +108,58 @@ def test_tiles_equal_the_whole(monkeypatch, tile_bytes, tile_width):
     score_map = _score_map(PETS, (4, 6), (31, 47))
     labels, share = decide(score_map, 40.0, 0.3)
     monkeypatch.setattr(sampling, "_TILE_BYTES_CPU", tile_bytes)
-    monkeypatch.setattr(score_maps, "_TILE_WIDTH", tile_width)
+    monkeypatch.setattr(score_maps, "TILE_WIDTH", tile_width)
     tiled_labels, tiled_share = decide(score_map, 40.0, 0.3)
     assert np.array_equal(labels, tiled_labels)
     np.testing.assert_allclose(tiled_share, share, atol=1e-6)
     tiles = list(score_map.probabilities(40.0, (31, 47)))
     assert len(tiles) > 1
     assert sum(tile.probabilities[0].numel() for tile in tiles) == 31 * 47
+
+
+@pytest.mark.parametrize(
+    ("grid", "size", "spread"),
+    [
+        ((5, 7), (300, 450), 1.0),  # smooth
+        ((5, 7), (700, 500), 8.0),  # steep: the best of one sample is far behind at the next
+        ((1, 6), (90, 300), 2.0),  # one sample along an axis
+        ((1, 1), (80, 70), 2.0),
+        ((4, 3), (257, 259), 0.0),  # all equal: the first wins
+    ],
+)
+def test_large_answers_by_cells_are_those_of_every_pixel(grid, size, spread):
+    vocabulary = _many(70, 9)
+    score_map = replace(_score_map(vocabulary, grid, size), offsets={})
+    score_map = score_map.with_rows(score_map.rows.double() * 10 * spread).without([3, 50])
+    assert cells.nodes_for(score_map.rows, 1.0, size) is not None
+    expected = _reference_without(score_map, size)
+    labels, share = decide(replace(score_map, rows=score_map.rows.float()), 1.0, 0.0)
+    best = expected.amax(0)
+    chosen = expected.gather(0, torch.from_numpy(labels.astype(np.int64))[None])[0]
+    assert torch.equal(chosen > best * (1 - 1e-5), torch.ones(size, dtype=torch.bool))
+    assert np.allclose(share, best, rtol=1e-5, atol=0)
+    if not spread:
+        assert (labels == 1).all()
+
+
+def _reference_without(score_map, size):
+    """Soft-max of the best name of each label at every pixel, label first; 0 for what does not compete."""
+    rows = F.interpolate(score_map.rows[None], size=size, mode="bilinear", align_corners=False)[0]
+    known = torch.tensor(score_map.vocabulary.row_label)
+    out = torch.isin(known, torch.tensor(sorted(score_map.excluded)))
+    chances = rows.masked_fill(out[:, None, None], -torch.inf).softmax(0)
+    return torch.stack([chances[known == label].amax(0) for label in range(int(known.max()) + 1)])
+
+
+def test_steep_cells_are_counted_pixel_by_pixel():
+    # Four names, each 40 ahead at one corner: in the middle all are e^-30 of what they were and equal again.
+    rows = torch.full((4, 2, 2), -40.0)
+    for name in range(4):
+        rows[name, name // 2, name % 2] = 0.0
+    score_map = ScoreMap(rows, Vocabulary((("a",), ("b",), ("c",), ("d",))), (401, 401))
+    labels, share = decide(score_map, 1.0, 0.0)
+    assert share[200, 200] == pytest.approx(0.25, rel=1e-5)
+    assert [labels[y, x] for y in (0, -1) for x in (0, -1)] == [1, 2, 3, 4]
 
 
 def test_a_tile_stays_inside_its_byte_budget():

@@ -29,10 +29,9 @@ from ovs_core.evidence.base import (
     largest_per_group,
     spread,
 )
-from ovs_core.evidence.sampling import bilinear, tile_bytes
+from ovs_core.evidence.cells import decide_by_cells, nodes_for
+from ovs_core.evidence.sampling import TILE_WIDTH, bilinear, tile_bytes
 from ovs_core.types import Vocabulary
-
-_TILE_WIDTH = 64  # pixels; a wider tile is made of more samples, most with a weight of zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +78,7 @@ class ScoreMap:
         return
 
     def decide(self, scale: float, size: tuple[int, int], cancel: Cancel = None) -> Iterator[Decided]:
-        """Yield the best class of every pixel at `size` (H, W), tile by tile.
+        """Yield the best class of every pixel at `size` (H, W), tile by tile or, of large photos, by cells.
 
         Raises:
             Cancelled: if `cancel` was set, before the next tile.
@@ -89,6 +88,11 @@ class ScoreMap:
             yield from self._decide_classes(scale, size, cancel)
             return
         row_labels = [label for label in self.vocabulary.row_label if label not in self.excluded]
+        if self.activation == "softmax":
+            rows_left = self._competing_rows
+            if nodes := nodes_for(rows_left, scale, size):
+                yield from decide_by_cells(rows_left, scale, size, row_labels, nodes, cancel)
+                return
         for top, left, scores in self._tiles(scale, size):
             stop_if_cancelled(cancel)
             best = scores.amax(0)
@@ -117,6 +121,13 @@ class ScoreMap:
     def _competing(self) -> list[int]:
         """Labels that can win."""
         return [label for label in class_labels(self.vocabulary) if label not in self.excluded]
+
+    @property
+    def _competing_rows(self) -> Tensor:
+        """Rows of the classes that compete."""
+        if not self.excluded:
+            return self.rows
+        return self.rows[[label not in self.excluded for label in self.vocabulary.row_label]]
 
     def _chances(self, scale: float, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
         """Yield (top, left, probabilities of the classes that compete) for every tile."""
@@ -183,12 +194,11 @@ class ScoreMap:
         columns.
         """
         height, width = size
-        known = self.vocabulary.row_label
-        rows_left = self.rows[[label not in self.excluded for label in known]] if self.excluded else self.rows
+        rows_left = self._competing_rows
         names, h, w = rows_left.shape
         factor = 1.0 if self.activation == "none" else scale
         room = max(1, tile_bytes(self.device) // (4 * names))  # pixels
-        columns = min(width, room, _TILE_WIDTH)
+        columns = min(width, room, TILE_WIDTH)
         rows = max(1, room // columns)
         strips = [
             (left, *bilinear(left, min(left + columns, width), width, w, self.device))
