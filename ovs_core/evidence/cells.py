@@ -33,6 +33,7 @@ from ovs_core.evidence.sampling import (
 )
 
 _BLOCK = 256  # pixels, each way
+_LEAST_CELL = 8  # pixels each way; of smaller ones not even the changes are worth a look
 _PIXELS_PER_NODE = 1.5  # along an axis; with fewer the detour costs as much as it spares
 _PRECISION = 1e-6  # of a term of the denominator, relative to the largest
 _DIP = 0.02  # a denominator that falls further within a cell would show the rounding of where it is large
@@ -51,7 +52,7 @@ def nodes_for(rows: Tensor, scale: float, size: tuple[int, int]) -> tuple[int, i
     if rows.device.type != "cpu":  # there many small steps cost more than a few large ones
         return None
     grid = (rows.shape[1], rows.shape[2])
-    if any(length < 2 * _PIXELS_PER_NODE * cells for length, cells in zip(size, grid, strict=True)):
+    if any(length < _LEAST_CELL * cells for length, cells in zip(size, grid, strict=True)):
         return None
     changes = scale * _changes(rows)
     nodes = [_nodes(change) if cells > 1 else 1 for change, cells in zip(changes.tolist(), grid, strict=True)]
