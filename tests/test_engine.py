@@ -772,7 +772,7 @@ class TestEmbedded:
         assert (middle == 1).mean() > 0.8
         assert result.classes[0].names == ("cat",)
         path = shipped.store.locate("mini")
-        assert list(result.weights) == ["mini.safetensors", "near_words.tsv"]
+        assert list(result.weights) == ["mini.safetensors", "near_words.tsv", "tuned_words.safetensors"]
         assert result.weights["mini.safetensors"] == shipped.store.sha256_of(path)
 
     def test_another_word_does_not_find_it(self, shipped):
