@@ -35,7 +35,7 @@ from ovs_core.engine.menus import (
 )
 from ovs_core.engine.pipeline import Pipeline, answered
 from ovs_core.engine.refining import Refining
-from ovs_core.engine.request import Job, PhotoSource, Progress, Request, make_request
+from ovs_core.engine.request import Job, PhotoSource, Progress, Request, make_request, replaces
 from ovs_core.engine.result import Result
 from ovs_core.engine.settings import Settings, check_refiner, checked_values, declared_options, settings_of
 from ovs_core.engine.stream import stream
@@ -336,7 +336,7 @@ class Engine:
             for request, settings in checked:
                 report(self._answer(request, settings, Job(report, stop)))
 
-        return stream(work, cancel)
+        return stream(work, cancel, replaces)
 
     def _answer(self, request: Request, settings: Settings, job: Job) -> Result:
         method, encoder = self._method(request.method), self._encoder(request.encoder)

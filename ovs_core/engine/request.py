@@ -81,6 +81,13 @@ class Progress:
     note: str = ""
 
 
+def replaces(new: Progress | Result, old: Progress | Result) -> bool:
+    """Whether a report says all that an older one said: a later step of the same stage, and no note lost."""
+    if not (isinstance(new, Progress) and isinstance(old, Progress)):
+        return False
+    return new.stage == old.stage and old.note in ("", new.note)
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """One request on its way: whom to tell, when to stop, what it cost."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
@@ -16,7 +17,9 @@ _POLL_SECONDS = 0.05
 
 
 def stream(
-    work: Callable[[Callable[[Item], None], threading.Event], None], cancel: threading.Event | None = None
+    work: Callable[[Callable[[Item], None], threading.Event], None],
+    cancel: threading.Event | None = None,
+    replaces: Callable[[Item, Item], bool] = lambda new, old: False,
 ) -> Generator[Item, None, None]:
     """Yield what `work` reports, as it reports it.
 
@@ -27,12 +30,15 @@ def stream(
     Args:
         work: called in its own thread with (report, stop); returns when done or soon after `stop` is set.
         cancel: set it to end with Cancelled; nothing is yielded after that.
+        replaces: called with (new, old) reports that both wait for the caller: whether the old one may be
+            left out. What matters then does not wait behind news that are none any more.
 
     Raises:
         Cancelled: if `cancel` was set before the work was done.
         BaseException: what `work` raised.
     """
     items: SimpleQueue[Item | None] = SimpleQueue()
+    waiting: deque[Item | None] = deque()
     stop = threading.Event()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ovs-work") as pool:
         try:
@@ -41,13 +47,18 @@ def stream(
             future.add_done_callback(lambda _: items.put(None))
             while True:
                 stop_if_cancelled(cancel)
-                try:
-                    item = items.get(timeout=_POLL_SECONDS)
-                except Empty:
+                while not (items.empty() and waiting):
+                    try:
+                        waiting.append(items.get(timeout=_POLL_SECONDS))
+                    except Empty:
+                        break
+                if not waiting:
                     continue
+                item = waiting.popleft()
                 if item is None:
                     break
-                yield item
+                if not waiting or waiting[0] is None or not replaces(waiting[0], item):
+                    yield item
             future.result()
         finally:
             stop.set()
