@@ -8,21 +8,28 @@ let frame = 0; // a request to draw, 0 for none
 let asked = null; // the place that the server was asked about
 
 const home = element.closest(".ovs-linked"); // all panels: linked.js says where the pointer is and draws the cursor
-const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+const PACKED = ["probabilities", "scores", "winners", "affinity", "colors", "alike", "alike_colors"];
 const all = (what) => [...element.querySelectorAll(what)];
 const one = (what) => element.querySelector(what);
 const percent = (part) => `${Math.round(100 * part)} %`;
 const index = (part, length) => Math.min(length - 1, Math.max(0, Math.floor(part * length)));
 
-function read() {
+async function unpacked(text) {
+  const deflated = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const bytes = new Blob([deflated]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(bytes).arrayBuffer());
+}
+
+async function read() {
   const source = one(".ovs-hover > .data");
   data = null;
   if (!source) return;
   const sent = JSON.parse(source.textContent);
   source.textContent = ""; // the page need not keep it twice
-  for (const name of ["probabilities", "scores", "winners", "affinity", "colors", "alike", "alike_colors"]) {
-    if (sent[name]) sent[name] = bytes(sent[name]);
-  }
+  const names = PACKED.filter((name) => sent[name]);
+  const values = await Promise.all(names.map((name) => unpacked(sent[name])));
+  if (!source.isConnected) return; // another answer has come
+  names.forEach((name, number) => (sent[name] = values[number]));
   data = sent;
   bars = all(".bar").map((bar) => ({
     bar,

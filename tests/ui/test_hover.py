@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import zlib
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_a_payload_has_its_limit_for_many_classes_and_large_photos(
     data = sent(html)
     assert len(data["names"]) == 25  # 24 classes and other
     assert min(data["grid"]) >= 64
-    packed = np.frombuffer(base64.b64decode(data["affinity"]), np.uint8).reshape(768, -1)
+    packed = np.frombuffer(zlib.decompress(base64.b64decode(data["affinity"])), np.uint8).reshape(768, -1)
     seen = packed / 255 * np.array(data["peaks"])[:, None]
     assert np.abs(seen - full.reshape(768, -1).numpy()).max() < 0.01
 
@@ -140,7 +141,7 @@ def test_an_answer_comes_once(
     inspect(page, photo_file, "dog; grass | lawn")
     page.wait_for_timeout(1000)
     once = len(hover_html(inspected(engine, photo_file), (0.5, 0.5)))
-    assert 0.7 * once < sum(streams.values()) < 1.5 * once
+    assert 0.7 * once < sum(streams.values()) < 2.2 * once  # with the other views; all twice is above 3
 
 
 def test_moving_shows_scores_and_asks_nothing(
