@@ -105,6 +105,9 @@ class Compute:
 def choose_compute(device: str = "auto", precision: str = "auto", at_once: int = 1) -> Compute:
     """Pick a device and a precision by name; "auto" takes a GPU if there is one, half precision on CUDA only.
 
+    On a CPU bfloat16 is for who asks: image towers of the embedded model take half the time, and up to a few
+    per cent of the pixels get another label.
+
     Args:
         device: one of `DEVICES`.
         precision: one of `PRECISIONS`.
@@ -112,7 +115,7 @@ def choose_compute(device: str = "auto", precision: str = "auto", at_once: int =
             is made for one.
 
     Raises:
-        ValueError: for an unknown name, a device this machine lacks, or half precision on the CPU.
+        ValueError: for an unknown name, a device this machine lacks, or a precision that it lacks.
     """
     if device not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {device!r}")
@@ -123,8 +126,9 @@ def choose_compute(device: str = "auto", precision: str = "auto", at_once: int =
     if not present[chosen]:
         available = ", ".join(name for name, there in present.items() if there)
         raise ValueError(f"device {chosen!r} is not available on this machine; found: {available}")
-    if chosen == "cpu" and precision in ("bf16", "fp16"):
-        raise ValueError(f"precision must be fp32 or auto on the CPU; got {precision!r}")
+    on_this_cpu = ("auto", "fp32", *(["bf16"] if _cpu_has_bfloat16() else []))
+    if chosen == "cpu" and precision not in on_this_cpu:
+        raise ValueError(f"precision must be one of {', '.join(on_this_cpu)} on this CPU; got {precision!r}")
     if precision == "auto":
         precision = "fp32" if chosen != "cuda" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     slots = threading.BoundedSemaphore(at_once if chosen == "cpu" else 1)

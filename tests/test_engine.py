@@ -607,12 +607,24 @@ class TestSentences:
         [
             ("tpu", "auto", "device must be one of auto, cpu, cuda, mps; got 'tpu'"),
             ("cpu", "int4", "precision must be one of auto, fp32, bf16, fp16; got 'int4'"),
-            ("cpu", "bf16", "precision must be fp32 or auto on the CPU; got 'bf16'"),
+            ("cpu", "fp16", "precision must be one of auto, fp32 on this CPU; got 'fp16'"),
+            ("cpu", "bf16", "precision must be one of auto, fp32 on this CPU; got 'bf16'"),
         ],
     )
-    def test_device_and_precision(self, device, precision, says):
+    def test_device_and_precision(self, monkeypatch, device, precision, says):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
         with pytest.raises(ValueError, match=says):
             choose_compute(device, precision)
+
+    def test_bfloat16_on_a_cpu_that_has_it_is_for_who_asks(self, monkeypatch, make_engine):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+        assert choose_compute("cpu").dtype == torch.float32
+        photo, evidence = random_photo(48, 72), []
+        for precision in ("fp32", "bf16"):
+            result = make_engine(device="cpu", precision=precision).segment(photo, WORDS)
+            evidence.append(result.evidence.rows.float())
+        torch.testing.assert_close(*evidence, atol=0.05, rtol=0)
+        assert not torch.equal(*evidence)
 
     def test_absent_device(self, monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -33,7 +33,7 @@ class BatchPlan:
         method, encoder, refiner: registry names.
         options: values by name; those left out suit method and encoder.
         stuff: classes that are not counted (`ovs_core.vocabulary.thing_labels`).
-        device, weights_dir, offline: where it runs; see `Engine`.
+        device, precision, weights_dir, offline: where and how it runs; see `Engine`.
     """
 
     vocabulary: Vocabulary
@@ -43,6 +43,7 @@ class BatchPlan:
     options: Options = field(default_factory=dict)
     stuff: str = "default"
     device: str = "auto"
+    precision: str = "auto"
     weights_dir: Path | None = None
     offline: bool = False
 
@@ -85,7 +86,13 @@ def prepare(plan: BatchPlan) -> Answerer:
     Raises:
         ValueError: for an unknown name, a setting out of range, or weights that are missing; one sentence.
     """
-    engine = Engine(plan.device, weights_dir=plan.weights_dir, offline=plan.offline, cache_bytes=CACHE_BYTES)
+    engine = Engine(
+        plan.device,
+        plan.precision,
+        weights_dir=plan.weights_dir,
+        offline=plan.offline,
+        cache_bytes=CACHE_BYTES,
+    )
 
     def row(photo: Photo, photo_id: str, path: str) -> Row:
         return row_of(_ask(engine, plan, photo), photo_id, path, plan.stuff)

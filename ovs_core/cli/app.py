@@ -15,9 +15,8 @@ from tempfile import TemporaryDirectory
 from ovs_core.cli.address import check_address, check_root_path, except_own_address, exposure, read_auth
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.cli.loading import no_garbage_collected
+from ovs_core.cli.options import add_machine_options, engine_for
 from ovs_core.cli.streams import lasting_output
-from ovs_core.devices import DEVICES
-from ovs_core.engine import Engine
 from ovs_core.image import read_photo
 from ovs_core.methods import METHODS
 
@@ -71,9 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--root-path", metavar="PATH", help="where a proxy serves the page, for example /lens")
     add("--mcp", action="store_true", help="serve /mcp, too: a tool for programs with a language model")
     add("--no-browser", action="store_true", help="do not open a browser window")
-    add("--weights-dir", type=Path, metavar="DIR", help="folder with weight files, looked at first")
-    add("--offline", action="store_true", help="never fetch anything")
-    add("--device", default="auto", choices=DEVICES, help="where the models run")
+    add_machine_options(parser)
     return parser
 
 
@@ -84,7 +81,7 @@ def _serve(arguments: argparse.Namespace, auth: tuple[str, str] | None, root_pat
         from ovs_core.ui.app import build_ui, launch
         from ovs_core.ui.inputs import Opening
 
-    engine = Engine(device=arguments.device, weights_dir=arguments.weights_dir, offline=arguments.offline)
+    engine = engine_for(arguments)
     print(engine.describe_weights())
     photo = arguments.photo
     page = build_ui(engine, opening=Opening(str(photo or ""), arguments.classes, arguments.method))

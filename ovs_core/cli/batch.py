@@ -125,6 +125,7 @@ def _plan(arguments: argparse.Namespace) -> BatchPlan:
         options=chosen_options(arguments, None, methods)[methods[0]],
         stuff=arguments.stuff,
         device=arguments.device,
+        precision=arguments.precision,
         weights_dir=arguments.weights_dir,
         offline=arguments.offline,
     )

@@ -16,6 +16,7 @@ from ovs_core.cli.options import (
     add_machine_options,
     add_method_options,
     chosen_options,
+    engine_for,
     say,
 )
 from ovs_core.cli.streams import lasting_output
@@ -137,12 +138,7 @@ def _subjects(
             raise ValueError(f"--predictions: two things cannot both be called {name!r}.")
     predicted = [prediction_subject(name, folder, dataset) for name, folder in folders]
     if methods and engine is None:
-        engine = Engine(
-            arguments.device,
-            weights_dir=arguments.weights_dir,
-            offline=arguments.offline,
-            cache_bytes=_CACHE_BYTES,
-        )
+        engine = engine_for(arguments, cache_bytes=_CACHE_BYTES)
     answered = [engine_subject(engine, method, dataset, settings) for method in methods if engine is not None]
     return [*answered, *predicted]
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ovs_core.devices import DEVICES
+from ovs_core.devices import DEVICES, PRECISIONS
 from ovs_core.encoders.towers import DEFAULT_ENCODER, ENCODERS, EncoderSpec
 from ovs_core.engine import Engine
 from ovs_core.methods import DEFAULT_METHOD, METHODS
@@ -112,8 +112,24 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Add where the models run and their weights are."""
     add = parser.add_argument
     add("--device", choices=DEVICES, default="auto", help="default: %(default)s")
+    add("--precision", choices=PRECISIONS, default="auto", help="of image towers; default: %(default)s")
     add("--weights-dir", type=Path, metavar="DIR", help="folder to look for weights in first")
     add("--offline", action="store_true", help="never touch the network")
+
+
+def engine_for(arguments: argparse.Namespace, **kept: Any) -> Engine:
+    """The engine that `add_machine_options` describe; `kept` are further arguments of `Engine`.
+
+    Raises:
+        ValueError: if this machine lacks the device or the precision.
+    """
+    return Engine(
+        arguments.device,
+        arguments.precision,
+        weights_dir=arguments.weights_dir,
+        offline=arguments.offline,
+        **kept,
+    )
 
 
 def say(*sentences: str) -> None:

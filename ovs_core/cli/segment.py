@@ -23,6 +23,7 @@ from ovs_core.cli.options import (
     add_machine_options,
     add_method_options,
     chosen_options,
+    engine_for,
     say,
 )
 from ovs_core.cli.photos import Source, collect_photos
@@ -67,13 +68,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         )
         check_tolerance(arguments.tolerance)
         if engine is None:
-            engine = Engine(
-                arguments.device,
-                weights_dir=arguments.weights_dir,
-                offline=arguments.offline,
-                cache_bytes=CACHE_BYTES,
-                at_once=AT_ONCE,
-            )
+            engine = engine_for(arguments, cache_bytes=CACHE_BYTES, at_once=AT_ONCE)
         task = _task(arguments, vocabulary, exemplars, saved, engine)
         say(*collected.notes, *vocabulary.notes)
         told = set(vocabulary.notes)

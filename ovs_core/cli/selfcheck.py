@@ -17,7 +17,6 @@ import torch
 
 from ovs_core.cli.arguments import EXIT_BAD_INPUT, EXIT_INTERRUPTED, OneLineParser
 from ovs_core.cli.options import EXIT_SOME_FAILED, add_machine_options, known_specs, say
-from ovs_core.devices import PRECISIONS
 from ovs_core.encoders.towers import DEFAULT_ENCODER
 from ovs_core.engine import Engine, MethodInfo
 from ovs_core.folders import shipped_folder
@@ -113,7 +112,6 @@ def _parser() -> argparse.ArgumentParser:
     methods, encoders, _ = known_specs(None)
     add("--method", action="append", choices=tuple(methods), help="may be repeated; default: all")
     add("--encoder", choices=tuple(encoders), default=DEFAULT_ENCODER, help="default: %(default)s")
-    add("--precision", choices=PRECISIONS, default="auto", help="on the device; default: %(default)s")
     add("--photo", type=Path, metavar="FILE", help="default: a sample photo")
     add("--classes", metavar="TEXT", help="default: those of the sample photo")
     add("--repeats", type=int, default=3, metavar="N", help="answers that are timed; default: %(default)s")

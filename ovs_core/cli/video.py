@@ -17,6 +17,7 @@ from ovs_core.cli.options import (
     add_machine_options,
     add_method_options,
     chosen_options,
+    engine_for,
     say,
     write_line,
 )
@@ -48,12 +49,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         names = [exemplar.name for exemplar in exemplars]
         vocabulary = asked_vocabulary(arguments.classes, names, arguments.background)
         if engine is None:
-            engine = Engine(
-                arguments.device,
-                weights_dir=arguments.weights_dir,
-                offline=arguments.offline,
-                cache_bytes=CACHE_BYTES,
-            )
+            engine = engine_for(arguments, cache_bytes=CACHE_BYTES)
         tasks = _tasks(arguments, exemplars, engine)
         say(*vocabulary.notes)
         wanted = len(arguments.clips) * len(tasks)
