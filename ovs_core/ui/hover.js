@@ -37,9 +37,11 @@ async function read() {
     number: bar.querySelector(".number"),
     best: bar.querySelector(".best"),
   }));
-  pinned = asked !== null; // the place that was clicked to ask stays
-  asked = null;
-  show(...data.start);
+  // The place that was clicked to ask stays, in an answer about an earlier click, too.
+  pinned = asked !== null;
+  const place = asked ?? data.start;
+  if (asked && Math.hypot(asked[0] - data.start[0], asked[1] - data.start[1]) < 1e-6) asked = null;
+  show(...place);
 }
 
 function show(x, y) {

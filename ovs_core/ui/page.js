@@ -49,7 +49,12 @@ window.ovs = (() => {
     answer.focus({ preventScroll: true });
     // On a phone there is no room beside the words, and what Inspect shows stands below its line.
     const below = tab === "inspect" && window.matchMedia("(max-width: 640px)").matches;
-    answer.scrollIntoView({ block: below ? "start" : "nearest" });
+    const go = () => document.activeElement === answer && answer.scrollIntoView({ block: below ? "start" : "nearest" });
+    go();
+    // A picture that is still on its way moves what stands below it.
+    for (const picture of document.querySelectorAll("img:not([loading=lazy])")) {
+      if (!picture.complete) picture.addEventListener("load", go, { once: true });
+    }
   }
 
   // Screen readers read out what comes into a live region that was there before, not one that comes with its words.
