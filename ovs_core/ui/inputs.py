@@ -141,7 +141,7 @@ def input_panel(
         elem_id="classes",
     )
     suggest, chips = suggestion_fields()
-    connect_suggestions(engine, suggest, chips, photo, classes)
+    connect_suggestions(engine, suggest, chips, photo)
     buttons = _example_buttons(examples)
     encoder = gr.Dropdown(
         choices=list(encoders),

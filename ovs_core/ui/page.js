@@ -5,8 +5,11 @@ window.ovs = (() => {
   const ANSWERS = { segment: "#summary [role=status]", compare: "#compare-table .ovs-table", inspect: "#inspect-status .line" };
   const SPOKEN = { segment: ANSWERS.segment, compare: "#compare-status .line", inspect: ANSWERS.inspect };
   const SAID_MS = 12000;
+  const PRESSED_MS = 3000; // a press of which no work came is forgotten after this
   const asked = {}, running = {}, standing = {}; // by tab: question of the answer shown, of the work, in the fields
   let kept = null; // what is to be remembered; null until the last visit's was read
+  let pressed = 0; // when a start button was pressed whose work has not begun yet
+  let waiting = null; // the wish that waits for the answer before it
 
   // Not by its offsetParent: on a phone the start button is fixed and has none.
   const shown = (selector) => [...document.querySelectorAll(selector)].find((one) => one.getClientRects().length > 0);
@@ -21,6 +24,7 @@ window.ovs = (() => {
   // Work begins: `places` are those of the question among the values. Numbers out of range are put right.
   function ask(tab, places, ids, ...values) {
     running[tab] = standing[tab] = text(places.map((place) => values[place]));
+    pressed = 0;
     mark(tab);
     readOut("");
     return clamped(ids, ...values);
@@ -115,10 +119,29 @@ window.ovs = (() => {
     return clamped(ids, ...values);
   }
 
+  const start = () => shown("#segment-start, #compare-start, #inspect-start");
+
   function run() {
-    if (!shown("#segment-start, #compare-start, #inspect-start"))
+    if (!start())
       [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === "Segment")?.click();
-    setTimeout(() => shown("#segment-start, #compare-start, #inspect-start")?.click(), 50);
+    clearTimeout(waiting);
+    waiting = setTimeout(press, 50);
+  }
+
+  // While an answer is made its button rests: the newest wish waits for it, and Cancel is for that wish, too.
+  function press() {
+    const button = start();
+    if (!button) return;
+    if (button.disabled || Date.now() - pressed < PRESSED_MS) {
+      waiting = setTimeout(press, 100);
+      return;
+    }
+    pressed = Date.now();
+    button.click();
+  }
+
+  function cancel(event) {
+    if (event.target.closest?.("#segment-stop, #compare-stop, #inspect-stop")) clearTimeout(waiting);
   }
 
   function say(sentence) {
@@ -207,6 +230,7 @@ window.ovs = (() => {
   }
 
   document.addEventListener("paste", paste, true);
+  document.addEventListener("click", cancel, true);
   for (const name of ["dragover", "drop"]) document.addEventListener(name, drop, true);
   for (const name of ["keydown", "keypress"]) document.addEventListener(name, key, true);
   return { ask, status, describe, showCopy, changed, clamped, settled, run, recall, remember, keep, link };

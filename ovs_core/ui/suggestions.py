@@ -17,11 +17,15 @@ from ovs_core.ui.runs import MODEL_QUEUE
 from ovs_core.ui.words import Status
 
 NOTHING_TYPED = "Nothing was typed: these words may be in the photo. Click some, then press Segment."
-LONGEST_WORD = 200  # letters
-_SEPARATORS = str.maketrans("|\n,\uff1b\uff0c\uff5c", ";;;;;;")
+# In the browser, at once: what is typed, or clicked, before a server could answer stays.
 _CLICKED = """element.addEventListener("click", (event) => {
   const word = event.target.closest("[data-word]")?.dataset.word;
-  if (word) trigger("select", { word });
+  const box = document.querySelector("#classes textarea");
+  if (!word || !box) return;
+  const known = box.value.split(/[|;\\n,\\uff1b\\uff0c\\uff5c]/).map((name) => name.trim().toLowerCase());
+  if (known.includes(word.toLowerCase())) return;
+  box.value = [box.value.trim().replace(/[;\\s]+$/, ""), word].filter(Boolean).join("; ");
+  box.dispatchEvent(new Event("input", { bubbles: true }));
 });"""
 
 
@@ -52,24 +56,14 @@ def chips_html(words: Sequence[str]) -> str:
     )
 
 
-def with_word(typed: str, word: str) -> str:
-    """What is typed with a word behind it; as it is where the word is there already."""
-    known = {name.strip().casefold() for name in typed.translate(_SEPARATORS).split(";")}
-    if not word or len(word) > LONGEST_WORD or word.casefold() in known:
-        return typed
-    return "; ".join([*filter(None, [typed.strip().rstrip(";").rstrip()]), word])
-
-
 def suggestion_fields() -> tuple[gr.Button, gr.HTML]:
     """Lay out the button and the place of the chips."""
     button = gr.Button("What is in this photo?", size="sm", elem_id="suggest")
     return button, gr.HTML("", padding=False, elem_id="chips", js_on_load=_CLICKED)
 
 
-def connect_suggestions(
-    engine: Engine, button: gr.Button, chips: gr.HTML, photo: gr.Image, classes: gr.Textbox
-) -> None:
-    """Let the button fill the chips, a chip the class box, and another photo take the chips away."""
+def connect_suggestions(engine: Engine, button: gr.Button, chips: gr.HTML, photo: gr.Image) -> None:
+    """Let the button fill the chips, and another photo take them away."""
 
     def fill(photo: str | None) -> Any:
         for status, html in suggestion_steps(engine, None, Question(photo, "", "", "", "")):
@@ -79,11 +73,6 @@ def connect_suggestions(
                 return html
         return gr.skip()
 
-    def add(typed: str | None, event: gr.EventData) -> str:
-        word = event._data.get("word") if isinstance(event._data, dict) else None
-        return with_word(typed or "", word if isinstance(word, str) else "")
-
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     button.click(
         fill,
         [photo],
@@ -92,5 +81,4 @@ def connect_suggestions(
         concurrency_limit=1,
         api_visibility="private",
     )
-    chips.select(add, [classes], [classes], trigger_mode="multiple", **quiet)
-    photo.change(lambda: "", None, [chips], **quiet)
+    photo.change(lambda: "", None, [chips], queue=False, show_progress="hidden", api_visibility="private")

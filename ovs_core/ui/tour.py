@@ -126,6 +126,14 @@ def tour_panel(engine: Engine, inputs: InputPanel, method: gr.Dropdown) -> None:
 
     outputs = [step, area, lines, back, forth, method]
     quiet: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    # One after the other, and none is dropped: of two quick clicks each is a step.
+    in_turn: dict[str, Any] = {
+        **quiet,
+        "queue": True,
+        "concurrency_id": "tour",
+        "concurrency_limit": 1,
+        "trigger_mode": "multiple",
+    }
     run: dict[str, Any] = {"fn": None, "inputs": None, "outputs": None, "js": "() => ovs.run()"}
     begin.click(
         lambda encoder: [str(PHOTO), WORDS, *to(0, encoder)],
@@ -138,5 +146,5 @@ def tour_panel(engine: Engine, inputs: InputPanel, method: gr.Dropdown) -> None:
         def move(step: int, encoder: str, by: int = by) -> list[Any]:
             return to(min(max(step + by, 0), len(STOPS) - 1), encoder)
 
-        button.click(move, [step, inputs.encoder], outputs, **quiet).then(**run)
+        button.click(move, [step, inputs.encoder], outputs, **in_turn).then(**run)
     leave.click(lambda: gr.update(visible=False), None, [area], **quiet)

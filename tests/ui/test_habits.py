@@ -67,6 +67,35 @@ def test_an_answer_to_other_words_is_dimmed_until_it_is_asked_anew(
     expect(page.locator("#summary")).to_contain_text("cat")
 
 
+@pytest.mark.parametrize("stopped", [False, True], ids=["waits", "is cancelled with it"])
+def test_enter_while_an_answer_is_made(
+    open_page: OpenPage,
+    address: str,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    photo_file: Path,
+    stopped: bool,
+) -> None:
+    page, runs = open_page(address), engine.runs
+    choose(page, photo_file, "dog; grass")
+    monkeypatch.setattr(engine, "delay", 0.2)
+    page.press("#classes textarea", "Enter")
+    expect(page.locator("#segment-stop")).to_be_enabled()
+    page.fill("#classes textarea", "cat; boat")
+    for _ in range(3):
+        page.press("#classes textarea", "Enter")
+    if stopped:
+        page.click("#segment-stop")
+        expect(page.locator("#segment-start")).to_be_enabled(timeout=PATIENCE)
+        page.wait_for_timeout(500)
+        expect(page.locator("#segment-start")).to_be_enabled()
+        assert engine.runs == runs + 1
+    else:
+        expect(page.locator("#summary")).to_contain_text("boat", timeout=PATIENCE)
+        fresh(page)
+        assert engine.runs == runs + 2
+
+
 @pytest.mark.parametrize("tab", ["Compare", "Inspect"])
 def test_the_other_tabs_dim_too(open_page: OpenPage, address: str, photo_file: Path, tab: str) -> None:
     page, name = open_page(address), tab.lower()

@@ -8,7 +8,7 @@ from pages import PHONE, choose, finished, fits
 from playwright.sync_api import expect
 
 from ovs_core.ui.asking import Question
-from ovs_core.ui.suggestions import chips_html, suggestion_steps, with_word
+from ovs_core.ui.suggestions import chips_html, suggestion_steps
 from ovs_core.vocabulary import common_words
 
 
@@ -19,21 +19,6 @@ def test_ten_words_of_the_lists_are_chips(engine: FakeEngine, photo_file) -> Non
     assert len(words) == 10
     assert set(words) <= set(common_words().names)
     assert "<b>" not in chips_html(["<b>"])
-
-
-@pytest.mark.parametrize(
-    ("typed", "word", "after"),
-    [
-        ("", "cat", "cat"),
-        ("my cat | puss;", "dog", "my cat | puss; dog"),
-        ("dog; CAT", "cat", "dog; CAT"),
-        ("dog | cat", "cat", "dog | cat"),
-        ("dog", "", "dog"),
-        ("dog", "x" * 201, "dog"),
-    ],
-)
-def test_a_word_comes_once_behind_what_is_typed(typed, word, after) -> None:
-    assert with_word(typed, word) == after
 
 
 @pytest.mark.parametrize(
@@ -66,3 +51,46 @@ def test_an_empty_box_asks_what_is_there_and_chips_fill_it(open_page, address, p
     page.click("#suggest")
     expect(chips).to_have_count(10)
     expect(box).to_have_value(f"{first}; {second}")
+
+
+def test_a_word_comes_once_behind_what_is_typed(open_page, address, photo_file) -> None:
+    page = open_page(address)
+    choose(page, photo_file, "")
+    page.click("#suggest")
+    chips = page.locator("#chips [data-word]")
+    expect(chips).to_have_count(10)
+    word = chips.nth(0).inner_text()
+    box = page.locator("#classes textarea")
+    for typed, after in (
+        ("my own | mine;", f"my own | mine; {word}"),
+        (f"mine; {word.upper()}", f"mine; {word.upper()}"),
+        (f"mine | {word}", f"mine | {word}"),
+        (f"{word}\nmine ", f"{word}\nmine "),
+    ):
+        box.fill(typed)
+        chips.nth(0).click()
+        expect(box).to_have_value(after)
+
+
+def test_quick_clicks_and_letters_all_count(open_page, address, photo_file) -> None:
+    page = open_page(address)
+    choose(page, photo_file, "")
+    page.click("#suggest")
+    chips = page.locator("#chips [data-word]")
+    expect(chips).to_have_count(10)
+    words = chips.all_inner_texts()
+    typed = page.evaluate(
+        """() => {
+          const box = document.querySelector("#classes textarea");
+          const chips = document.querySelectorAll("#chips [data-word]");
+          for (const place of [0, 1, 2]) chips[place].click();
+          box.value += "; mine";
+          box.dispatchEvent(new Event("input", { bubbles: true }));
+          return box.value;
+        }"""
+    )
+    assert typed == "; ".join([*words[:3], "mine"])
+    page.click("#segment-start")
+    finished(page)
+    expect(page.locator("#classes textarea")).to_have_value(typed)
+    expect(page.locator("#classes-table")).to_contain_text("mine")
