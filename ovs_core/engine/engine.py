@@ -20,7 +20,7 @@ from ovs_core.engine.comparing import compared_requests, told_what_is_unrefined
 from ovs_core.engine.exemplars import takes_exemplars
 from ovs_core.engine.heap import Heap
 from ovs_core.engine.kept import refined, relabelled, with_objects
-from ovs_core.engine.labelling import label, resized
+from ovs_core.engine.labelling import label
 from ovs_core.engine.loaded import Loaded, refiner_file, refiner_weights
 from ovs_core.engine.looks import Looks
 from ovs_core.engine.memory import memory_notes, too_large_in_one_sentence
@@ -33,6 +33,7 @@ from ovs_core.engine.menus import (
     weights_missing,
     why_not,
 )
+from ovs_core.engine.photos import remembered_copy
 from ovs_core.engine.pipeline import Pipeline, answered
 from ovs_core.engine.refining import Refining
 from ovs_core.engine.request import Job, PhotoSource, Progress, Request, make_request, replaces
@@ -62,7 +63,7 @@ class Engine:
             "fp16".
         weights_dir: folder with weight files, looked at before the project's own.
         offline: never touch the network.
-        cache_bytes: budget for features, text and evidence together.
+        cache_bytes: budget for photos, features, text and evidence together.
         at_once: requests that a CPU may work for at the same time (`ovs_core.devices.choose_compute`).
         text_dir: folder that keeps text embeddings between runs; None takes the user's cache folder,
             or memory where the user has none.
@@ -353,11 +354,11 @@ class Engine:
             asked = Pipeline(*parts, by_class=method.masks)
             pipeline, given = answered(asked, method, encoder)
             answer, used = pipeline.refine(given), pipeline.settings
-            photo = request.photo.pixels
-            image = photo if request.side is None else resized(photo, fitted(photo.shape[:2], request.side))
+            size = request.photo.size if request.side is None else fitted(request.photo.size, request.side)
+            image = remembered_copy(self.cache, request.photo, size)
             with job.stage("decide"):
                 evidence = method.calibrate(answer.evidence, used.options)
-                labelled = label(evidence, used.preset, image.shape[:2], job.cancel)
+                labelled = label(evidence, used.preset, size, job.cancel)
         self.heap.tidy()
         return Result(
             image=image,
@@ -383,7 +384,7 @@ class Engine:
             source=request.photo.file_name,
             exemplars=tuple((box.name, box.photo.key) for box in request.exemplars),
             unrefined=None if request.refiner == NO_REFINER else given.evidence,
-            photo=None if image is photo else photo,
+            photo=None if image is request.photo.pixels else request.photo.pixels,
         )
 
     def _method(self, name: str) -> MethodSpec:

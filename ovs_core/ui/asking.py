@@ -10,8 +10,9 @@ from threading import Event
 from ovs_core.engine import Cancelled, Engine, Progress, Request, Result
 from ovs_core.engine.comparing import unrefined
 from ovs_core.engine.exemplars import takes_exemplars
+from ovs_core.engine.photos import remembered_photo
 from ovs_core.engine.settings import refines
-from ovs_core.image import Photo, read_photo
+from ovs_core.image import Photo
 from ovs_core.options import Options
 from ovs_core.refine import NO_REFINER
 from ovs_core.types import Vocabulary
@@ -53,16 +54,16 @@ class Question:
         """Whether neither a word nor a box says what to look for."""
         return not (self.classes or "").strip() and all(box.negative for box in self.boxes)
 
-    def read(self) -> tuple[Photo, Vocabulary]:
-        """Read photo and words.
+    def read(self, engine: Engine) -> tuple[Photo, Vocabulary]:
+        """Read photo and words; the engine remembers the photo.
 
         Raises:
             ValueError: no photo, an unreadable one, or neither words nor boxes; one sentence.
         """
-        return self.read_photo(), asked_words(self.classes or "", self.background, self.boxes)
+        return self.read_photo(engine), asked_words(self.classes or "", self.background, self.boxes)
 
-    def read_photo(self) -> Photo:
-        """Read the photo alone.
+    def read_photo(self, engine: Engine) -> Photo:
+        """Read the photo alone; the engine remembers it.
 
         Raises:
             ValueError: no photo, or an unreadable one; one sentence.
@@ -71,7 +72,7 @@ class Question:
             raise ValueError(NO_PHOTO)
         if not self.photo or not Path(self.photo).exists():  # uploads are deleted after a day
             raise ValueError(PHOTO_GONE)
-        return read_photo(self.photo)
+        return remembered_photo(engine.cache, Path(self.photo))
 
     def request(self, engine: Engine, method: str, options: Options | None = None) -> Request:
         """Ask one method with what suits it, but the values that were chosen.
@@ -84,7 +85,7 @@ class Question:
         Raises:
             ValueError: as `read`, an unknown name, or a value out of range.
         """
-        photo, vocabulary = self.read()
+        photo, vocabulary = self.read(engine)
         shared = declared_only(engine, method, self.encoder, self.refiner, self.options)
         request = Request(
             photo,

@@ -93,7 +93,7 @@ def compare_steps(
         return
 
     def ask() -> Iterator[Progress | Result]:
-        photo, vocabulary = question.read()
+        photo, vocabulary = question.read(engine)
         return question.compare(engine, photo, vocabulary, methods, token, MEASURED_SIDE)
 
     comparison = Comparison()
@@ -232,16 +232,21 @@ def compare_tab(engine: Engine, inputs: InputPanel) -> None:
     def beside_truth(comparison: Comparison | None, *files: str | None) -> list[Any]:
         return _beside_truth(comparison, TruthFiles(*files), titles)
 
-    gr.on(
-        [table.change, *inputs.truth.changes],
-        beside_truth,
-        [shown, *inputs.truth.components],
-        [truth, panels],
-        trigger_mode="always_last",
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
+    def new_beside_truth(comparison: Comparison | None, *files: str | None) -> list[Any]:
+        html, drawn = beside_truth(comparison, *files)
+        return [html, drawn if TruthFiles(*files).given else gr.skip()]  # the panels came with the answer
+
+    for triggers, compared in ((table.change, new_beside_truth), (inputs.truth.changes, beside_truth)):
+        gr.on(
+            triggers,
+            compared,
+            [shown, *inputs.truth.components],
+            [truth, panels],
+            trigger_mode="always_last",
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
     def follow(encoder: str, before: tuple[MethodInfo, ...], *ticked: list[str]) -> list[Any]:
         infos = method_infos(engine, encoder)

@@ -65,7 +65,7 @@ def api_compare(
     Raises:
         ValueError: as `api_segment`.
     """
-    photo, vocabulary = question.read()
+    photo, vocabulary = question.read(engine)
     chosen = list(methods) or None
     results = results_of(engine, lambda: question.compare(engine, photo, vocabulary, chosen))
     files = [saved(result, photo.name) for result in results]

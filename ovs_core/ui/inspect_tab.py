@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from ovs_core.engine import Engine, Progress, Request, Result
 from ovs_core.engine.paired import run_paired
-from ovs_core.image import display_copy, read_photo
+from ovs_core.engine.photos import remembered_copy, remembered_photo
+from ovs_core.image import display_copy, fitted
 from ovs_core.methods import DEFAULT_METHOD
 from ovs_core.methods.base import AFFINITY, SIMILARITY
 from ovs_core.options import lookup
@@ -236,7 +238,11 @@ def inspect_tab(engine: Engine, inputs: InputPanel) -> None:
         if photo == "":
             raise gr.Error(escape(PHOTO_GONE), print_exception=False)
         try:
-            return ("" if photo is None else photo_html(base_picture(read_photo(photo).pixels))), CENTRE
+            if photo is None:
+                return "", CENTRE
+            kept = remembered_photo(engine.cache, Path(photo))
+            copy = remembered_copy(engine.cache, kept, fitted(kept.size, DISPLAY_SIDE))
+            return photo_html(base_picture(copy)), CENTRE
         except ValueError:
             return "", CENTRE  # Inspect says why
 

@@ -52,7 +52,7 @@ def searched(
     if path is None:
         return None, ""
     try:
-        photo = replace(question, photo=path).read_photo()
+        photo = replace(question, photo=path).read_photo(engine)
         alike = patch_cosines(engine, question.request(engine, method), photo, cancel=token)
     except Cancelled:
         return None, STOPPED

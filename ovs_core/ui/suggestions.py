@@ -34,7 +34,7 @@ def suggestion_steps(
 ) -> Iterator[tuple[Status, str | None]]:
     """Find words for a photo; progress first, then the chips, or a sentence saying why not."""
     try:
-        request = suggestion_request(question.read_photo())
+        request = suggestion_request(question.read_photo(engine))
     except ValueError as error:
         yield Status(without_places(str(error), engine.store), "error"), None
         return
