@@ -36,6 +36,7 @@ from ovs_core.ui.video_tab import video_tab
 MOST_WAITING = 64  # requests in line for a model; who comes then is told that it is full
 MOST_SESSIONS = 256  # pages whose answers are remembered; the one unused for longest is forgotten
 CLOSED_SECONDS = 120  # a closed tab's answer is kept, in case a phone only slept
+QUEUE_LOOKS = 0.01, 0.1  # seconds between looks at the line, and at progress bars, of which there are none
 _LOOKS = 10  # at the page after its start; each waits for 3 s: a busy machine may need them
 NOT_UP = (
     "The page does not answer at its own address: a firewall or a proxy may be in the way (NO_PROXY should "
@@ -120,6 +121,11 @@ def build_ui(
     return page
 
 
+def _rest_between_looks(page: gr.Blocks) -> None:
+    """Gradio looks at its line a thousand times a second, which takes 5 % of a core while nobody asks."""
+    page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free = QUEUE_LOOKS
+
+
 def _leave(page: gr.Blocks, session: str | None) -> None:
     """Stop the work of a tab that was closed, and let its answers be forgotten soon."""
     state = page.app.state_holder.session_data.get(session or "")
@@ -192,8 +198,10 @@ def launch(
         routes = [*plain_routes(line), *([mcp_route(line)] if mcp else [])]
     # Gradio sums up its last 10,000 events for a page that we do not serve, after every one of them.
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
+    line_of_page = page.queue(max_size=MOST_WAITING)
+    _rest_between_looks(line_of_page)
     launched = partial(
-        page.queue(max_size=MOST_WAITING).launch,
+        line_of_page.launch,
         server_name=f"[{host}]" if ":" in host and not host.startswith("[") else host,
         server_port=port,
         inbrowser=browser,

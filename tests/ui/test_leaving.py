@@ -1,4 +1,4 @@
-"""A closed tab leaves nothing behind."""
+"""A closed tab leaves nothing behind, and an app that nobody asks rests."""
 
 import gc
 import time
@@ -55,3 +55,21 @@ def test_the_answer_of_a_closed_tab_is_forgotten(
             time.sleep(0.2)
             holder.delete_all_expired_state()
         assert engine.held() == 0
+
+
+def test_an_app_that_nobody_asks_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = app.build_ui(FakeEngine(tmp_path))
+    line = page.queue()._queue
+    looks: list[float] = []
+    plain = type(line).__len__
+
+    def look(asked) -> int:
+        if asked is page._queue:
+            looks.append(time.monotonic())
+        return plain(asked)
+
+    monkeypatch.setattr(type(line), "__len__", look)
+    with served(page):
+        time.sleep(1)
+        seconds = looks[-1] - looks[0]
+    assert 2 < len(looks) < 150 * seconds  # gradio itself looks 1,000 times a second
