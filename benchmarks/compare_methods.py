@@ -36,8 +36,8 @@ def main() -> None:
     print(f"{weights}; {options.size[0]} x {options.size[1]}; {preset}")
 
     def forget() -> None:
-        engine.cache.drop("features")
-        engine.cache.drop("scores")
+        for kind in ("stems", "features", "scores"):
+            engine.cache.drop(kind)
 
     def compare(methods: list[str]) -> None:
         for _ in engine.compare(picture, CLASSES, methods, encoder=options.encoder):
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _print_cache(engine: Engine) -> None:
-    held = {kind: engine.cache.stats(kind).nbytes / 1e6 for kind in ("features", "text", "scores")}
+    held = {kind: engine.cache.stats(kind).nbytes / 1e6 for kind in ("stems", "features", "text", "scores")}
     print("  remembered " + ", ".join(f"{kind} {megabytes:.2f} MB" for kind, megabytes in held.items()))
 
 

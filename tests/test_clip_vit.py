@@ -14,11 +14,11 @@ from ovs_core.encoders.clip_vit import (
     MAX_WINDOW_SIDE,
     VisionEncoder,
     check_visual,
-    resize_positions,
     to_joint_space,
     tokens_before_last_block,
     tower_identity,
 )
+from ovs_core.encoders.positions import resize_positions
 from ovs_core.image import to_frame
 from ovs_core.methods.training_free.attention_rules import RULES, leave_last_block
 from ovs_core.options import Preset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -16,6 +16,18 @@ from ovs_core.options import Preset
 Features_co = TypeVar("Features_co", covariant=True)
 Channels = tuple[float, float, float]
 """A number per RGB channel."""
+Parts = TypeVar("Parts", bound=tuple[Tensor | None, ...])
+
+
+class Remember(Protocol):
+    """Gives the parts that are known of a photo under a name, or makes them and keeps them."""
+
+    def __call__(self, name: str, make: Callable[[], Parts]) -> Parts: ...
+
+
+def made_anew(name: str, make: Callable[[], Parts]) -> Parts:
+    """Remembers nothing."""
+    return make()
 
 
 class ImageEncoder(Protocol[Features_co]):
@@ -69,6 +81,40 @@ class EncodesMany(ImageEncoder[Features_co], Protocol[Features_co]):
     ) -> Sequence[Features_co]:
         """As `encode`, of photos whose frames have one size; numbers may differ from it by rounding."""
         ...
+
+
+@runtime_checkable
+class SharesStem(ImageEncoder[Features_co], Protocol[Features_co]):
+    """An image encoder whose first part other encoders have, too: a tower's stem under several heads."""
+
+    @property
+    def shares_stem(self) -> bool:
+        """Whether that part is worth remembering: CLIP's is a single small convolution."""
+        ...
+
+    def encode_sharing(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        remember: Remember,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> Features_co:
+        """As `encode`, bit for bit; `remember` is asked for what the stem makes of this photo."""
+        ...
+
+
+def stem_name(stem_of: str, mean: Sequence[float], std: Sequence[float], frame: Sequence[int]) -> str:
+    """What looks with equal outputs of a stem agree on.
+
+    Args:
+        stem_of: identity of the tower that the stem belongs to.
+        mean: as in `normalised`.
+        std: as in `normalised`.
+        frame: (Hf, Wf) in pixels.
+    """
+    return f"{stem_of}|{tuple(mean)}|{tuple(std)}|{tuple(frame)}"
 
 
 def normalised(frame: Tensor, mean: Channels, std: Channels) -> Tensor:

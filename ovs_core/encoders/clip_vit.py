@@ -16,21 +16,20 @@ that leave chosen blocks, the last one included, which runs for a tap alone. Not
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ovs_core.devices import Cancel, Report, advance
-from ovs_core.encoders.base import Channels, normalised
+from ovs_core.encoders.base import Channels, Remember, made_anew, normalised, stem_name
 from ovs_core.encoders.deep_prompts import VisualPrompts
 from ovs_core.encoders.mini import ConvStem
+from ovs_core.encoders.positions import PositionMode, resize_positions
 from ovs_core.encoders.upsampling import FINER
 from ovs_core.image import frame_size, to_frame
 from ovs_core.options import Preset
@@ -39,8 +38,6 @@ from ovs_core.windows import Box, accumulate, plan_windows
 
 if TYPE_CHECKING:  # types only: who builds the model loads its library, which takes seconds
     from open_clip.transformer import VisionTransformer
-
-PositionMode = Literal["bicubic", "bilinear"]
 
 MAX_WINDOW_SIDE = 64  # tokens: attention is quadratic, and towers learn positions of 7 x 7 to 24 x 24
 BATCH_TOKENS = 2048  # tokens that enter the tower at once: enough to fill it, little to wait for a cancel
@@ -62,6 +59,7 @@ class VisionEncoder:
         prompts: tokens that stand between the class token and the patches, or None.
         taps: blocks, from 0, whose outputs each window carries beside its tokens.
         double_class_token: add the class embedding twice, as ZegCLIP's official code does.
+        stem_of: identity of the tower whose stem this is; "" for its own.
     """
 
     name: str
@@ -76,6 +74,7 @@ class VisionEncoder:
     prompts: VisualPrompts | None = None
     taps: tuple[int, ...] = ()
     double_class_token: bool = False
+    stem_of: str = ""
 
     def __post_init__(self) -> None:
         check_visual(self.visual)
@@ -90,6 +89,23 @@ class VisionEncoder:
         """Tokens of every window, as `ovs_core.encoders.base.ImageEncoder` says; windows go in batches."""
         return self.encode_many([pixels], preset, progress=progress, cancel=cancel)[0]
 
+    def encode_sharing(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        remember: Remember,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> Features:
+        """The same; the embedded stem, two thirds of the work, is asked once for all prompts and taps."""
+        return self.encode_many([pixels], preset, progress=progress, cancel=cancel, remember=remember)[0]
+
+    @property
+    def shares_stem(self) -> bool:
+        """Whether the stem is the embedded one."""
+        return isinstance(self.visual.conv1, ConvStem)
+
     def encode_many(
         self,
         photos: Sequence[NDArray[np.uint8]],
@@ -97,8 +113,16 @@ class VisionEncoder:
         *,
         progress: Report = None,
         cancel: Cancel = None,
+        remember: Remember = made_anew,
     ) -> list[Features]:
         """The same of photos (H, W, 3) whose frames have one size, so many times as much in a batch.
+
+        Args:
+            photos: to be looked at.
+            preset: as in `encode`.
+            progress: as in `encode`.
+            cancel: as in `encode`.
+            remember: as in `encode_sharing`; only for a single photo.
 
         Raises:
             ValueError: if frames differ in size.
@@ -113,7 +137,7 @@ class VisionEncoder:
         weights: list[Tensor] = []
         advance(0, len(crops), progress, cancel)
         for batch in _batches(crops, BATCH_TOKENS * len(photos)):
-            batch_windows, batch_weights = self._encode_windows(batch)
+            batch_windows, batch_weights = self._encode_windows(batch, remember)
             windows += batch_windows
             weights += batch_weights
             advance(len(windows), len(crops), progress, cancel)
@@ -155,10 +179,18 @@ class VisionEncoder:
         return "|".join(parts)
 
     @torch.no_grad()
-    def _encode_windows(self, crops: Sequence[tuple[Tensor, Box]]) -> tuple[list[Window], list[Tensor]]:
+    def _encode_windows(
+        self, crops: Sequence[tuple[Tensor, Box]], remember: Remember
+    ) -> tuple[list[Window], list[Tensor]]:
         """Windows of frames, and the weights (9, 4h, 4w) of each where the stem gives them."""
-        pixels = torch.stack([self._crop(frame, box) for frame, box in crops])  # (B, 3, Hw, Ww)
-        patches, weights = patches_and_upsampling(self.visual, pixels)
+        name = stem_name(self.stem_of or self.identity, self.mean, self.std, crops[0][0].shape[1:])
+        patches, weights = remember(
+            f"{name}|{[box for _, box in crops]}",
+            lambda: patches_and_upsampling(
+                self.visual,
+                torch.stack([self._crop(frame, box) for frame, box in crops]),  # (B, 3, Hw, Ww)
+            ),
+        )
         tokens, tapped = tokens_and_taps(
             self.visual,
             patches,
@@ -321,41 +353,6 @@ def to_joint_space(visual: VisionTransformer, x: Tensor) -> Tensor:
     """Tokens after the last block, (B, L, C), in the space shared with text, (B, L, D), not normalised."""
     x = visual.ln_post(x)
     return x if visual.proj is None else x @ visual.proj
-
-
-def resize_positions(
-    positions: Tensor,
-    grid: tuple[int, int],
-    *,
-    mode: PositionMode = "bicubic",
-    naclip_scale_factor: bool = False,
-) -> Tensor:
-    """Positions (1 + g*g, C) of a square training grid for another grid: (1 + h*w, C), class row unchanged.
-
-    Args:
-        positions: class row first, then patches row-major.
-        grid: (h, w) wanted, in tokens. The training grid itself gives `positions` back.
-        mode: interpolation, half-pixel centres.
-        naclip_scale_factor: sample at steps of g / (h + 0.1) and g / (w + 0.1) as NACLIP's official code
-            does, instead of g / h and g / w. No encoder here is set so: towers are shared by methods, and the
-            published windows of 224 pixels are the training grid, where both are the same. It is what other
-            sizes of its code's answers are compared by.
-
-    Raises:
-        ValueError: if the rows are not 1 + a square number.
-    """
-    side = math.isqrt(len(positions) - 1)
-    if side < 1 or side * side != len(positions) - 1:
-        raise ValueError(f"positions must have 1 + g*g rows, got {len(positions)}")
-    if grid == (side, side):
-        return positions
-    patches = positions[1:].float().T.reshape(1, -1, side, side)  # (1, C, g, g)
-    if naclip_scale_factor:
-        factors = [(n + 0.1) / side for n in grid]
-        patches = F.interpolate(patches, scale_factor=factors, mode=mode, align_corners=False)
-    else:
-        patches = F.interpolate(patches, size=grid, mode=mode, align_corners=False)
-    return torch.cat([positions[:1], patches[0].flatten(1).T.to(positions.dtype)])  # (1 + h*w, C)
 
 
 def _whole_weights(windows: Sequence[Window], weights: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
-from ovs_core.encoders.base import Channels, normalised
+from ovs_core.encoders.base import Channels, Remember, made_anew, normalised, stem_name
 from ovs_core.encoders.clip_vit import check_visual, to_joint_space, tokens_of_patches
 from ovs_core.encoders.detector import WIDTH
 from ovs_core.encoders.mini import (
@@ -53,6 +53,7 @@ class MiniPyramid:
         mean, std: what the tower was trained to have subtracted and divided by, per RGB channel of [0, 1].
         device: where `visual` lives.
         dtype: precision of `visual`; maps come out in it.
+        stem_of: identity of the tower whose stem this is; "" for its own.
     """
 
     name: str
@@ -62,12 +63,12 @@ class MiniPyramid:
     std: Channels
     device: torch.device
     dtype: torch.dtype
+    stem_of: str = ""
 
     def __post_init__(self) -> None:
         check_mini_tower(self.visual)
         self.visual.eval().requires_grad_(False)
 
-    @torch.no_grad()
     def encode(
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> Pyramid:
@@ -75,17 +76,41 @@ class MiniPyramid:
 
         Two steps, stem and transformer. Sides are rounded to whole strides of 32: no padding is needed.
         """
+        return self.encode_sharing(pixels, preset, made_anew, progress=progress, cancel=cancel)
+
+    @torch.no_grad()
+    def encode_sharing(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        remember: Remember,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> Pyramid:
+        """The same; a tower with a tuned transformer has the stem of the plain one."""
         size = (pixels.shape[0], pixels.shape[1])
         frame = frame_size(size, preset.short_side, SIZE_DIVISOR)
         advance(0, _STEPS, progress, cancel)
-        x = normalised(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
-        maps, patches = stem_maps(self.visual, x[None])
+        name = stem_name(self.stem_of or self.identity, self.mean, self.std, frame)
+
+        def look() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            x = normalised(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
+            patches, levels = self.visual.conv1.with_maps(x[None])
+            return (patches, *levels)
+
+        maps, patches = pyramid_maps(*remember(f"{name}|maps", look))
         advance(1, _STEPS, progress, cancel)
         dense = dense_map(self.visual, patches)[0]
         advance(_STEPS, _STEPS, progress, cancel)
         return Pyramid(
             self.features_identity(preset), size, frame, frame, tuple(level[0] for level in maps), dense
         )
+
+    @property
+    def shares_stem(self) -> bool:
+        """Always."""
+        return True
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal pyramids agree on: tower and frame; the cache key."""
@@ -125,8 +150,15 @@ def stem_maps(
     Sides of the frame must be whole strides of 32.
     """
     patches, maps = visual.conv1.with_maps(pixels)
-    sixteenth = torch.cat([patches, maps.last], dim=1)
-    return (maps.quarter, maps.eighth, sixteenth, coarsest(sixteenth)), patches
+    return pyramid_maps(patches, *maps)
+
+
+def pyramid_maps(
+    patches: Tensor, quarter: Tensor, eighth: Tensor, last: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """As `stem_maps`, of what the stem gives: patches, and the maps of its trunks side by side."""
+    sixteenth = torch.cat([patches, last], dim=1)
+    return (quarter, eighth, sixteenth, coarsest(sixteenth)), patches
 
 
 def coarsest(sixteenth: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ovs_core.devices import Compute, is_out_of_memory
-from ovs_core.encoders.base import EncodesMany, ImageEncoder
+from ovs_core.encoders.base import EncodesMany, ImageEncoder, Remember, SharesStem
 from ovs_core.engine.request import Job
 from ovs_core.image import Photo
 from ovs_core.options import Preset
@@ -52,8 +52,10 @@ class Looks:
         self._waiting: list[_Wanted] = []
         self._lock = threading.Lock()
 
-    def features(self, image: ImageEncoder[Any], preset: Preset, photo: Photo, job: Job) -> Any:
-        """What an encoder makes of a photo, as soon as the device is free.
+    def features(
+        self, image: ImageEncoder[Any], preset: Preset, photo: Photo, job: Job, remember: Remember
+    ) -> Any:
+        """What an encoder makes of a photo, as soon as the device is free; `remember` keeps its stem's part.
 
         Raises:
             Cancelled: if the job is.
@@ -65,7 +67,7 @@ class Looks:
         wanted = _Wanted(photo, alike)
         with self._listed(wanted), job.on_device("encode", self._compute):
             if wanted.made is None:
-                self._look(image, preset, wanted, job)
+                self._look(image, preset, wanted, job, remember)
         return wanted.made
 
     @contextmanager
@@ -78,7 +80,9 @@ class Looks:
             with self._lock:
                 self._waiting.remove(wanted)
 
-    def _look(self, image: ImageEncoder[Any], preset: Preset, wanted: _Wanted, job: Job) -> None:
+    def _look(
+        self, image: ImageEncoder[Any], preset: Preset, wanted: _Wanted, job: Job, remember: Remember
+    ) -> None:
         """Make what is wanted, and what waits beside it."""
         together = self._beside(wanted)
         if together and isinstance(image, EncodesMany):
@@ -93,9 +97,12 @@ class Looks:
                     one.made = features
                 return
             self._compute.free_memory()
-        wanted.made = image.encode(
-            wanted.photo.pixels, preset, progress=job.steps("encode"), cancel=job.cancel
-        )
+        told: dict[str, Any] = {"progress": job.steps("encode"), "cancel": job.cancel}
+        pixels = wanted.photo.pixels
+        if isinstance(image, SharesStem) and image.shares_stem:
+            wanted.made = image.encode_sharing(pixels, preset, remember, **told)
+        else:
+            wanted.made = image.encode(pixels, preset, **told)
 
     def _beside(self, wanted: _Wanted) -> list[_Wanted]:
         """Others that wait for a look like this one, those who came first."""

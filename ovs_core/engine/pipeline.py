@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ovs_core.devices import Compute, is_out_of_memory
-from ovs_core.encoders.base import ImageEncoder
+from ovs_core.encoders.base import ImageEncoder, Parts
 from ovs_core.encoders.lone_word import lowered
 from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine.cache import ByteCache
@@ -119,8 +120,17 @@ class Pipeline:
         key = (photo.key, image.features_identity(preset))
         kept = self.cache.get("features", key)
         if kept is None:
-            kept = self.looks.features(image, preset, photo, self.job)
+            kept = self.looks.features(image, preset, photo, self.job, partial(self._stem, photo))
             self.cache.put("features", key, kept, kept.nbytes)
+        return kept
+
+    def _stem(self, photo: Photo, name: str, make: Callable[[], Parts]) -> Parts:
+        """What a stem makes of a photo: remembered, or made now."""
+        kept: Parts | None = self.cache.get("stems", (photo.key, name))
+        if kept is None:
+            kept = make()
+            nbytes = sum(0 if part is None else part.nbytes for part in kept)
+            self.cache.put("stems", (photo.key, name), kept, nbytes)
         return kept
 
     def _embed(self, preset: Preset) -> TextBank:
@@ -223,6 +233,7 @@ def answered(pipeline: Pipeline, method: MethodSpec, encoder: EncoderSpec) -> tu
             logger.warning("Out of memory with %s: %s", pipeline.settings.preset, error)
         # Outside the handler: the error's traceback would keep the tensors that did not fit alive.
         pipeline.cache.drop("features")
+        pipeline.cache.drop("stems")
         pipeline.cache.drop("looks")
         pipeline.compute.free_memory()
         settings, windows = pipeline.settings, method.option("window") is not None

@@ -2,7 +2,7 @@
 
 import torch
 
-from ovs_core.encoders.clip_vit import resize_positions
+from ovs_core.encoders.positions import resize_positions
 
 
 def official_state(visual, seed=3, *, deep=True, width=24, queries=3):

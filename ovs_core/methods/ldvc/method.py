@@ -174,6 +174,7 @@ def prompted_encoder(vision: VisionEncoder, trained: PromptedHead, sha256: str) 
     return replace(
         vision,
         identity=f"{vision.identity}+{sha256[:12]}",
+        stem_of=vision.stem_of or vision.identity,
         mean=frame.mean or vision.mean,
         std=frame.std or vision.std,
         position_mode="bilinear",

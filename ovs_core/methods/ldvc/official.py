@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ovs_core.checkpoints import CheckpointError, load_strict, read_state, read_training_state
 from ovs_core.decoders.semantic_decoder import SemanticDecoderConfig
-from ovs_core.encoders.clip_vit import resize_positions
 from ovs_core.encoders.deep_prompts import VisualPrompts
+from ovs_core.encoders.positions import resize_positions
 from ovs_core.methods.ldvc.heads import IMAGENET_MEAN, IMAGENET_STD, Frame, PromptedHead
 from ovs_core.methods.ldvc.model import HeadConfig, SemanticHead, seen_names
 from ovs_core.methods.trained_files import part_of

@@ -61,7 +61,9 @@ def _bind_ours(name: Name, tower: Tower, pyramid: MiniPyramid, head: HeadFile) -
     if visual is not pyramid.visual:
         if isinstance(method, MaftPlus):
             method = replace(method, frozen=partial(dense_of_stem, pyramid.visual))
-        pyramid = replace(pyramid, visual=visual, identity=f"{pyramid.identity}+{head.sha256[:12]}")
+        identity = f"{pyramid.identity}+{head.sha256[:12]}"
+        stem = any(name.startswith("conv1.") for name in trained.tuned)
+        pyramid = replace(pyramid, visual=visual, identity=identity, stem_of="" if stem else pyramid.identity)
     return BoundMethod(method, pyramid, tower.text, {head.path.name: head.sha256})
 
 

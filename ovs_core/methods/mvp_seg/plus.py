@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ovs_core.devices import Cancel, Report, advance
-from ovs_core.encoders.base import ImageEncoder
+from ovs_core.encoders.base import ImageEncoder, Remember, made_anew, stem_name
 from ovs_core.encoders.upsampling import sharpen
 from ovs_core.evidence.score_map import ScoreMap
 from ovs_core.image import frame_size, to_frame
@@ -66,27 +66,52 @@ class StudentEncoder:
         identity: its tower, file and precision in one string.
         device: where it lives.
         teacher: encoder of the teacher's tokens; None leaves them out.
+        stem_of: identity of the tower whose stem is the trunk; "" where it is none.
     """
 
     student: Student
     identity: str
     device: torch.device
     teacher: ImageEncoder[Features] | None = None
+    stem_of: str = ""
 
-    @torch.no_grad()
     def encode(
         self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
     ) -> StudentFeatures:
         """Features of a photo, as `ovs_core.encoders.base.ImageEncoder` says; windows are not read."""
+        return self.encode_sharing(pixels, preset, made_anew, progress=progress, cancel=cancel)
+
+    @torch.no_grad()
+    def encode_sharing(
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        remember: Remember,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+    ) -> StudentFeatures:
+        """The same; the embedded student's trunk is the stem of its tower."""
         height, width = pixels.shape[:2]
-        size = frame_size((height, width), preset.short_side, self.student.stride)
+        stride = self.student.stride
+        size = frame_size((height, width), preset.short_side, stride)
         advance(0, 1, progress, cancel)
-        trunk, weights = self.student.trunk_map(to_frame(pixels, size).to(self.device)[None])
+        mean, std = (part.flatten().tolist() for part in (self.student.mean, self.student.std))
+        whole = [(0, 0, size[0] // stride, size[1] // stride)]  # as a tower's tokens name it
+        trunk, weights = remember(
+            f"{stem_name(self.stem_of, mean, std, size)}|{whole}",
+            lambda: self.student.trunk_map(to_frame(pixels, size).to(self.device)[None]),
+        )
         features = self.student.head(trunk.float())[0]
         tokens = None if self.teacher is None else self.teacher.encode(pixels, preset, cancel=cancel)
         advance(1, 1, progress, cancel)
         fine = None if weights is None else weights[0]
         return StudentFeatures((height, width), features, fine, tokens)
+
+    @property
+    def shares_stem(self) -> bool:
+        """Whether the trunk is the embedded stem."""
+        return bool(self.stem_of) and self.student.frozen
 
     def features_identity(self, preset: Preset) -> str:
         """What presets of equal features agree on; the cache key."""

@@ -62,7 +62,7 @@ def bind_plus(tower: Tower, head: HeadFile | None) -> BoundMethod[StudentFeature
     student = trained.on(visual, joint_width(visual), str(head.path)).to(tower.device)
     text = ContextText(tower.text, trained.contexts, head.sha256)
     identity = f"{tower.vision.identity}+student {head.sha256[:12]}"
-    image = StudentEncoder(student, identity, tower.device)
+    image = StudentEncoder(student, identity, tower.device, stem_of=tower.vision.identity)
     method = MvpSegPlus(trained.contexts.k, build_mvp_seg(visual, tower.text, trained.contexts))
     return BoundMethod(
         method,
