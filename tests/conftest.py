@@ -11,6 +11,11 @@ from ovs_core.encoders.towers import EncoderSpec
 from ovs_core.engine import Engine
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, else one of two workers ends alone with them; random otherwise."""
+    items.sort(key=lambda item: "ui" not in item.path.parts)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep gradio's files apart from those of other programs: what closes deletes them by name."""

@@ -29,6 +29,19 @@ def test_counts_by_kind():
     assert cache.stats("text") == CacheStats(0, 0, 0, 0)
 
 
+def test_the_first_of_several_keys_that_is_there():
+    cache = ByteCache(12)
+    cache.put("features", "wide", "W", 4)
+    cache.put("features", "other", "O", 4)
+    assert cache.get("features", "narrow", "wide") == "W"  # "other" is the older one now
+    cache.put("features", "narrow", "N", 4)
+    assert cache.get("features", "narrow", "wide") == "N"
+    cache.put("features", "new", "X", 4)
+    assert cache.get("features", "other") is None
+    assert cache.get("features", "absent", "other") is None
+    assert cache.stats("features") == CacheStats(hits=2, misses=2, evictions=1, nbytes=12)
+
+
 def test_same_key_under_two_kinds_is_two_entries():
     cache = ByteCache(10)
     cache.put("features", "k", 1, 1)

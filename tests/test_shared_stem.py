@@ -79,3 +79,12 @@ def test_windows_are_remembered_one_by_one(engine: Engine, forgetful: Engine, ph
         same(found, forgetful.segment(photo, WORDS, method=method, options=options))
     stems = engine.cache.stats("stems")
     assert stems.hits == stems.misses > 0
+
+
+def test_a_deeper_look_is_enough_for_the_plain_one(engine: Engine, forgetful: Engine, photo: Photo) -> None:
+    options = {"short_side": 160}
+    for method in ("resclip", "naclip", "clip"):
+        found = engine.segment(photo, WORDS, method=method, options=options)
+        same(found, forgetful.segment(photo, WORDS, method=method, options=options))
+    features = engine.cache.stats("features")
+    assert (features.misses, features.hits) == (1, 2)

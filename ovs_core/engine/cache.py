@@ -55,15 +55,19 @@ class ByteCache:
         """Bytes held now; never above `budget`."""
         return self._nbytes
 
-    def get(self, kind: str, key: Hashable) -> Any | None:
-        """Value kept under (kind, key), now the most recently used one; None if it is not there."""
+    def get(self, kind: str, key: Hashable, *others: Hashable) -> Any | None:
+        """Value kept under (kind, key), now the most recently used one; None if it is not there.
+
+        `others` are keys of values that do as well, looked at in this order.
+        """
         with self._lock:
-            entry = self._entries.get((kind, key))
-            self._counts[kind, "misses" if entry is None else "hits"] += 1
-            if entry is None:
-                return None
-            self._entries.move_to_end((kind, key))
-            return entry.value
+            for known in ((kind, one) for one in (key, *others)):
+                if known in self._entries:
+                    self._counts[kind, "hits"] += 1
+                    self._entries.move_to_end(known)
+                    return self._entries[known].value
+            self._counts[kind, "misses"] += 1
+            return None
 
     def put(self, kind: str, key: Hashable, value: Any, nbytes: int) -> None:
         """Keep `value`, which holds `nbytes`; the least recently used entries beyond the budget go."""

@@ -117,8 +117,10 @@ class Pipeline:
         return self.bound.image_for(request.views, self.settings.options)
 
     def _look(self, image: ImageEncoder[Any], preset: Preset, photo: Photo) -> Any:
-        key = (photo.key, image.features_identity(preset))
-        kept = self.cache.get("features", key)
+        key, deeper = (photo.key, image.features_identity(preset)), self.bound.deeper
+        # What `deeper` gives holds what `image` gives.
+        more = () if deeper is None else ((photo.key, deeper.features_identity(preset)),)
+        kept = self.cache.get("features", key, *more)
         if kept is None:
             kept = self.looks.features(image, preset, photo, self.job, partial(self._stem, photo))
             self.cache.put("features", key, kept, kept.nbytes)

@@ -125,15 +125,14 @@ window.ovs = (() => {
     if (!start())
       [...document.querySelectorAll("button[role=tab]")].find((tab) => tab.textContent.trim() === "Segment")?.click();
     clearTimeout(waiting);
-    waiting = setTimeout(press, 50);
+    waiting = setTimeout(() => press(start()), 50);
   }
 
   // While an answer is made its button rests: the newest wish waits for it, and Cancel is for that wish, too.
-  function press() {
-    const button = start();
+  function press(button) {
     if (!button) return;
     if (button.disabled || Date.now() - pressed < PRESSED_MS) {
-      waiting = setTimeout(press, 100);
+      waiting = setTimeout(press, 100, button);
       return;
     }
     pressed = Date.now();

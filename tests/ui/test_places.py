@@ -113,4 +113,4 @@ def test_the_page_names_no_place(open_page: OpenPage, tmp_path: Path) -> None:
 def test_a_photo_that_was_cleared_away_is_asked_for_again(tmp_path: Path) -> None:
     asked = Question(str(tmp_path / "gone.png"), "dog", "", "mini", "none")
     with pytest.raises(ValueError, match=PHOTO_GONE):
-        asked.read()
+        asked.read(FakeEngine(tmp_path))
