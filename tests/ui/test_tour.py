@@ -92,6 +92,13 @@ def test_the_tour_is_walked(open_page: OpenPage, headed_address: str, headed: Fa
     expect(page.locator("#inspect-method input")).to_have_value("MaskCLIP")
     expect(page.locator("#similarity.ovs-toured")).to_be_visible(timeout=PATIENCE)
     expect(page.locator("#hover.ovs-toured")).to_have_count(0)
+    page.evaluate("document.querySelector('#hover').style.marginBottom = '900px'")  # a view above comes late
+    expect(page.locator("#similarity")).to_be_in_viewport(ratio=0.3)
+    page.mouse.move(600, 400)
+    page.mouse.wheel(0, -5000)  # who looks elsewhere stays there
+    page.evaluate("document.querySelector('#hover').style.marginBottom = ''")
+    page.wait_for_timeout(300)
+    expect(page.locator("#similarity")).not_to_be_in_viewport()
     headed.delay = 0.1  # an answer takes longer than the clicks
     page.evaluate("for (let step = 0; step < 4; step++) document.querySelector('#tour-next').click()")
     expect(page.locator(".ovs-tour h2")).to_contain_text("6 of 6 · LDVC")
