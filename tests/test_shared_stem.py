@@ -88,3 +88,15 @@ def test_a_deeper_look_is_enough_for_the_plain_one(engine: Engine, forgetful: En
         same(found, forgetful.segment(photo, WORDS, method=method, options=options))
     features = engine.cache.stats("features")
     assert (features.misses, features.hits) == (1, 2)
+
+
+def test_a_small_budget_is_for_features_first(text: Path, photo: Photo) -> None:
+    small = Engine("cpu", offline=True, cache_bytes=8 << 20, text_dir=text)
+    for method in PYRAMIDS:
+        small.segment(photo, WORDS, method=method, options={"short_side": 128})
+    assert small.cache.stats("stems").nbytes == 0
+    for method in ("naclip", "ldvc"):
+        small.segment(photo, WORDS, method=method, options={"short_side": 160})
+    stems = small.cache.stats("stems")
+    assert (stems.hits, stems.misses) == (1, 3)
+    assert 0 < stems.nbytes <= small.cache.budget / 8

@@ -94,12 +94,14 @@ class MiniPyramid:
         advance(0, _STEPS, progress, cancel)
         name = stem_name(self.stem_of or self.identity, self.mean, self.std, frame)
 
-        def look() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def look() -> tuple[Tensor, Tensor, Tensor]:
             x = normalised(to_frame(pixels, frame).to(self.device), self.mean, self.std).to(self.dtype)
-            patches, levels = self.visual.conv1.with_maps(x[None])
-            return (patches, *levels)
+            (quarter, eighth, sixteenth, _), _ = stem_maps(self.visual, x[None])
+            return quarter, eighth, sixteenth
 
-        maps, patches = pyramid_maps(*remember(f"{name}|maps", look))
+        quarter, eighth, sixteenth = remember(f"{name}|maps", look)
+        maps = (quarter, eighth, sixteenth, coarsest(sixteenth))
+        patches = patches_of(self.visual, sixteenth)
         advance(1, _STEPS, progress, cancel)
         dense = dense_map(self.visual, patches)[0]
         advance(_STEPS, _STEPS, progress, cancel)
@@ -150,15 +152,13 @@ def stem_maps(
     Sides of the frame must be whole strides of 32.
     """
     patches, maps = visual.conv1.with_maps(pixels)
-    return pyramid_maps(patches, *maps)
+    sixteenth = torch.cat([patches, maps.last], dim=1)
+    return (maps.quarter, maps.eighth, sixteenth, coarsest(sixteenth)), patches
 
 
-def pyramid_maps(
-    patches: Tensor, quarter: Tensor, eighth: Tensor, last: Tensor
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]:
-    """As `stem_maps`, of what the stem gives: patches, and the maps of its trunks side by side."""
-    sixteenth = torch.cat([patches, last], dim=1)
-    return (quarter, eighth, sixteenth, coarsest(sixteenth)), patches
+def patches_of(visual: VisionTransformer, sixteenth: Tensor) -> Tensor:
+    """The stem's patches (B, C, h, w), with which the map at stride 16 begins."""
+    return sixteenth[:, : visual.conv1.mix.out_channels]
 
 
 def coarsest(sixteenth: Tensor) -> Tensor:
@@ -176,10 +176,9 @@ def dense_map(visual: VisionTransformer, patches: Tensor) -> Tensor:
 def dense_of_stem(visual: VisionTransformer, pyramid: Pyramid) -> Tensor:
     """Dense map (C, h, w) of the embedded tower for a photo, from a pyramid that has the same stem.
 
-    The map at stride 16 begins with the stem's patches; tuning leaves the stem as it is.
+    Tuning leaves the stem as it is.
     """
-    patches = pyramid.maps[2][: visual.conv1.mix.out_channels]
-    return dense_map(visual, patches[None])[0]
+    return dense_map(visual, patches_of(visual, pyramid.maps[2][None]))[0]
 
 
 def vectors_to_joint_space(visual: VisionTransformer, vectors: Tensor) -> Tensor:

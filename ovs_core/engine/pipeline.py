@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
+LEAST_ROOM = 8  # stems that a budget has room for where one is kept: features and answers come first
+
 
 @dataclass(frozen=True, eq=False)
 class Pipeline:
@@ -132,7 +134,8 @@ class Pipeline:
         if kept is None:
             kept = make()
             nbytes = sum(0 if part is None else part.nbytes for part in kept)
-            self.cache.put("stems", (photo.key, name), kept, nbytes)
+            if LEAST_ROOM * nbytes <= self.cache.budget:
+                self.cache.put("stems", (photo.key, name), kept, nbytes)
         return kept
 
     def _embed(self, preset: Preset) -> TextBank:
