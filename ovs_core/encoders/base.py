@@ -92,16 +92,16 @@ class SharesStem(ImageEncoder[Features_co], Protocol[Features_co]):
         """Whether that part is worth remembering: CLIP's is a single small convolution."""
         ...
 
-    def encode_sharing(
+    def encode(
         self,
         pixels: NDArray[np.uint8],
         preset: Preset,
-        remember: Remember,
         *,
         progress: Report = None,
         cancel: Cancel = None,
+        remember: Remember = made_anew,
     ) -> Features_co:
-        """As `encode`, bit for bit; `remember` is asked for what the stem makes of this photo."""
+        """As any encoder's, bit for bit; `remember` is asked for what the stem makes of this photo."""
         ...
 
 

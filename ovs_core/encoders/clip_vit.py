@@ -84,21 +84,18 @@ class VisionEncoder:
         self.visual.eval().requires_grad_(False)
 
     def encode(
-        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
-    ) -> Features:
-        """Tokens of every window, as `ovs_core.encoders.base.ImageEncoder` says; windows go in batches."""
-        return self.encode_many([pixels], preset, progress=progress, cancel=cancel)[0]
-
-    def encode_sharing(
         self,
         pixels: NDArray[np.uint8],
         preset: Preset,
-        remember: Remember,
         *,
         progress: Report = None,
         cancel: Cancel = None,
+        remember: Remember = made_anew,
     ) -> Features:
-        """The same; the embedded stem, two thirds of the work, is asked once for all prompts and taps."""
+        """Tokens of every window, as `ovs_core.encoders.base.ImageEncoder` says; windows go in batches.
+
+        The embedded stem, two thirds of the work, is asked once for all prompts and taps.
+        """
         return self.encode_many([pixels], preset, progress=progress, cancel=cancel, remember=remember)[0]
 
     @property
@@ -122,7 +119,7 @@ class VisionEncoder:
             preset: as in `encode`.
             progress: as in `encode`.
             cancel: as in `encode`.
-            remember: as in `encode_sharing`; only for a single photo.
+            remember: as in `encode`; only for a single photo.
 
         Raises:
             ValueError: if frames differ in size.

@@ -69,26 +69,21 @@ class MiniPyramid:
         check_mini_tower(self.visual)
         self.visual.eval().requires_grad_(False)
 
+    @torch.no_grad()
     def encode(
-        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
+        self,
+        pixels: NDArray[np.uint8],
+        preset: Preset,
+        *,
+        progress: Report = None,
+        cancel: Cancel = None,
+        remember: Remember = made_anew,
     ) -> Pyramid:
         """Four maps and the dense one, as `ovs_core.encoders.base.ImageEncoder` says.
 
         Two steps, stem and transformer. Sides are rounded to whole strides of 32: no padding is needed.
+        A tower with a tuned transformer has the stem of the plain one.
         """
-        return self.encode_sharing(pixels, preset, made_anew, progress=progress, cancel=cancel)
-
-    @torch.no_grad()
-    def encode_sharing(
-        self,
-        pixels: NDArray[np.uint8],
-        preset: Preset,
-        remember: Remember,
-        *,
-        progress: Report = None,
-        cancel: Cancel = None,
-    ) -> Pyramid:
-        """The same; a tower with a tuned transformer has the stem of the plain one."""
         size = (pixels.shape[0], pixels.shape[1])
         frame = frame_size(size, preset.short_side, SIZE_DIVISOR)
         advance(0, _STEPS, progress, cancel)

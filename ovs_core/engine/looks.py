@@ -100,7 +100,7 @@ class Looks:
         told: dict[str, Any] = {"progress": job.steps("encode"), "cancel": job.cancel}
         pixels = wanted.photo.pixels
         if isinstance(image, SharesStem) and image.shares_stem:
-            wanted.made = image.encode_sharing(pixels, preset, remember, **told)
+            wanted.made = image.encode(pixels, preset, remember=remember, **told)
         else:
             wanted.made = image.encode(pixels, preset, **told)
 

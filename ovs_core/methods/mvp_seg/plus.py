@@ -75,23 +75,20 @@ class StudentEncoder:
     teacher: ImageEncoder[Features] | None = None
     stem_of: str = ""
 
-    def encode(
-        self, pixels: NDArray[np.uint8], preset: Preset, *, progress: Report = None, cancel: Cancel = None
-    ) -> StudentFeatures:
-        """Features of a photo, as `ovs_core.encoders.base.ImageEncoder` says; windows are not read."""
-        return self.encode_sharing(pixels, preset, made_anew, progress=progress, cancel=cancel)
-
     @torch.no_grad()
-    def encode_sharing(
+    def encode(
         self,
         pixels: NDArray[np.uint8],
         preset: Preset,
-        remember: Remember,
         *,
         progress: Report = None,
         cancel: Cancel = None,
+        remember: Remember = made_anew,
     ) -> StudentFeatures:
-        """The same; the embedded student's trunk is the stem of its tower."""
+        """Features of a photo, as `ovs_core.encoders.base.ImageEncoder` says; windows are not read.
+
+        The embedded student's trunk is the stem of its tower.
+        """
         height, width = pixels.shape[:2]
         stride = self.student.stride
         size = frame_size((height, width), preset.short_side, stride)
